@@ -35,10 +35,29 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """What an API key may use at most; None is no limit of the key's own.
+
+    `rpm` and `tpm` are requests and tokens per minute, `parallel` is calls in flight, the budget
+    is in US dollars per `budget_period`.
+    """
+
+    rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    budget_usd: float | None = None
+    budget_period: Literal["day", "month", "total"] = "month"
+
+
+NO_LIMITS = KeyLimits()
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """Who is asking: an API key, a signed-in user, or NEXUS itself on somebody's behalf.
 
-    Every query is bound to `project_id`; there is no way to ask without one.
+    Every query is bound to `project_id`; there is no way to ask without one. `models` is the
+    key's allow-list of model and route names (None allows all, `*` ends a prefix).
     """
 
     kind: Literal["key", "session", "system"]
@@ -47,6 +66,14 @@ class Principal:
     scopes: frozenset[Scope] = field(default_factory=frozenset)
     user_id: str | None = None
     key_id: str | None = None
+    models: tuple[str, ...] | None = None
+    limits: KeyLimits = NO_LIMITS
+
+    def may_use_model(self, name: str) -> bool:
+        """Tell whether the key's allow-list admits the model or route called `name`."""
+        if self.models is None:
+            return True
+        return any(name.startswith(entry[:-1]) if entry.endswith("*") else name == entry for entry in self.models)
 
     def may(self, scope: Scope) -> bool:
         """Tell whether this principal has the right, `admin` having all."""
