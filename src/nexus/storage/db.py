@@ -121,9 +121,12 @@ class Database:
         self, mode: str, query: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         try:
-            with self.engine.connect().execution_options(nexus_mode=mode) as connection:
-                with Session(connection, expire_on_commit=False) as session, session.begin():
-                    return query(session, *args, **kwargs)
+            with (
+                self.engine.connect().execution_options(nexus_mode=mode) as connection,
+                Session(connection, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                return query(session, *args, **kwargs)
         except OperationalError as error:
             raise DatabaseUnavailable(retry_after=2) from error
         except DBAPIError as error:

@@ -1,0 +1,1 @@
+"""The places that keep blobs: one file a back-end."""

@@ -1,0 +1,34 @@
+"""Values that may be forgotten at any time: answers, counters, nonces."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """A key-value store whose entries end by themselves. Keys are text, values bytes."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the value, or None when there is none or its time has passed."""
+        ...
+
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep the value for `ttl` seconds at the most."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Forget the value; nothing happens when it is not there."""
+        ...
+
+    async def increment(self, key: str, by: int, ttl: float) -> int:
+        """Add to a counter in one atomic step and return it; a new one starts at 0 and lives `ttl` seconds."""
+        ...
+
+    async def purge(self, prefix: str) -> int:
+        """Forget every key that begins with `prefix`; return how many."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...

@@ -1,0 +1,1 @@
+"""The caches: one file a back-end, each fulfilling `nexus.storage.cache.Cache`."""

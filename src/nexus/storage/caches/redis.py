@@ -1,0 +1,75 @@
+"""A cache that every machine of a cluster shares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nexus.core.errors import Unavailable
+
+_PREFIX = "nexus:cache:"
+# INCRBY and the expiry of a new key in one step: a crash between them would count for ever.
+_INCREMENT = "local n = redis.call('INCRBY', KEYS[1], ARGV[1]); if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end; return n"  # noqa: E501
+
+
+class CacheUnavailable(Unavailable):
+    """The cache server does not answer at the moment; try again shortly."""
+
+    code = "cache_unavailable"
+
+
+class RedisCache:
+    """Entries in Redis. Reads and writes that fail count as misses; a failed count raises."""
+
+    def __init__(self, url: str) -> None:
+        """Connect when first needed."""
+        import redis.asyncio as redis
+
+        self._redis: Any = redis.from_url(url, socket_connect_timeout=2, socket_timeout=2)
+        self._gone: tuple[type[Exception], ...] = (redis.RedisError, OSError)
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the value or None."""
+        try:
+            value: bytes | None = await self._redis.get(_PREFIX + key)
+        except self._gone:
+            return None
+        return value
+
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep the value."""
+        try:
+            await self._redis.set(_PREFIX + key, value, px=max(1, int(ttl * 1000)))
+        except self._gone:
+            return
+
+    async def delete(self, key: str) -> None:
+        """Forget the value. Raises `CacheUnavailable`: a caller who deletes must know that it is gone."""
+        try:
+            await self._redis.delete(_PREFIX + key)
+        except self._gone:
+            raise CacheUnavailable from None
+
+    async def increment(self, key: str, by: int, ttl: float) -> int:
+        """Add to a counter. Raises `CacheUnavailable`."""
+        try:
+            return int(await self._redis.eval(_INCREMENT, 1, _PREFIX + key, by, max(1, int(ttl * 1000))))
+        except self._gone:
+            raise CacheUnavailable from None
+
+    async def purge(self, prefix: str) -> int:
+        """Forget every key with the prefix."""
+        count = 0
+        try:
+            async for key in self._redis.scan_iter(match=_PREFIX + _literal(prefix) + "*", count=500):
+                count += int(await self._redis.delete(key))
+        except self._gone:
+            raise CacheUnavailable from None
+        return count
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+
+def _literal(prefix: str) -> str:
+    return "".join("\\" + letter if letter in "*?[]\\^" else letter for letter in prefix)

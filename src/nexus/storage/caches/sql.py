@@ -1,0 +1,89 @@
+"""A cache that processes of one machine share through the database, and that outlives them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import CursorResult, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from nexus.core.clock import Clock, SystemClock
+from nexus.storage.db import Database
+from nexus.storage.tables import CacheEntry
+
+_SWEEP_EVERY = 500
+
+
+class SqlCache:
+    """Entries as rows; expired ones are swept as new ones are written."""
+
+    def __init__(self, database: Database, *, clock: Clock | None = None) -> None:
+        """Keep entries in `database`."""
+        self._database = database
+        self._clock = clock or SystemClock()
+        self._writes = 0
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the value or None."""
+        return await self._database.read(_get, key, self._clock.now())
+
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        """Keep the value."""
+        now = self._clock.now()
+        self._writes += 1
+        sweep = self._writes % _SWEEP_EVERY == 0
+        await self._database.write(_set, key, value, now + timedelta(seconds=ttl), now if sweep else None)
+
+    async def delete(self, key: str) -> None:
+        """Forget the value."""
+        await self._database.write(_delete, key)
+
+    async def increment(self, key: str, by: int, ttl: float) -> int:
+        """Add to a counter."""
+        return await self._database.write(_increment, key, by, self._clock.now(), ttl)
+
+    async def purge(self, prefix: str) -> int:
+        """Forget every key with the prefix."""
+        return await self._database.write(_purge, prefix)
+
+    async def close(self) -> None:
+        """Nothing is held: the database belongs to whoever made it."""
+
+
+def _get(session: Session, key: str, now: datetime) -> bytes | None:
+    return session.scalar(select(CacheEntry.value).where(CacheEntry.key == key, CacheEntry.expires_at > now))
+
+
+def _set(session: Session, key: str, value: bytes, until: datetime, sweep_before: datetime | None) -> None:
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    row = insert(CacheEntry).values(key=key, value=value, expires_at=until)
+    session.execute(
+        row.on_conflict_do_update(
+            index_elements=["key"], set_={"value": row.excluded.value, "expires_at": row.excluded.expires_at}
+        )
+    )
+    if sweep_before is not None:
+        session.execute(delete(CacheEntry).where(CacheEntry.expires_at <= sweep_before))
+
+
+def _delete(session: Session, key: str) -> None:
+    session.execute(delete(CacheEntry).where(CacheEntry.key == key))
+
+
+def _increment(session: Session, key: str, by: int, now: datetime, ttl: float) -> int:
+    # The row is made first, so that two processes counting a new key meet at its lock.
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    fresh = insert(CacheEntry).values(key=key, value=b"0", expires_at=now + timedelta(seconds=ttl))
+    session.execute(fresh.on_conflict_do_nothing())
+    entry = session.scalars(select(CacheEntry).where(CacheEntry.key == key).with_for_update()).one()
+    if entry.expires_at <= now:
+        entry.value, entry.expires_at = b"0", now + timedelta(seconds=ttl)
+    total = int(entry.value) + by
+    entry.value = str(total).encode()
+    return total
+
+
+def _purge(session: Session, prefix: str) -> int:
+    result = session.execute(delete(CacheEntry).where(CacheEntry.key.startswith(prefix, autoescape=True)))
+    return result.rowcount if isinstance(result, CursorResult) else 0

@@ -1,0 +1,94 @@
+"""Every cache keeps the same promises."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from nexus.storage.cache import Cache
+from nexus.storage.caches.memory import MemoryCache
+from nexus.storage.caches.redis import CacheUnavailable, RedisCache
+from nexus.storage.caches.sql import SqlCache
+from nexus.storage.db import Base, Database
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not on this machine")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("redis")
+    server = subprocess.Popen(
+        [program, "--port", str(port), "--save", "", "--dir", str(folder)], stdout=subprocess.DEVNULL
+    )
+    yield f"redis://127.0.0.1:{port}/0"
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture(params=["memory", "sql", "redis"])
+async def cache(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cache]:
+    made: Cache
+    if request.param == "memory":
+        made = MemoryCache()
+    elif request.param == "sql":
+        database = Database(f"sqlite:///{tmp_path / 'cache.db'}")
+        Base.metadata.create_all(database.engine)
+        made = SqlCache(database)
+    else:
+        made = RedisCache(request.getfixturevalue("redis_url"))
+        for _ in range(100):
+            try:
+                await made.delete("warm")
+                break
+            except CacheUnavailable:
+                await asyncio.sleep(0.05)
+    yield made
+    await made.purge("")
+    await made.close()
+
+
+async def test_gives_back_what_was_set(cache: Cache) -> None:
+    await cache.set("a", b"\x00\xff", 60)
+    await cache.set("a", b"new", 60)
+    assert (await cache.get("a"), await cache.get("b")) == (b"new", None)
+    await cache.delete("a")
+    assert await cache.get("a") is None
+
+
+async def test_entries_end(cache: Cache) -> None:
+    await cache.set("short", b"1", 0.15)
+    assert await cache.increment("count", 1, 0.15) == 1
+    await asyncio.sleep(0.4)
+    assert await cache.get("short") is None
+    assert await cache.increment("count", 1, 60) == 1
+
+
+async def test_counts_are_exact_under_concurrency(cache: Cache) -> None:
+    totals = await asyncio.gather(*(cache.increment("n", 2, 60) for _ in range(50)))
+    assert sorted(totals) == list(range(2, 102, 2))
+
+
+async def test_purge_takes_the_prefix_literally(cache: Cache) -> None:
+    for key in ("p:*:1", "p:*:2", "p:x:1", "p%y"):
+        await cache.set(key, b"v", 60)
+    assert await cache.purge("p:*:") == 2
+    assert await cache.get("p:x:1") == b"v"
+
+
+async def test_redis_that_is_away_counts_as_a_miss() -> None:
+    cache = RedisCache("redis://127.0.0.1:1/0")
+    await cache.set("a", b"1", 60)
+    assert await cache.get("a") is None
+    with pytest.raises(CacheUnavailable):
+        await cache.increment("a", 1, 60)
+    await cache.close()
