@@ -1,0 +1,174 @@
+"""The file that a recorded call is in before `record` returns.
+
+Each process has a folder `<data_dir>/ledger/<pid>-<random>/` with a lock that it holds (flock) as
+long as it lives, and numbered segments of JSON lines. A record is one `write` to a file opened
+with O_APPEND, so that it is in the kernel's page cache, and safe from `kill -9`, at once. The
+batcher seals a segment, copies its rows into the database and only then removes it; the segment is
+the queue, and memory stays flat while the database is away. Folders whose lock is free belong to
+dead processes and are adopted by whoever looks first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nexus.ledger.types import Invocation
+
+_SEGMENT = "*.jsonl"
+_LOCK = "lock"
+_NO_JSON = (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError)
+_LINE_LIMIT = 64 * 1024
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def _plain(value: object) -> object:
+    """Turn what JSON does not know (NumPy values, paths) into what it does."""
+    as_python = getattr(value, "tolist", None)
+    return as_python() if callable(as_python) else str(value)
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
+_decoder = msgspec.json.Decoder(Invocation)
+
+
+def encode(invocation: Invocation) -> bytes:
+    """Return the record as one line. Details too long for a ledger are left out and said so."""
+    try:
+        line = _encoder.encode(invocation)
+    except _NO_JSON:
+        line = _encoder.encode(_storable(invocation))
+    if len(line) > _LINE_LIMIT:
+        line = _encoder.encode(msgspec.structs.replace(_storable(invocation), details={"truncated": True}))
+    return line + b"\n"
+
+
+def _storable(invocation: Invocation) -> Invocation:
+    """Return a copy without lone surrogates, over-long text and whatever in the details has no JSON form."""
+    changes: dict[str, Any] = {
+        name: _UNSTORABLE.sub("\ufffd", value)[:512]
+        for name, value in msgspec.structs.asdict(invocation).items()
+        if isinstance(value, str)
+    }
+    try:
+        msgspec.json.decode(_encoder.encode(invocation.details))
+    except _NO_JSON:
+        changes["details"] = {"truncated": True}
+    return msgspec.structs.replace(invocation, **changes)
+
+
+def read_segment(path: Path) -> Iterator[Invocation | bytes]:
+    """Yield each record; a line that is no record (torn by a kill or a full disk) is yielded as bytes."""
+    with path.open("rb") as file:
+        for line in file:
+            if not line.strip():
+                continue
+            try:
+                yield _decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                yield line
+
+
+class Journal:
+    """This process's folder of segments. Thread-safe."""
+
+    def __init__(self, root: Path) -> None:
+        """Use `root` (`<data_dir>/ledger`); nothing is created before the first record."""
+        self.root = root
+        self._mutex = threading.Lock()
+        self._folder: Path | None = None
+        self._lock_file = -1
+        self._segment = -1
+        self._number = 0
+        self._torn = False
+        self.rows_in_segment = 0
+
+    def append(self, line: bytes) -> int:
+        """Write one record and return how many the open segment holds. Raises `OSError` on a full disk."""
+        with self._mutex:
+            if self._segment < 0:
+                self._open_segment()
+            data = b"\n" + line if self._torn else line
+            if os.write(self._segment, data) < len(data):
+                self._torn = True
+                raise OSError("short write")
+            self._torn = False
+            self.rows_in_segment += 1
+            return self.rows_in_segment
+
+    def seal(self) -> list[Path]:
+        """Close the open segment and return every segment of this process, oldest first."""
+        with self._mutex:
+            if self._segment >= 0:
+                os.close(self._segment)
+                self._segment, self._torn, self.rows_in_segment = -1, False, 0
+            return sorted(self._folder.glob(_SEGMENT)) if self._folder else []
+
+    def close(self) -> None:
+        """Let go of the folder; what is left in it is adopted by the next process."""
+        for path in self.seal():
+            if path.stat().st_size == 0:
+                path.unlink()
+        with self._mutex:
+            if self._folder is not None:
+                if not any(self._folder.glob(_SEGMENT)):
+                    shutil.rmtree(self._folder, ignore_errors=True)
+                os.close(self._lock_file)
+                self._folder, self._lock_file = None, -1
+
+    def _open_segment(self) -> None:
+        if self._folder is None:
+            self._folder, self._lock_file = _claim_new_folder(self.root)
+        self._number += 1
+        path = self._folder / f"{self._number:09d}.jsonl"
+        self._segment = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def adopt(self) -> Iterator[Path]:
+        """Yield the segments of dead processes, holding their lock; emptied folders are removed."""
+        if not self.root.is_dir():
+            return
+        for folder in sorted(self.root.iterdir()):
+            if folder == self._folder or folder.name.startswith(".") or not folder.is_dir():
+                continue
+            lock = _try_lock(folder / _LOCK)
+            if lock is None:
+                continue
+            try:
+                yield from sorted(folder.glob(_SEGMENT))
+                if not any(folder.glob(_SEGMENT)):
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _claim_new_folder(root: Path) -> tuple[Path, int]:
+    """Make a folder that is locked before anybody else can see it."""
+    name = f"{os.getpid()}-{secrets.token_hex(6)}"
+    hidden = root / f".{name}"
+    hidden.mkdir(parents=True, mode=0o700)
+    lock = os.open(hidden / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return hidden.rename(root / name), lock
+
+
+def _try_lock(path: Path) -> int | None:
+    """Return a descriptor that holds the lock, or None when its owner lives or it is gone."""
+    with suppress(FileNotFoundError):
+        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        return lock
+    return None

@@ -1,0 +1,178 @@
+"""Named queries of the ledger. Every one that a caller can reach is bound to a project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import ColumnElement, Integer, String, case, cast, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from nexus.ledger.tables import FeedbackRow, InvocationRow
+from nexus.ledger.types import Invocation
+
+GROUPS: Final[Mapping[str, Any]] = {
+    "model": InvocationRow.model,
+    "key": InvocationRow.key_id,
+    "day": InvocationRow.day,
+    "kind": InvocationRow.kind,
+    "project": InvocationRow.project_id,
+    "principal": InvocationRow.principal_id,
+    "provider": InvocationRow.provider,
+    "route": InvocationRow.route,
+    "status": InvocationRow.status,
+}
+"""What a usage report can be grouped by."""
+
+_TEXT_LIMITS: Final = {
+    column.name: column.type.length
+    for column in InvocationRow.__table__.columns
+    if isinstance(column.type, String) and column.type.length
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationFilter:
+    """Which invocations: None takes all; the period is `since <= created_at < until`."""
+
+    project_id: str | None
+    model: str | None = None
+    key_id: str | None = None
+    kind: str | None = None
+    status: str | None = None
+    provider: str | None = None
+    run_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return the SQL conditions."""
+        row = InvocationRow
+        found: list[ColumnElement[bool]] = [
+            getattr(row, name) == getattr(self, name)
+            for name in ("project_id", "model", "key_id", "status", "provider", "run_id")
+            if getattr(self, name) is not None
+        ]
+        if self.kind is not None:
+            # "vision" asks for every kind of vision: vision.ocr, vision.detect...
+            found.append((row.kind == self.kind) | row.kind.startswith(f"{self.kind}.", autoescape=True))
+        if self.since is not None:
+            found.append(row.created_at >= self.since)
+        if self.until is not None:
+            found.append(row.created_at < self.until)
+        return found
+
+
+def as_row(invocation: Invocation) -> dict[str, Any]:
+    """Return the column values; text is cut to its column and freed of NUL, which PostgreSQL refuses."""
+    row = msgspec.structs.asdict(invocation)
+    for name, limit in _TEXT_LIMITS.items():
+        value = row.get(name)
+        if value is not None:
+            row[name] = value.replace("\x00", "")[:limit]
+    moment = invocation.created_at
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return row | {"created_at": moment, "day": moment.date().isoformat()}
+
+
+def add_invocations(session: Session, invocations: Sequence[Invocation]) -> None:
+    """Insert the rows; those whose id is there already are left alone."""
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    statement = (
+        sqlite.insert(InvocationRow).on_conflict_do_nothing(index_elements=["id"])
+        if is_sqlite
+        else postgresql.insert(InvocationRow).on_conflict_do_nothing(index_elements=["id"])
+    )
+    session.execute(statement, [as_row(invocation) for invocation in invocations])
+
+
+def usage(session: Session, which: InvocationFilter, group_by: Sequence[str], limit: int) -> list[dict[str, Any]]:
+    """Return one row of sums for each group, the dearest first (by day: oldest first)."""
+    row = InvocationRow
+    keys = [GROUPS[name].label(name) for name in group_by]
+    sums = [
+        func.count().label("requests"),
+        func.sum(case((row.status == "ok", 0), else_=1)).label("errors"),
+        func.sum(cast(row.cached, Integer)).label("cached"),
+        *(
+            func.coalesce(func.sum(getattr(row, name)), 0).label(name)
+            for name in (
+                "input_tokens",
+                "output_tokens",
+                "cache_read_tokens",
+                "cache_write_tokens",
+                "reasoning_tokens",
+                "items",
+                "cost_usd",
+            )
+        ),
+        func.avg(row.latency_ms).label("latency_ms"),
+        func.sum(case((row.cost_usd.is_(None), 1), else_=0)).label("unpriced"),
+    ]
+    query = select(*keys, *sums).where(*which.conditions()).group_by(*(GROUPS[name] for name in group_by)).limit(limit)
+    query = (
+        query.order_by(row.day)
+        if "day" in group_by
+        else query.order_by(func.coalesce(func.sum(row.cost_usd), 0).desc())
+    )
+    query = query.order_by(*(GROUPS[name] for name in group_by))
+    return [_numbers(dict(found._mapping)) for found in session.execute(query)]  # noqa: SLF001  its public name
+
+
+def _numbers(found: dict[str, Any]) -> dict[str, Any]:
+    """PostgreSQL sums big integers into Decimal; JSON and CSV want plain numbers."""
+    for name in ("requests", "errors", "cached", "unpriced", "items"):
+        found[name] = int(found[name] or 0)
+    for name in [name for name in found if name.endswith("_tokens")]:
+        found[name] = int(found[name])
+    found["cost_usd"] = round(float(found["cost_usd"]), 10)
+    found["latency_ms"] = None if found["latency_ms"] is None else round(float(found["latency_ms"]), 3)
+    return found
+
+
+def spend(session: Session, project_id: str, key_id: str | None, since: datetime | None) -> float:
+    """Return the dollars spent by a project, or by one key of it, since a moment."""
+    which = InvocationFilter(project_id=project_id, key_id=key_id, since=since)
+    total = session.scalar(select(func.coalesce(func.sum(InvocationRow.cost_usd), 0)).where(*which.conditions()))
+    return float(total or 0)
+
+
+def invocations(
+    session: Session, which: InvocationFilter, after: str | None, limit: int, *, newest_first: bool = True
+) -> list[InvocationRow]:
+    """Return a page of rows behind the id `after`. Ids sort by time, so the id is the whole cursor."""
+    query = select(InvocationRow).where(*which.conditions()).limit(limit)
+    if after is not None:
+        query = query.where(InvocationRow.id < after if newest_first else InvocationRow.id > after)
+    query = query.order_by(InvocationRow.id.desc() if newest_first else InvocationRow.id.asc())
+    return list(session.scalars(query))
+
+
+def invocation(session: Session, project_id: str, invocation_id: str) -> InvocationRow | None:
+    """Return one row of the project."""
+    found = session.get(InvocationRow, invocation_id)
+    return found if found is not None and found.project_id == project_id else None
+
+
+def remove_invocation(session: Session, project_id: str, invocation_id: str) -> bool:
+    """Forget what a call said and answered, but not that it took place and what it cost."""
+    found = invocation(session, project_id, invocation_id)
+    if found is None:
+        return False
+    found.details, found.input_ref, found.output_ref = {}, None, None
+    return True
+
+
+def add_feedback(session: Session, row: dict[str, Any]) -> FeedbackRow:
+    """Insert one word of feedback and return it."""
+    return session.scalars(insert(FeedbackRow).returning(FeedbackRow), [row]).one()
+
+
+def feedback_of(session: Session, invocation_id: str) -> list[FeedbackRow]:
+    """Return the feedback on one invocation, oldest first."""
+    query = select(FeedbackRow).where(FeedbackRow.invocation_id == invocation_id).order_by(FeedbackRow.id)
+    return list(session.scalars(query))
