@@ -1,7 +1,7 @@
 """The far side of `ComputePool`: reads calls from a private socket, runs them, answers.
 
-Started by the pool with the descriptor of its socket and the parent's process id. Frames are pickles between our own two
-processes: nothing that a user sent is ever unpickled.
+Started by the pool with the descriptor of its socket and the parent's process id. Frames are pickles between our own
+two processes: nothing that a user sent is ever unpickled.
 """
 
 from __future__ import annotations

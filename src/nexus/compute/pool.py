@@ -231,7 +231,7 @@ class ComputePool:
             self._replace(slot, call.name, "crash")
             return ComputeStopped(retry_after=2) if self._stopping else ComputeCrashed(retry_after=1)
         # A value that does not unpickle here may raise anything, and this thread must live on.
-        except Exception:
+        except Exception:  # noqa: BLE001
             _log.exception("the answer of %s could not be read", call.name)
             self._replace(slot, call.name, "broken answer")
             return ComputeFailed()
