@@ -67,6 +67,13 @@ class SourceUnreachable(Unavailable):
     code = "source_unreachable"
 
 
+class SourceRefused(SourceUnreachable):
+    """The place that the file comes from refuses to give it."""
+
+    code = "source_refused"
+    retryable = False
+
+
 class ModelExists(Conflict):
     """A model of this name exists already."""
 

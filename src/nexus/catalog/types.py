@@ -101,7 +101,6 @@ class CatalogueRow:
     fetch: tuple[FileSpec, ...]
     files: Mapping[str, str]
     conversion: ConversionSpec | None = None
-    prebuilt: tuple[FileSpec, ...] = ()
     starter: bool = False
     rank: int = 100
     memory: int = 0

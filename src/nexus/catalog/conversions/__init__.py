@@ -1,0 +1,1 @@
+"""Ways from foreign model files to ONNX, one for each file: `conversion.py` is the contract."""
