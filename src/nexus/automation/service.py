@@ -1,0 +1,141 @@
+"""Automation as one story: check a definition, keep it as a version, start a run of it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import orjson
+
+from nexus.access.types import Principal
+from nexus.automation import storage
+from nexus.automation.document import Path, Place, check_definition, read_document
+from nexus.automation.errors import WorkflowNotFound
+from nexus.automation.graph import Graph, check_graph, step_specs
+from nexus.automation.inputs import checked_run_inputs
+from nexus.automation.step import STEPS, StepPlug
+from nexus.automation.tables import WorkflowRow, WorkflowVersionRow
+from nexus.automation.types import Definition, Workflow, WorkflowVersion
+from nexus.core.clock import Clock
+from nexus.core.errors import NotFound
+from nexus.files.service import FileService
+from nexus.runs.service import RunService
+from nexus.runs.types import Run, RunSpec
+from nexus.storage.db import Database
+
+
+class AutomationService:
+    """Workflows of projects and their runs."""
+
+    def __init__(self, *, database: Database, runs: RunService, files: FileService, clock: Clock) -> None:
+        """Keep definitions in `database`, start runs through `runs`."""
+        self._database = database
+        self._runs = runs
+        self._files = files
+        self._clock = clock
+
+    def check(self, text: bytes) -> Definition:
+        """Return the definition in a YAML or JSON text. Raises `WorkflowInvalid` with every problem."""
+        data, places = read_document(text)
+        definition = check_definition(data, places)
+        _graph(definition, places)
+        return definition
+
+    async def apply(self, principal: Principal, text: bytes) -> tuple[Workflow, bool]:
+        """Keep the definition as the newest version of its name; say whether that is new.
+
+        Raises `WorkflowInvalid`.
+        """
+        definition = self.check(text)
+        data = definition.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        digest = hashlib.sha256(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        row, written = await self._database.write(
+            storage.save_version, principal.project_id, data, digest, principal.id, self._clock.now()
+        )
+        return _workflow(row), written
+
+    async def get(self, principal: Principal, name_or_id: str) -> Workflow:
+        """Return a workflow of the project. Raises `WorkflowNotFound`."""
+        return _workflow(await self._row(principal, name_or_id))
+
+    async def list(
+        self, principal: Principal, *, after: str | None = None, limit: int = 20, descending: bool = True
+    ) -> list[Workflow]:
+        """Return workflows by the time they were made, those beyond the one with the id `after`."""
+        rows = await self._database.read(storage.list_workflows, principal.project_id, after, limit, descending)
+        return [_workflow(row) for row in rows]
+
+    async def versions(self, principal: Principal, name_or_id: str) -> list[WorkflowVersion]:
+        """Return every version, the newest first. Raises `WorkflowNotFound`."""
+        row = await self._row(principal, name_or_id)
+        return [_version(version) for version in await self._database.read(storage.versions_of, row.id)]
+
+    async def version(self, principal: Principal, name_or_id: str, version: int | None = None) -> WorkflowVersion:
+        """Return one version, or the newest. Raises `WorkflowNotFound`."""
+        row = await self._row(principal, name_or_id)
+        found = await self._database.read(storage.get_version, row.id, version or row.version)
+        if found is None:
+            raise WorkflowNotFound("This workflow has no such version.", field="version")
+        return _version(found)
+
+    async def delete(self, principal: Principal, name_or_id: str) -> None:
+        """Take a workflow out of use; its runs stay. Raises `WorkflowNotFound`."""
+        at = self._clock.now()
+        if not await self._database.write(storage.delete_workflow, principal.project_id, name_or_id, at):
+            raise WorkflowNotFound
+
+    async def start(
+        self,
+        principal: Principal,
+        name_or_id: str,
+        inputs: dict[str, Any],
+        *,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Start a run of a version, which it is pinned to. Raises `WorkflowNotFound` and `InputsInvalid`."""
+        found = await self.version(principal, name_or_id, version)
+        definition = found.definition
+        values = await checked_run_inputs(definition, inputs, lambda file_id: self._has_file(principal, file_id))
+        return await self._runs.start(
+            principal,
+            RunSpec(
+                kind="workflow",
+                name=definition.name,
+                version=found.version,
+                inputs=values,
+                steps=step_specs(definition, _graph(definition), lambda uses: STEPS.get(uses).queue),
+                idempotency_key=idempotency_key,
+                deadline=definition.timeout,
+            ),
+        )
+
+    async def _has_file(self, principal: Principal, file_id: str) -> bool:
+        try:
+            await self._files.get(principal, file_id)
+        except NotFound:
+            return False
+        return True
+
+    async def _row(self, principal: Principal, name_or_id: str) -> WorkflowRow:
+        row = await self._database.read(storage.find_workflow, principal.project_id, name_or_id)
+        if row is None:
+            raise WorkflowNotFound
+        return row
+
+
+def _plug_of(uses: str) -> StepPlug | None:
+    return STEPS.get(uses) if uses in STEPS else None
+
+
+def _graph(definition: Definition, places: dict[Path, Place] | None = None) -> Graph:
+    return check_graph(definition, _plug_of, places)
+
+
+def _workflow(row: WorkflowRow) -> Workflow:
+    return Workflow(row.id, row.name, row.description, row.version, row.created_at, row.updated_at)
+
+
+def _version(row: WorkflowVersionRow) -> WorkflowVersion:
+    definition = Definition.model_validate(row.definition)
+    return WorkflowVersion(row.workflow_id, row.version, definition, row.sha256, row.created_at, row.created_by)

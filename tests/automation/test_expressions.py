@@ -1,0 +1,185 @@
+"""The expression language: what it says, and what it refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nexus.automation.errors import ExpressionError
+from nexus.automation.expressions import evaluate, holds, references
+from nexus.automation.templates import render, template_references
+
+SCOPE: dict[str, Any] = {
+    "inputs": {"amount": 3, "name": "Ada", "webhook": None, "flag": True, "tags": ["a", "b"], "len": 4},
+    "steps": {"read": {"status": "succeeded", "output": {"text": "a long receipt text", "lines": [{"t": "x"}]}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("1 + 2 * 3 - 4 / 2", 5),
+        ("7 % 4", 3),
+        ("-inputs.amount", -3),
+        ("'a' + inputs.name", "aAda"),
+        ("len(steps.read.output.text) > 10", True),
+        ("steps['read']['output'].lines[0].t", "x"),
+        ("inputs.tags[-1]", "b"),
+        ("inputs.tags[0:1]", ["a"]),
+        ("inputs.name[:2]", "Ad"),
+        ("inputs.webhook == null", True),
+        ("inputs.webhook is None", True),
+        ("1 < inputs.amount <= 3", True),
+        ("'b' in inputs.tags and not ('z' in inputs.tags)", True),
+        ("'yes' if inputs.flag else 'no'", "yes"),
+        ("exists(inputs.nothing.deeper)", False),
+        ("exists(inputs.webhook)", False),
+        ("exists(inputs.name)", True),
+        ("coalesce(inputs.nothing, inputs.webhook, 'other')", "other"),
+        ("lower(upper(trim('  Mixed ')))", "mixed"),
+        ("startswith(inputs.name, 'A') and endswith(inputs.name, 'a')", True),
+        ("matches('receipt-2026.png', 'receipt-*.p?g')", True),
+        ("matches('receipt.gif', '*.png')", False),
+        ("number('12') + number('0.5')", 12.5),
+        ("round(2.345, 2)", 2.35),
+        ("min(3, 1, 2) + max([1, 5])", 6),
+        ("sum([1, 2, 3])", 6),
+        ("first(inputs.tags) + last(inputs.tags)", "ab"),
+        ("join(inputs.tags, '-')", "a-b"),
+        ("text(12) + text(true)", "12true"),
+        ("{'a': inputs.amount}", {"a": 3}),
+        ("inputs.len", 4),
+        ("true or inputs.nothing", True),
+    ],
+)
+def test_says(expression: str, value: Any) -> None:
+    assert evaluate(expression, SCOPE) == value
+
+
+HOSTILE = [
+    "__import__('os').system('id')",
+    "().__class__.__mro__[1].__subclasses__()",
+    "inputs.__class__",
+    "inputs['__class__'].x",
+    "open('/etc/passwd')",
+    "eval('1')",
+    "exec('1')",
+    "lambda: 1",
+    "[x for x in inputs.tags]",
+    "{x: 1 for x in inputs.tags}",
+    "(x for x in inputs.tags)",
+    "f'{inputs.name}'",
+    "2 ** 999999999",
+    "9**9**9**9",
+    "'a' * 1000000000",
+    "[1] * 1000000000",
+    "1 << 999999",
+    "~1",
+    "1 if 2 else 3",
+    "(y := 3)",
+    "inputs.name.upper()",
+    "len.__call__",
+    "len(*inputs.tags)",
+    "len(x=1)",
+    "await inputs",
+    "yield 1",
+    "inputs.name; 1",
+    "import os",
+    "...",
+    "b'bytes'",
+    "1j",
+    "1e400",
+    "10**20",
+    "1" * 3000,
+    "99999999999999999999",
+    "1000000000000000 * 1000000000000000",
+    "1/0",
+    "1%0",
+    "(" * 500 + "1" + ")" * 500,
+    "[" * 10_000,
+    "-" * 1_990 + "1",
+    "not " * 490 + "true",
+    "+".join(["1"] * 990),
+    "a" * 2_001,
+    "inputs.nothing",
+    "nothing",
+    "inputs.tags[9]",
+    "inputs.amount.x",
+    "'1' + 1",
+    "true + 1",
+    "'a' < 1",
+    "1 and 2",
+    "not 1",
+    "{**inputs}",
+    "[*inputs.tags]",
+    "inputs.tags[::2]",
+    "matches('a', '*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*')",
+    "number('abc')",
+    "number('nan')",
+    "number('1e999')",
+    "round('x')",
+    "min([])",
+    "",
+    "   ",
+    "\x00",
+    "\ud800",
+    "{{ 1 }}",
+    "print(1)",
+    "type(1)",
+    "getattr(inputs, 'name')",
+    "globals()",
+    "inputs._private",
+]
+
+
+@pytest.mark.parametrize("expression", HOSTILE, ids=range(len(HOSTILE)))
+def test_refuses_in_no_time(expression: str) -> None:
+    started = time.process_time()
+    with pytest.raises(ExpressionError):
+        evaluate(expression, SCOPE)
+    assert time.process_time() - started < 0.1
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="()[]{}'\"abcdefilnop.,+-*/%<>=! 0129_:\\\n", max_size=200))
+def test_any_text_is_a_value_or_an_expression_error(text: str) -> None:
+    with contextlib.suppress(ExpressionError):
+        evaluate(text, SCOPE)
+
+
+def test_a_condition_must_be_a_yes_or_a_no() -> None:
+    assert holds("inputs.flag", SCOPE)
+    with pytest.raises(ExpressionError, match="true or false"):
+        holds("inputs.name", SCOPE)
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [
+        ("{{ inputs.tags }}", ["a", "b"]),
+        ("{{ inputs.amount }} of {{ inputs.name }}", "3 of Ada"),
+        ("{{ '}}' }}", "}}"),
+        ("tags: {{ inputs.tags }}, none: {{ inputs.webhook }}", 'tags: ["a","b"], none: '),
+        ({"a": ["{{ {'k': 1} }}"], "n": 5}, {"a": [{"k": 1}], "n": 5}),
+        ("no template { } }}", "no template { } }}"),
+    ],
+)
+def test_templates(template: Any, value: Any) -> None:
+    assert render(template, SCOPE) == value
+
+
+def test_a_template_without_an_end_is_refused() -> None:
+    with pytest.raises(ExpressionError, match="closing"):
+        render("{{ inputs.name", SCOPE)
+
+
+def test_names_what_it_reads() -> None:
+    assert references("coalesce(steps.a.output.x, inputs['n']) > len(steps.b.status)") == {
+        "steps.a.output.x", "inputs.n", "steps.b.status",
+    }  # fmt: skip
+    assert template_references({"x": ["{{ steps.a.output }} and {{ inputs.n }}"]}) == {"steps.a.output", "inputs.n"}
