@@ -127,4 +127,5 @@ async def _on_disconnect(request: Request, error: Exception) -> Response:
 
 async def _on_anything(request: Request, error: Exception) -> Response:
     """Tell nothing but the request id; the log, which has the traceback, is written by `CatchErrors`."""
-    return answer(request, NexusError())
+    rendered = render(path_of(request.scope), NexusError(), request.scope.get("request_id"))
+    return Response(rendered.encode(), rendered.status, media_type=rendered.media_type)

@@ -1,0 +1,69 @@
+"""Which of the three inner apps answers a path: hot raw handlers, the FastAPI app, or the dashboard's files."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Final
+
+from nexus.core.errors import MethodNotAllowed
+from nexus.core.services import Services
+from nexus.http.problem import send_error
+from nexus.http.types import App, Handler, Receive, Scope, Send, path_of
+
+API_PREFIXES: Final = (
+    "/v1",
+    "/v1beta",
+    "/v2",
+    "/api",
+    "/mcp",
+    "/hooks",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/.well-known",
+)
+
+
+def is_api_path(path: str) -> bool:
+    """Tell whether `path` belongs to the API; everything else is the dashboard's."""
+    return any(path == prefix or path.startswith(prefix + "/") for prefix in API_PREFIXES)
+
+
+class Dispatch:
+    """Routes by exact path to hot handlers, by prefix to the API, and the rest to the dashboard.
+
+    Handlers find services in `scope["app_services"]`.
+    """
+
+    def __init__(
+        self, api: App, *, services: Services, hot: Mapping[tuple[str, str], Handler], pages: App | None = None
+    ) -> None:
+        """`hot` maps (method, path) to raw handlers; `pages` serves the dashboard."""
+        self._api = api
+        self._pages = pages or api
+        self._services = services
+        self._hot = dict(hot)
+        self._methods: dict[str, list[str]] = defaultdict(list)
+        for method, path in hot:
+            self._methods[path].append(method)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._api(scope, receive, send)
+            return
+        scope["app_services"] = self._services
+        path = path_of(scope)
+        handler = self._hot.get((scope["method"], path))
+        if handler is not None:
+            scope["route_template"] = path
+            await handler(scope, receive, send)
+        elif path in self._methods:
+            scope["route_template"] = path
+            await send_error(scope, send, MethodNotAllowed(allow=", ".join(sorted(self._methods[path]))))
+        elif is_api_path(path):
+            await self._api(scope, receive, send)
+        else:
+            scope["route_template"] = "dashboard"
+            await self._pages(scope, receive, send)

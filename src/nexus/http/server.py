@@ -1,0 +1,99 @@
+"""The web process: uvicorn with uvloop and httptools, and an end that keeps its promises.
+
+At SIGTERM or SIGINT: readiness turns false, listening stops, endless event streams end with an event, running
+requests have `shutdown_grace` seconds, then the process exits with status 0. A second signal does not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from nexus.http.lifecycle import Lifecycle
+from nexus.http.protocol import bounded_protocol
+from nexus.http.settings import HTTPSettings
+from nexus.http.types import App
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which tells the lifecycle and does not die of the signal that it obeyed."""
+
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+        """Serve `config` and keep `lifecycle` true."""
+        super().__init__(config)
+        self._lifecycle = lifecycle
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start listening; from here on the process is ready."""
+        await super().startup(sockets)
+        self._lifecycle.started = self.started
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, let running requests end, stop the app."""
+        self._lifecycle.drain()
+        await super().shutdown(sockets)
+        self._lifecycle.close()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle both signals in the loop; uvicorn would raise them again at the end and exit with 143."""
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        handled = []
+        for number in signals:
+            # Only the main thread may; a server in another one (tests) is ended by `should_exit`.
+            with contextlib.suppress(RuntimeError, ValueError, NotImplementedError):
+                loop.add_signal_handler(number, self._on_signal)
+                handled.append(number)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+        self._lifecycle.drain()
+
+
+def make_server(app: App, settings: HTTPSettings, lifecycle: Lifecycle, **overrides: Any) -> Server:
+    """Return a server for `app`, not yet running. `overrides` are further options of uvicorn's Config."""
+    options: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "root_path": settings.root_path,
+        "http": bounded_protocol(
+            header_timeout=settings.header_timeout,
+            header_limit=settings.header_limit,
+            connection_limit=settings.max_connections,
+        ),
+        "ws": "none",
+        "lifespan": "on",
+        "loop": "auto",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+        "timeout_keep_alive": settings.keep_alive,
+        "timeout_graceful_shutdown": settings.shutdown_grace,
+    }
+    config = uvicorn.Config(app, **{**options, **overrides})
+    return Server(config, lifecycle)
+
+
+def serve(app: App, settings: HTTPSettings, lifecycle: Lifecycle, **overrides: Any) -> int:
+    """Serve until a signal comes; return the exit status: 0, or 1 when the start failed."""
+    server = make_server(app, settings, lifecycle, **overrides)
+    # What is loaded by now stays: the collector need not look at it again and again.
+    gc.freeze()
+    server.run()
+    return 0 if server.started else 1
