@@ -34,6 +34,9 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+BudgetPeriod = Literal["day", "month", "total"]
+
+
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
     """What an API key may use at most; None is no limit of the key's own.
@@ -46,7 +49,7 @@ class KeyLimits:
     tpm: int | None = None
     parallel: int | None = None
     budget_usd: float | None = None
-    budget_period: Literal["day", "month", "total"] = "month"
+    budget_period: BudgetPeriod = "month"
 
 
 NO_LIMITS = KeyLimits()

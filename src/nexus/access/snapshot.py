@@ -1,0 +1,120 @@
+"""Every living API key in memory, so that a request is authenticated without touching the database.
+
+The table is replaced as a whole: at once by the process that changes a key or a right, and within
+`key_refresh_seconds` by every other one, which asks the database for one number to learn whether
+anything has changed. A key's rights are those it carries and its creator still has.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from nexus.access import keys, storage
+from nexus.access.errors import AddressNotAllowed, InvalidKey
+from nexus.access.roles import EVERYTHING, scopes_of
+from nexus.access.types import KeyLimits, Principal, Scope
+from nexus.core.clock import Clock
+from nexus.storage.db import Database
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_NOBODY: Final = b"\x00" * 32
+_KNOWN: Final = frozenset(scope.value for scope in Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEntry:
+    """One secret of one key, ready to be compared."""
+
+    digest: bytes
+    principal: Principal
+    expires_at: float | None
+    networks: tuple[Network, ...]
+
+
+class KeySnapshot:
+    """The table of living keys."""
+
+    def __init__(self, database: Database, pepper: bytes, clock: Clock) -> None:
+        """Start empty; `load` fills the table."""
+        self._database = database
+        self._pepper = pepper
+        self._clock = clock
+        self._entries: Mapping[str, KeyEntry] = {}
+        self._version = -1
+        self._mutex = threading.Lock()
+        self._used: dict[str, datetime] = {}
+
+    def principal_of(self, token: str, client: str | None = None) -> Principal:
+        """Return who a key stands for. Raises `InvalidKey` or `AddressNotAllowed`; touches no database."""
+        parsed = keys.parse(token)
+        if parsed is None:
+            raise InvalidKey
+        entry = self._entries.get(parsed.public_id)
+        digest = keys.digest(self._pepper, parsed.secret)
+        if not hmac.compare_digest(digest, entry.digest if entry else _NOBODY) or entry is None:
+            raise InvalidKey
+        now = self._clock.now()
+        if entry.expires_at is not None and now.timestamp() >= entry.expires_at:
+            raise InvalidKey("The API key has expired.")
+        if entry.networks and not _lies_in(client, entry.networks):
+            raise AddressNotAllowed
+        self._used[entry.principal.id] = now
+        return entry.principal
+
+    def load(self, *, only_if_changed: bool = False) -> None:
+        """Read the table anew. Reads are one after another, so an older one never replaces a newer one."""
+        with self._mutex:
+            if only_if_changed and self._database.read_now(storage.version) == self._version:
+                return
+            version, living = self._database.read_now(storage.living_keys, self._clock.now())
+            self._entries = {key.secret.public_id: entry for key in living if (entry := _entry(key)) is not None}
+            self._version = version
+
+    def write_last_used(self) -> None:
+        """Keep when each key was last used; called once a minute."""
+        used, self._used = self._used, {}
+        if used:
+            self._database.write_now(storage.keys_used, used)
+
+
+def _entry(found: storage.LivingKey) -> KeyEntry | None:
+    """Return the entry, or None where the creator's standing leaves the key nothing to open."""
+    key, secret, creator = found.key, found.secret, found.creator
+    if creator is None:
+        # Made on the command line by whoever owns the machine. A creator that is gone takes the row along.
+        rights = EVERYTHING
+    elif creator.disabled_at is not None:
+        return None
+    else:
+        rights = scopes_of(found.role, superadmin=creator.superadmin)
+    if not rights:
+        return None
+    ends = [moment.timestamp() for moment in (key.expires_at, secret.expires_at) if moment is not None]
+    principal = Principal(
+        kind="key",
+        id=key.id,
+        project_id=key.project_id,
+        scopes=frozenset(Scope(scope) for scope in key.scopes if scope in _KNOWN) & rights,
+        user_id=key.created_by,
+        key_id=key.id,
+        models=None if key.models is None else tuple(key.models),
+        limits=KeyLimits(key.rpm, key.tpm, key.parallel, key.budget_usd, key.budget_period),
+    )
+    networks = tuple(ipaddress.ip_network(cidr) for cidr in key.cidrs)
+    return KeyEntry(bytes.fromhex(secret.digest), principal, min(ends, default=None), networks)
+
+
+def _lies_in(client: str | None, networks: tuple[Network, ...]) -> bool:
+    try:
+        address = ipaddress.ip_address(client or "")
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return any(mapped.version == network.version and mapped in network for network in networks)
