@@ -3,7 +3,7 @@
 A *model* has numbered, immutable *versions*; an *alias* (`champion`) is a movable name of one. Models
 of the catalogue (`catalogue.toml`) are the same for every project; own models belong to theirs.
 
-Read in this order: `types`, `errors`, `settings`, `catalogue` (the rows), `labels`, `source` + `sources/`
+Read in this order: `types`, `errors`, `settings`, `catalogue` (the rows), `source` + `sources/`
 (where files come from), `archives`, `conversion` + `conversions/` (foreign formats to ONNX), `disk` (the
 folders of pulled models), `pull`, `tables`, `storage`, `own` (signed own versions), `inspection` (what an
 import may hold), `service`, `pool` (loaded models), `schemas`, `routes`, `jobs`.

@@ -6,6 +6,7 @@ so a folder with a manifest is a whole version, whatever happened to the process
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -101,6 +102,21 @@ class ModelFolders:
         """Return where a version is put together."""
         return self.root / ".staging" / f"{check_model_name(name)}-{version}"
 
+    def lock_file(self, name: str, version: int) -> Path:
+        """Return the file whose lock is held while the version is put together."""
+        return self.staging(name, version).with_name(f"{name}-{version}.lock")
+
+    def is_pulling(self, name: str, version: int) -> bool:
+        """Tell whether some process is putting the version together at the moment."""
+        try:
+            with self.lock_file(name, version).open("r") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def read(self, name: str, version: int) -> Manifest | None:
         """Return the manifest of a version that is here, or None."""
         try:
@@ -118,13 +134,13 @@ class ModelFolders:
         """Make `content` the version's folder, all at once and for good."""
         (content / MANIFEST).write_bytes(manifest.to_json())
         for path in [*content.rglob("*"), content]:
-            _to_disk(path)
+            sync_to_disk(path)
         target = self.folder(manifest.model, manifest.version)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():  # a damaged one: `pull` found its manifest missing
             shutil.rmtree(target)
         content.rename(target)
-        _to_disk(target.parent)
+        sync_to_disk(target.parent)
 
     def remove(self, name: str, version: int) -> None:
         """Delete a version: its manifest first, so that no half of it ever looks whole."""
@@ -145,7 +161,8 @@ def removed_afterwards(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _to_disk(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
+    """Wait until a file or a folder is on the disk itself."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -104,6 +104,12 @@ class Offline(Conflict):
     code = "offline"
 
 
+class PullCancelled(Conflict):
+    """The pull was cancelled; what had been fetched is kept for the next one."""
+
+    code = "pull_cancelled"
+
+
 class ConversionFailed(Conflict):
     """The fetched files could not be converted."""
 

@@ -81,7 +81,7 @@ class Puller:
             raise LicenceRefused(model=row.name, licence=row.licence)
         staging = self._folders.staging(row.name, row.version)
         staging.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(staging.with_name(staging.name + ".lock"), watch.check):
+        with _locked(self._folders.lock_file(row.name, row.version), watch.check):
             if (whole := self._folders.read(row.name, row.version)) is not None:
                 watch.progress(row.download_bytes, row.download_bytes)
                 return whole

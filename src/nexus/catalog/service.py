@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nexus.access.types import Principal
+from nexus.access.types import Principal, Scope
+from nexus.catalog import storage
+from nexus.catalog.catalogue import Catalogue, shipped_catalogue
+from nexus.catalog.disk import ModelFolders, check_model_name
+from nexus.catalog.errors import (
+    AliasNotFound,
+    CatalogueModel,
+    ModelExists,
+    ModelInUse,
+    ModelNotFound,
+    ModelNotPulled,
+    ModelRefused,
+    PullCancelled,
+)
+from nexus.catalog.listing import own_info, row_info
+from nexus.catalog.own import OwnVersions
 from nexus.catalog.pool import ModelPool
+from nexus.catalog.pull import Puller, Watch
+from nexus.catalog.runner import PullStarter, Runner
 from nexus.catalog.settings import CatalogSettings
-from nexus.catalog.types import ModelInfo, ModelVersion
+from nexus.catalog.types import Alias, AliasChange, CatalogueRow, ModelInfo, ModelVersion, State
 from nexus.core.clock import Clock
 from nexus.core.secrets import Keyring
 from nexus.storage.db import Database
+
+_CHAMPION = "champion"
 
 
 class CatalogService:
@@ -26,10 +47,25 @@ class CatalogService:
         keyring: Keyring,
         clock: Clock,
         pool: ModelPool,
+        catalogue: Catalogue | None = None,
+        start_pull: PullStarter | None = None,
     ) -> None:
-        """Read the rows of the catalogue; touch neither disk nor network yet."""
+        """Read the rows of the catalogue; touch neither disk nor network yet.
+
+        `start_pull` brings a pull to the engine; without it `pull_later` is not to be had.
+        """
         self.settings = settings
         self.pool = pool
+        self.catalogue = catalogue or shipped_catalogue()
+        self.start_pull = start_pull
+        self.runners: dict[str, Runner] = {}
+        self._database = database
+        self._clock = clock
+        self._folders = ModelFolders(settings.models_dir)
+        self._own = OwnVersions(settings.models_dir / ".own", keyring)
+        self._puller = Puller(settings=settings, folders=self._folders, clock=clock)
+
+    # Finding -----------------------------------------------------------------------------------
 
     async def find(
         self, name: str, *, version: int | None = None, alias: str | None = None, principal: Principal | None = None
@@ -41,11 +77,85 @@ class CatalogService:
         model that needs no download (`model_sources`, installed packages) is put in place at once.
         Raises `ModelNotFound`, `ModelNotPulled`, `AliasNotFound`, `ModelDamaged`.
         """
-        raise NotImplementedError
+        if version is None and principal is not None:
+            version = await self._aliased(principal, name, alias)
+        elif version is None and alias not in (None, _CHAMPION):
+            raise AliasNotFound(field="alias")
+        if rows := self.catalogue.versions(name):
+            number = max(rows) if version is None else version
+            if number not in rows:
+                raise ModelNotFound("The model has no such version.", field="version")
+            return await asyncio.to_thread(self._take, rows[number])
+        if principal is None:
+            raise ModelNotFound(field="model")
+        return await self._find_own(principal, name, version)
 
     async def default_for(self, task: str) -> ModelVersion:
-        """Return the best model of the task that is ready. Raises `ModelNotPulled` or `ModelNotFound`."""
-        raise NotImplementedError
+        """Return the best model of the task that is here, or can be without a download.
+
+        Raises `ModelNotPulled` when there is none yet, `ModelNotFound` for a task without models.
+        """
+        rows = [row for row in self.catalogue.of_task(task) if self._allowed(row)]
+        for row in rows:
+            if self._folders.read(row.name, row.version) is not None:
+                return await asyncio.to_thread(self._take, row)
+        for row in rows:
+            if await asyncio.to_thread(self._puller.is_local, row):
+                return await asyncio.to_thread(self._take, row)
+        if not rows:
+            raise ModelNotFound(f"The catalogue has no model for {task}.")
+        raise _not_pulled(rows[0])
+
+    def starter_models(self) -> list[CatalogueRow]:
+        """Return the rows that a fresh installation pulls: one good model of each task."""
+        return [row for row in self.catalogue.starters() if self._allowed(row)]
+
+    # Pulling -----------------------------------------------------------------------------------
+
+    async def pull(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> ModelVersion:
+        """Bring a catalogue model here, and return it; at once when it is here already.
+
+        `progress(done, total)` is told bytes, from another thread. Raises what `Puller.pull` raises,
+        `ModelNotFound`, and `PullCancelled` once `cancelled()` says so.
+        """
+        row = self.row(name, version)
+        stop = threading.Event()
+
+        def check() -> None:
+            if stop.is_set() or (cancelled is not None and cancelled()):
+                raise PullCancelled
+
+        watch = Watch(progress or (lambda done, total: None), check)
+        try:
+            await asyncio.to_thread(self._puller.pull, row, watch)
+        except asyncio.CancelledError:
+            stop.set()  # the thread gives up by itself; what it has fetched is kept
+            raise
+        return await asyncio.to_thread(self._take, row)
+
+    async def pull_later(self, principal: Principal, name: str, version: int | None = None) -> dict[str, Any]:
+        """Start a run that pulls the model and return it as the API shows it."""
+        row = self.row(name, version)
+        if self.start_pull is None:
+            raise ModelRefused("This process has no engine to pull with; use `nexus models pull`.")
+        return await self.start_pull(principal, row.name, row.version)
+
+    def row(self, name: str, version: int | None = None) -> CatalogueRow:
+        """Return a row of the catalogue, the newest of its name by default. Raises `ModelNotFound`."""
+        rows = self.catalogue.versions(name)
+        number = max(rows, default=0) if version is None else version
+        if number not in rows:
+            raise ModelNotFound(field="model")
+        return rows[number]
+
+    # Own versions ------------------------------------------------------------------------------
 
     async def add_version(
         self,
@@ -56,15 +166,219 @@ class CatalogService:
         task: str,
         files: Mapping[str, Path],
         meta: Mapping[str, Any],
-        alias: str | None = "champion",
+        alias: str | None = _CHAMPION,
         licence: str = "proprietary",
     ) -> ModelVersion:
         """Keep a copy of `files` as the next version of the project's own model, signed.
 
         Raises `ModelExists` when the name belongs to the catalogue or to a model of another kind.
         """
-        raise NotImplementedError
+        check_model_name(name)
+        if self.catalogue.versions(name):
+            raise ModelExists("The name belongs to a model of the catalogue.", field="name")
+        project = principal.project_id
+        version_id, stored = await asyncio.to_thread(self._own.store, project, files)
+        document = {
+            "id": version_id,
+            "project_id": project,
+            "model": name,
+            "kind": kind,
+            "task": task,
+            "files": stored,
+            "meta": dict(meta),
+            "licence": licence,
+        }
+        new = storage.NewVersion(
+            id=version_id,
+            project_id=project,
+            name=name,
+            kind=kind,
+            task=task,
+            size=sum(file["bytes"] for file in stored.values()),
+            created_by=principal.id,
+            at=self._clock.now(),
+            seal=lambda number: self._own.seal(document | {"version": number}),
+        )
+        try:
+            added = await self._database.write(storage.add_version, new)
+        except BaseException:
+            self._own.remove(project, version_id)
+            raise
+        if alias is not None:
+            await self.set_alias(principal, name, alias, added.number)
+        return await asyncio.to_thread(self._own.check, project, added)
+
+    async def delete(self, principal: Principal, name: str, version: int | None = None) -> None:
+        """Delete a version's files: an own version for good, a catalogue model until it is pulled again.
+
+        Only an administrator may remove files of the catalogue, which every project shares.
+        Raises `ModelInUse` while an alias points to it or somebody uses it, `ModelNotFound`.
+        """
+        if self.catalogue.versions(name):
+            row = self.row(name, version)
+            if not principal.may(Scope.ADMIN):
+                raise CatalogueModel
+            self._ensure_idle(f"{row.name}@{row.version}")
+            await asyncio.to_thread(self._folders.remove, row.name, row.version)
+            return
+        number = (await self._find_own(principal, name, version)).version if version is None else version
+        self._ensure_idle(f"{principal.project_id}/{name}@{number}")
+        gone = await self._database.write(storage.delete_version, principal.project_id, name, number)
+        await asyncio.to_thread(self._own.remove, principal.project_id, gone)
+
+    # Aliases -----------------------------------------------------------------------------------
+
+    async def set_alias(
+        self, principal: Principal, name: str, alias: str, version: int, *, expected: int | None = None
+    ) -> Alias:
+        """Point an alias at a version.
+
+        `expected` is the revision that the caller has seen (0: that there was none). Raises
+        `AliasMoved` when it has changed, `ModelNotFound` when there is no such version.
+        """
+        check_model_name(alias, "alias")
+        if version not in (await self.versions(principal, name)):
+            raise ModelNotFound("The model has no such version.", field="version")
+        return await self._database.write(
+            storage.move_alias,
+            principal.project_id,
+            name,
+            alias,
+            version,
+            expected=expected,
+            by=principal.id,
+            at=self._clock.now(),
+        )
+
+    async def delete_alias(self, principal: Principal, name: str, alias: str, *, expected: int | None = None) -> None:
+        """Remove an alias. Raises `AliasNotFound`, `AliasMoved`."""
+        await self._database.write(
+            storage.delete_alias,
+            principal.project_id,
+            name,
+            alias,
+            expected=expected,
+            by=principal.id,
+            at=self._clock.now(),
+        )
+
+    async def alias_history(self, principal: Principal, name: str, alias: str) -> list[AliasChange]:
+        """Return the moves of an alias, newest first."""
+        return await self._database.read(storage.alias_changes, principal.project_id, name, alias)
+
+    # Memory ------------------------------------------------------------------------------------
+
+    async def load(self, principal: Principal, name: str, version: int | None = None, *, pin: bool = False) -> None:
+        """Bring a model into this process's memory, and keep it there if `pin`.
+
+        Raises what `find` raises, `ModelRefused` for a kind that cannot be loaded ahead, and the runner's errors.
+        """
+        found = await self.find(name, version=version, principal=principal)
+        runner = self.runners.get(found.kind)
+        if runner is None:
+            raise ModelRefused("Models of this kind are loaded when they are first used.", kind=found.kind)
+        if pin:
+            self.pool.pin(found.key)
+        await runner.load(found)
+
+    async def unload(self, principal: Principal, name: str, version: int | None = None) -> None:
+        """Let go of a model as soon as its present users are done, and of its pin."""
+        found = await self.find(name, version=version, principal=principal)
+        self.pool.pin(found.key, pinned=False)
+        await asyncio.to_thread(self.pool.unload, found.key)
+        if runner := self.runners.get(found.kind):
+            await runner.unload(found)
+
+    # Listing -----------------------------------------------------------------------------------
+
+    async def versions(self, principal: Principal, name: str) -> dict[int, State]:
+        """Return the versions of a model and how they stand, newest first. Raises `ModelNotFound`."""
+        if rows := self.catalogue.versions(name):
+            return {number: self._state(rows[number]) for number in sorted(rows, reverse=True)}
+        model = await self._database.read(storage.own_model, principal.project_id, name)
+        if model is None:
+            raise ModelNotFound(field="model")
+        return dict.fromkeys(model.versions, State.READY)
+
+    async def show(self, principal: Principal, name: str) -> ModelInfo:
+        """Return one line of the list. Raises `ModelNotFound`."""
+        for info in await self.list(principal):
+            if info.model == name:
+                return info
+        raise ModelNotFound(field="model")
 
     async def list(self, principal: Principal, *, kind: str | None = None, task: str | None = None) -> list[ModelInfo]:
         """Return every model that the principal may use, own ones first, by name."""
-        raise NotImplementedError
+        own = await self._database.read(storage.own_models, principal.project_id)
+        aliases = await self._database.read(storage.aliases_of, principal.project_id)
+        loaded = self.pool.states()
+        states = await asyncio.to_thread(lambda: {row.name: self._state(row) for row in self.catalogue.rows})
+        lines = [own_info(model, aliases, loaded, principal.project_id) for model in own]
+        for name in self.catalogue.names():
+            rows = self.catalogue.versions(name)
+            lines.append(row_info(rows[max(rows)], tuple(rows), states[name], aliases, loaded))
+        return [line for line in lines if kind in (None, line.kind) and task in (None, line.task)]
+
+    # What the above is made of -----------------------------------------------------------------
+
+    def _allowed(self, row: CatalogueRow) -> bool:
+        return row.commercial_ok or self.settings.allow_noncommercial
+
+    def _state(self, row: CatalogueRow) -> State:
+        if self._folders.read(row.name, row.version) is not None:
+            return State.READY
+        return State.PULLING if self._folders.is_pulling(row.name, row.version) else State.AVAILABLE
+
+    def _take(self, row: CatalogueRow) -> ModelVersion:
+        """Return the row's version, checked; blocking."""
+        manifest = self._folders.read(row.name, row.version)
+        if manifest is None:
+            if not (self._allowed(row) and self._puller.is_local(row)):
+                raise _not_pulled(row)
+            manifest = self._puller.pull(row)
+        folder = self._folders.folder(row.name, row.version)
+        self._folders.verify(folder, manifest.files)
+        return ModelVersion(
+            model=row.name,
+            task=row.task,
+            kind=row.kind,
+            version=row.version,
+            state=State.READY,
+            files={role: folder / path for role, path in row.files.items()},
+            meta=dict(row.meta),
+            licence=row.licence,
+            commercial_ok=row.commercial_ok,
+            family=row.family,
+            digest=manifest.digest,
+            size=manifest.size,
+            memory=row.memory or manifest.size * 2,
+        )
+
+    async def _find_own(self, principal: Principal, name: str, version: int | None) -> ModelVersion:
+        model = await self._database.read(storage.own_model, principal.project_id, name)
+        if model is None or not model.versions:
+            raise ModelNotFound(field="model")
+        number = model.versions[0] if version is None else version
+        found = await self._database.read(storage.own_version, model.id, number)
+        if found is None:
+            raise ModelNotFound("The model has no such version.", field="version")
+        return await asyncio.to_thread(self._own.check, principal.project_id, found)
+
+    async def _aliased(self, principal: Principal, name: str, alias: str | None) -> int | None:
+        found = await self._database.read(storage.alias_of, principal.project_id, name, alias or _CHAMPION)
+        if found is None and alias not in (None, _CHAMPION):
+            raise AliasNotFound(field="alias")
+        return found.version if found else None
+
+    def _ensure_idle(self, key: str) -> None:
+        if any(entry.users for entry in self.pool.states() if entry.key.split("@")[0] == key.split("@")[0]):
+            raise ModelInUse
+        self.pool.unload(key)
+
+
+def _not_pulled(row: CatalogueRow) -> ModelNotPulled:
+    return ModelNotPulled(
+        f"The model {row.name} is not on this machine yet: run `nexus models pull {row.name}`.",
+        model=row.name,
+        command=f"nexus models pull {row.name}",
+    )
