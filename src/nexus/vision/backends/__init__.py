@@ -1,0 +1,1 @@
+"""One file for each back-end; the contract is `nexus.vision.backend`."""

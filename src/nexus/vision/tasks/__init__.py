@@ -1,0 +1,1 @@
+"""One file for each vision task; the contract is `nexus.vision.task`."""
