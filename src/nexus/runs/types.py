@@ -107,11 +107,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a step or a run failed, in words that are safe to show."""
+    """Why a step or a run failed, in words that are safe to show. A run's names the step."""
 
     code: str
     message: str
     field: str | None = None
+    step: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +257,7 @@ class StepContext:
         await self.sink.save(state)
 
 
-class Parked(Exception):  # noqa: N818  not an error: the way out of a handler that has to wait
+class Parked(Exception):
     """Raise in a handler to wait without holding a worker.
 
     The step is executed again at `until` (None: never by itself), or as soon as `RunService.signal`

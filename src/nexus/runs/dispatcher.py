@@ -1,0 +1,173 @@
+"""From the outbox to the broker, after the commit, in order of due time.
+
+One thread. It sleeps until a signal, the next due message or the fallback poll. A message is deleted
+only when the broker has taken it; dying in between sends it twice, and the second one is dropped at
+the claim. A broker that is away delays work and loses none.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy.orm import Session
+
+from nexus.core.clock import Clock
+from nexus.runs import engine_storage as queries
+from nexus.runs.engine_storage import Message
+from nexus.runs.failpoints import Failpoints
+from nexus.runs.settings import RunsSettings
+from nexus.runs.signals import CANCEL, OUTBOX, Ear, PostgresEar, SocketEar
+from nexus.storage.db import Database
+
+log = logging.getLogger(__name__)
+_BATCH = 100
+_BACKLOG_PAUSE = 0.02
+
+
+class Outlet(Protocol):
+    """The broker as the dispatcher sees it."""
+
+    def publish(self, messages: Iterable[Message]) -> None:
+        """Hand every message over. Raises when it cannot."""
+        ...
+
+    def depth(self) -> int:
+        """Return how many messages lie there."""
+        ...
+
+    def reset(self) -> None:
+        """Drop a broken connection."""
+        ...
+
+
+class Dispatcher:
+    """Publishes what is due, as soon as it is."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        outlet: Outlet,
+        ear: SocketEar,
+        settings: RunsSettings,
+        clock: Clock,
+        failpoints: Failpoints,
+        on_cancel: Callable[[], None],
+    ) -> None:
+        """Call `on_cancel` when somebody wants a run to stop."""
+        self._database = database
+        self._outlet = outlet
+        self._ear = ear
+        self._settings = settings
+        self._clock = clock
+        self._failpoints = failpoints
+        self._on_cancel = on_cancel
+        self._postgres: PostgresEar | None = None
+        self._postgres_retry = 0.0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="runs-dispatcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look at the outbox now; from any thread."""
+        self._ear.nudge(OUTBOX)
+
+    def stop(self) -> None:
+        """Finish the present batch and end."""
+        self._stopping.set()
+        self.wake()
+        self._thread.join(5)
+        if self._postgres is not None:
+            self._postgres.close()
+
+    def _loop(self) -> None:
+        pause = 0.0
+        while not self._stopping.is_set():
+            if CANCEL in self._listen(pause):
+                self._on_cancel()
+            try:
+                pause = self.publish_due()
+            except Exception as error:  # noqa: BLE001  the broker's driver raises what it likes; the rows stay and are tried again
+                log.warning("messages cannot be published now: %s", type(error).__name__)
+                self._outlet.reset()
+                pause = 1.0
+
+    def publish_due(self) -> float:
+        """Publish all that is due; return how long to sleep if nothing happens."""
+        while not self._stopping.is_set():
+            room = min(_BATCH, self._settings.in_flight - self._outlet.depth())
+            if room <= 0:
+                return _BACKLOG_PAUSE
+            sent = self._batch(room)
+            if sent < room:
+                break
+        return self._until_next()
+
+    def _batch(self, limit: int) -> int:
+        now = self._clock.now()
+        if not self._database.is_sqlite:
+            return self._database.write_now(self._publish_locked, now, limit)
+        # SQLite has one writer: publishing must not hold its lock, and two dispatchers only make duplicates.
+        messages = self._database.read_now(queries.due_messages, now, limit)
+        self._hand_over(messages)
+        if messages:
+            self._database.write_now(queries.delete_messages, [message.outbox_id for message in messages])
+        return len(messages)
+
+    def _publish_locked(self, session: Session, now: datetime, limit: int) -> int:
+        messages = queries.due_messages(session, now, limit)
+        self._hand_over(messages)
+        if messages:
+            queries.delete_messages(session, [message.outbox_id for message in messages])
+        return len(messages)
+
+    def _hand_over(self, messages: Sequence[Message]) -> None:
+        if messages:
+            self._failpoints.reach("before_publish")
+            self._outlet.publish(messages)
+            self._failpoints.reach("after_publish")
+
+    def _until_next(self) -> float:
+        due = self._database.read_now(queries.next_due)
+        if due is None:
+            return self._settings.poll
+        return min(self._settings.poll, max(0.0, (due - self._clock.now()).total_seconds()))
+
+    def _listen(self, seconds: float) -> set[str]:
+        """Sleep until something is heard, at most `seconds`."""
+        heard: set[str] = set()
+        with selectors.DefaultSelector() as selector:
+            for ear in self._ears():
+                selector.register(ear, selectors.EVENT_READ)
+            for key, _ in selector.select(seconds):
+                heard |= self._words(key.fileobj)
+        return heard
+
+    def _ears(self) -> list[Ear]:
+        if self._database.is_sqlite:
+            return [self._ear]
+        if self._postgres is None and time.monotonic() >= self._postgres_retry:
+            try:
+                self._postgres = PostgresEar(self._database)
+            except ConnectionError:
+                self._postgres_retry = time.monotonic() + 5
+        return [self._ear] if self._postgres is None else [self._ear, self._postgres]
+
+    def _words(self, ear: object) -> set[str]:
+        if ear is not self._postgres or self._postgres is None:
+            return self._ear.words()
+        try:
+            return self._postgres.words()
+        except ConnectionError:
+            self._postgres.close()
+            self._postgres = None
+            return set()

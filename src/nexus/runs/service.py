@@ -1,0 +1,207 @@
+"""Starting, watching and steering runs: the API's side. It speaks to the database and never to a broker.
+
+run = await runs.start(principal, RunSpec(kind="train", name="churn", steps=[StepSpec("fit", "analytics.train")]))
+run = await runs.wait(principal, run.id, seconds=10)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+from nexus.access.types import Principal, Scope
+from nexus.core.clock import Clock, SystemClock
+from nexus.core.errors import Forbidden
+from nexus.runs import storage
+from nexus.runs.errors import IdempotencyKeyReused, QueueFull
+from nexus.runs.graph import check, fingerprint
+from nexus.runs.records import event_of
+from nexus.runs.settings import RunsSettings
+from nexus.runs.signals import CANCEL, OUTBOX, Bell
+from nexus.runs.types import Run, RunCounts, RunEvent, RunSpec, RunStatus, Step
+from nexus.storage.db import Database
+
+LOG_TYPES: Final = ("log",)
+_EVENT_BATCH: Final = 500
+_FULL_CHECK: Final = 1.0
+
+
+class RunService:
+    """Durable work as the rest of NEXUS sees it.
+
+    Whoever started a run may read and steer it. For the runs of others in the same project
+    `automation:read` is needed to read and `automation:run` to steer; without it they are not found.
+    """
+
+    def __init__(self, *, database: Database, settings: RunsSettings, clock: Clock | None = None) -> None:
+        """Write to `database` and wake the engines of `settings.data_dir`."""
+        self._database = database
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._bell = Bell(settings.data_dir if database.is_sqlite else None)
+        self._full_checked = -_FULL_CHECK
+        self._waiting_steps = 0
+
+    async def start(self, principal: Principal, spec: RunSpec) -> Run:
+        """Start a run, or return the one that was started with the same idempotency key.
+
+        Raises `InvalidRunSpec`, `IdempotencyKeyReused` (same key, different request), `QueueFull`.
+        """
+        check(spec, queues=self._settings.queues, step_limit=self._settings.step_limit)
+        wanted = fingerprint(spec)
+        await self._refuse_when_full()
+        run, digest, created = await self._database.write(
+            storage.add_run, spec, principal, self._clock.now(), self._settings.republish
+        )
+        if created:
+            self._bell.ring(OUTBOX)
+            return run
+        if digest != wanted:
+            raise IdempotencyKeyReused(field="idempotency_key")
+        return run
+
+    async def _refuse_when_full(self) -> None:
+        now = time.monotonic()
+        if now - self._full_checked >= _FULL_CHECK:
+            self._full_checked = now
+            self._waiting_steps = await self._database.read(storage.ready_steps, self._settings.queue_limit)
+        if self._waiting_steps >= self._settings.queue_limit:
+            raise QueueFull(retry_after=5)
+
+    async def get(self, principal: Principal, run_id: str) -> Run:
+        """Return a run with its steps. Raises `RunNotFound`."""
+        return await self._database.read(storage.run_with_steps, principal.project_id, run_id, **_readable(principal))
+
+    async def list(
+        self,
+        principal: Principal,
+        *,
+        kind: str | None = None,
+        name: str | None = None,
+        status: RunStatus | None = None,
+        after: str | None = None,
+        limit: int = 20,
+        newest_first: bool = True,
+    ) -> Sequence[Run]:
+        """Return up to `limit` runs without their steps, beginning behind the run `after`."""
+        return await self._database.read(
+            storage.list_runs,
+            principal.project_id,
+            kind=kind,
+            name=name,
+            status=status,
+            after=after,
+            limit=limit,
+            newest_first=newest_first,
+            **_readable(principal),
+        )
+
+    async def steps(self, principal: Principal, run_id: str) -> Sequence[Step]:
+        """Return the steps of a run in the order of its description. Raises `RunNotFound`."""
+        return (await self.get(principal, run_id)).steps
+
+    async def wait(self, principal: Principal, run_id: str, seconds: float) -> Run:
+        """Return the run as soon as it has ended, or as it stands after `seconds`. Raises `RunNotFound`."""
+        end = time.monotonic() + seconds
+        pause = 0.005
+        while True:
+            status = await self._database.read(storage.run_status, principal.project_id, run_id, **_readable(principal))
+            left = end - time.monotonic()
+            if status.final or left <= 0:
+                return await self.get(principal, run_id)
+            await asyncio.sleep(min(pause, left))
+            pause = min(0.25, pause * 1.5)
+
+    async def cancel(self, principal: Principal, run_id: str) -> Run:
+        """Ask a run to stop; running steps stop within about a second. Raises `RunNotFound`, `RunFinished`."""
+        await self._may_steer(principal, run_id)
+        run = await self._database.write(storage.request_cancel, principal.project_id, run_id, self._clock.now())
+        self._bell.ring(CANCEL)
+        return run
+
+    async def retry(self, principal: Principal, run_id: str) -> Run:
+        """Execute again what failed or was cancelled, and all behind it; what succeeded stays.
+
+        Raises `RunNotFound`, `RunNotFinished`.
+        """
+        await self._may_steer(principal, run_id)
+        run = await self._database.write(
+            storage.retry_run, principal.project_id, run_id, self._clock.now(), self._settings.republish
+        )
+        self._bell.ring(OUTBOX)
+        return run
+
+    async def resume(self, principal: Principal, run_id: str, step: str | None = None) -> Run:
+        """Execute the waiting step called `step`, or all waiting ones, now. Raises `RunNotFound`, `RunNotWaiting`."""
+        return await self.signal(principal, run_id, step, None)
+
+    async def signal(self, principal: Principal, run_id: str, step: str | None, data: dict[str, Any] | None) -> Run:
+        """Wake waiting steps and hand them `data` as `context.signal`.
+
+        Raises `RunNotFound`, `StepNotFound`, `RunNotWaiting`.
+        """
+        await self._may_steer(principal, run_id)
+        run = await self._database.write(
+            storage.wake_waiting,
+            principal.project_id,
+            run_id,
+            self._clock.now(),
+            self._settings.republish,
+            key=step,
+            signal=data,
+        )
+        self._bell.ring(OUTBOX)
+        return run
+
+    async def _may_steer(self, principal: Principal, run_id: str) -> None:
+        run = await self._database.read(storage.run_alone, principal.project_id, run_id, **_readable(principal))
+        if run.principal_id != principal.id and not principal.may(Scope.AUTOMATION_RUN):
+            raise Forbidden(f"This needs the scope {Scope.AUTOMATION_RUN.value}.", scope=Scope.AUTOMATION_RUN.value)
+
+    async def events(
+        self, principal: Principal, run_id: str, *, after: int = 0, poll: float = 0.2
+    ) -> AsyncIterator[RunEvent]:
+        """Yield the timeline of a run behind the event `after`, live, until the run has ended.
+
+        Raises `RunNotFound` at the first step of the iteration.
+        """
+        pause = poll / 4
+        while True:
+            # The status is read first: what was written before the end is then surely among the rows.
+            status = await self._database.read(storage.run_status, principal.project_id, run_id, **_readable(principal))
+            rows = await self._database.read(storage.events_after, run_id, after, _EVENT_BATCH)
+            for row in rows:
+                yield event_of(row)
+                after = row.id
+            if not rows and status.final:
+                return
+            if not rows:
+                await asyncio.sleep(pause)
+            pause = poll / 4 if rows else min(poll, 1.5 * pause)
+
+    async def logs(
+        self, principal: Principal, run_id: str, *, step: str | None = None, after: int = 0, limit: int = 100
+    ) -> Sequence[RunEvent]:
+        """Return up to `limit` log lines behind the event `after`, oldest first. Raises `RunNotFound`."""
+        await self._database.read(storage.run_status, principal.project_id, run_id, **_readable(principal))
+        rows = await self._database.read(storage.events_after, run_id, after, limit, types=LOG_TYPES, step=step)
+        return [event_of(row) for row in rows]
+
+    async def counts(self) -> RunCounts:
+        """Return how much work waits and runs, over all projects: for metrics and alerts."""
+        return await self._database.read(storage.counts, self._clock.now())
+
+    async def ended_after(self, event_id: int, limit: int = 100) -> Sequence[tuple[int, Run]]:
+        """Return `(event id, run)` of runs of any project that ended behind `event_id`: for alerts only."""
+        return await self._database.read(storage.ended_after, event_id, limit)
+
+    async def stop(self) -> None:
+        """Close the socket that wakes engines."""
+        self._bell.close()
+
+
+def _readable(principal: Principal) -> dict[str, str | None]:
+    """Return the filter that leaves what the principal may read."""
+    return {"principal_id": None if principal.may(Scope.AUTOMATION_READ) else principal.id}
