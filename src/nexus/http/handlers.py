@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response, params
@@ -12,7 +15,6 @@ from starlette.requests import ClientDisconnect
 from nexus.core.errors import (
     Conflict,
     Forbidden,
-    InvalidInput,
     MalformedBody,
     MethodNotAllowed,
     NexusError,
@@ -111,13 +113,18 @@ def _wrong_media(request: Request, errors: Any) -> NexusError | None:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    kind = _BY_STATUS.get(error.status_code)
-    if kind is None:
-        kind = InvalidInput if error.status_code < 500 else NexusError
     # Details of Starlette's and FastAPI's own exceptions are not ours, so the class speaks instead.
-    mapped = kind()
-    headers = dict(error.headers or {})
-    return answer(request, mapped, headers)
+    return answer(request, _kind_of(error.status_code)(), dict(error.headers or {}))
+
+
+@cache
+def _kind_of(status: int) -> type[NexusError]:
+    """The error class of a status, made from the status's own phrase where there is none."""
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    phrase = HTTPStatus(status).phrase
+    code = re.sub(r"[^a-z]+", "_", phrase.lower())
+    return type("HTTPFailure", (NexusError,), {"status": status, "code": code, "__doc__": f"{phrase}."})
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:
