@@ -135,8 +135,6 @@ def test_each_status_has_the_shape_of_its_dialect(path: str, kind: type[NexusErr
 def test_error_types_are_those_of_the_dialects(
     kind: type[NexusError], openai: str, anthropic: str, google: str
 ) -> None:
-    kind: type[NexusError], openai: str, anthropic: str, google: str
-) -> None:
     assert render("/v1/models", kind()).body["error"]["type"] == openai
     assert render("/v1/messages", kind()).body["error"]["type"] == anthropic
     assert render("/v1beta/models", kind()).body["error"]["status"] == google

@@ -53,7 +53,7 @@ MALFORMED = [
     "http://example.com:25/",
     "http://example.com:99999/",
     "http://example.com:80:80/",
-    "http://example.com:８０/",
+    "http://example.com:\uff18\uff10/",
     "http://2130706433/",
     "http://0x7f000001/",
     "http://0x7f.1/",

@@ -1,0 +1,139 @@
+"""NVIDIA GPUs through NVML (https://docs.nvidia.com/deploy/nvml-api/). A missing value is None, never an error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Final
+
+import pynvml
+
+_RETRY_SECONDS: Final = 60.0
+_MEGA: Final = 1024 * 1024
+
+
+class GPUState(StrEnum):
+    """What is known about GPUs on this machine."""
+
+    OK = "ok"
+    NO_DRIVER = "no_driver"
+    NO_DEVICE = "no_device"
+    NO_PERMISSION = "no_permission"
+    ERROR = "error"
+
+
+_STATES: Final = {
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: GPUState.NO_DRIVER,
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: GPUState.NO_DRIVER,
+    pynvml.NVML_ERROR_NO_PERMISSION: GPUState.NO_PERMISSION,
+    pynvml.NVML_ERROR_GPU_IS_LOST: GPUState.ERROR,
+}
+
+
+class GPUs:
+    """Reads all GPUs; without a driver it asks again once a minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Ask nothing yet."""
+        self._clock = clock
+        self._ready = False
+        self._state = GPUState.NO_DRIVER
+        self._next_try = 0.0
+        self._versions: dict[str, str | None] = {"driver": None, "cuda": None}
+        self._constant: dict[int, dict[str, Any]] = {}
+
+    def sample(self) -> dict[str, Any]:
+        """Return `{"state", "driver", "cuda", "devices": [...]}`; bytes, percent, degrees C, watts, MHz.
+
+        `utilization` is the share of time in which any kernel ran, not how full the GPU was.
+        """
+        devices: list[dict[str, Any]] = []
+        if not self._ready and self._clock() >= self._next_try:
+            self._open()
+        if self._ready:
+            try:
+                devices = [self._device(index) for index in range(pynvml.nvmlDeviceGetCount())]
+                self._state = GPUState.OK if devices else GPUState.NO_DEVICE
+            except pynvml.NVMLError as error:
+                self._lose(error)
+        return {"state": self._state.value, **self._versions, "devices": devices}
+
+    def close(self) -> None:
+        """Let go of the driver."""
+        if self._ready:
+            self._ready = False
+            pynvml.nvmlShutdown()
+
+    def _open(self) -> None:
+        self._next_try = self._clock() + _RETRY_SECONDS
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            self._state = _STATES.get(error.value, GPUState.ERROR)
+            return
+        self._ready = True
+        self._versions["driver"] = _maybe(pynvml.nvmlSystemGetDriverVersion)
+        cuda = _maybe(pynvml.nvmlSystemGetCudaDriverVersion_v2)
+        self._versions["cuda"] = f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None
+
+    def _lose(self, error: Any) -> None:
+        """A GPU fell off the bus or the driver was exchanged: begin anew in a minute."""
+        self._state = _STATES.get(error.value, GPUState.ERROR)
+        self._constant.clear()
+        self._next_try = self._clock() + _RETRY_SECONDS
+        self.close()
+
+    def _device(self, index: int) -> dict[str, Any]:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        if index not in self._constant:
+            self._constant[index] = {
+                "index": index,
+                "uuid": _maybe(pynvml.nvmlDeviceGetUUID, handle),
+                "name": _maybe(pynvml.nvmlDeviceGetName, handle),
+            }
+        memory = _maybe(pynvml.nvmlDeviceGetMemoryInfo, handle)
+        rates = _maybe(pynvml.nvmlDeviceGetUtilizationRates, handle)
+        power = _maybe(pynvml.nvmlDeviceGetPowerUsage, handle)
+        limit = _maybe(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+        processes = _maybe(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
+        return self._constant[index] | {
+            "utilization": rates.gpu if rates else None,
+            "memory_utilization": rates.memory if rates else None,
+            "memory_total": int(memory.total) if memory else None,
+            "memory_used": int(memory.used) if memory else None,
+            "temperature": _maybe(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+            "power": power / 1000 if power is not None else None,
+            "power_limit": limit / 1000 if limit is not None else None,
+            "sm_clock": _maybe(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+            "throttle": _throttle(handle),
+            "processes": [{"pid": p.pid, "memory": p.usedGpuMemory} for p in processes or []],
+        }
+
+
+_REASONS: Final = {
+    "idle": 0x1,
+    "applications_clocks": 0x2,
+    "power_cap": 0x4,
+    "hw_slowdown": 0x8,
+    "sync_boost": 0x10,
+    "sw_thermal": 0x20,
+    "hw_thermal": 0x40,
+    "hw_power_brake": 0x80,
+    "display_clocks": 0x100,
+}
+
+
+def _throttle(handle: Any) -> list[str] | None:
+    mask = _maybe(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)
+    return None if mask is None else [name for name, bit in _REASONS.items() if mask & bit]
+
+
+def _maybe(query: Callable[..., Any], *arguments: Any) -> Any:
+    """The answer, or None where this GPU or container does not tell (MIG has no utilisation, for one)."""
+    try:
+        return query(*arguments)
+    except pynvml.NVMLError as error:
+        if error.value == pynvml.NVML_ERROR_GPU_IS_LOST:
+            raise
+        return None

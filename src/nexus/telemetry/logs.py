@@ -1,0 +1,137 @@
+"""Logs on standard error: JSON lines for machines, plain lines on a terminal, secrets in neither.
+
+Everything goes through the standard `logging` module; `configure` is called once by each process. What a
+record carries in `extra=` becomes members of the JSON line. Redaction works on the finished line, so that
+it covers arguments, exception texts and tracebacks alike.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
+
+import orjson
+
+from nexus.telemetry.context import current
+from nexus.telemetry.redact import Redactor, redactor
+from nexus.telemetry.settings import TelemetrySettings
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+_NOISY: Final = (
+    "uvicorn.access",
+    "httpx",
+    "httpcore",
+    "asyncio",
+    "multipart",
+    "python_multipart",
+    "h11",
+    "PIL",
+    "kombu",
+)
+_LONGEST: Final = 16_384
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, ids, extras, error."""
+
+    def __init__(self, redact: Redactor = redactor) -> None:
+        """Mask with `redact`."""
+        super().__init__()
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line without its newline."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage()[:_LONGEST],
+            **current(),
+        }
+        line.update(_extras(record))
+        if record.exc_info and record.exc_info[0] is not None:
+            line["error"] = {"type": record.exc_info[0].__name__, "trace": _trace(record)}
+        encoded = orjson.dumps(_clean(line), default=str, option=orjson.OPT_NON_STR_KEYS)
+        return self._redact(encoded.decode())
+
+
+class TextFormatter(logging.Formatter):
+    """`07:14:05 INFO  nexus.http  message  key=value` for people."""
+
+    def __init__(self, redact: Redactor = redactor, *, colour: bool = False) -> None:
+        """Mask with `redact`."""
+        super().__init__()
+        self._redact = redact
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and the traceback below it."""
+        moment = time.strftime("%H:%M:%S", time.localtime(record.created))
+        level = f"{record.levelname:<7}"
+        if self._colour:
+            level = f"{_COLOURS.get(record.levelno, '')}{level}\x1b[0m"
+        text = f"{moment} {level} {record.name}  {record.getMessage()[:_LONGEST]}"
+        if record.levelno >= logging.WARNING and "request_id" in (ids := current()):
+            text += f"  [{ids['request_id']}]"
+        if record.exc_info and record.exc_info[0] is not None:
+            text += "\n" + _trace(record)
+        # A terminal obeys control characters, and some of the text comes from strangers.
+        return self._redact(_printable(text, keep_escapes=self._colour))
+
+
+_COLOURS: Final = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
+
+
+def configure(settings: TelemetrySettings, *, stream: TextIO | None = None) -> None:
+    """Send the logs of the whole process to `stream` (standard error)."""
+    target = stream or sys.stderr
+    terminal = target.isatty()
+    plain = settings.log_format == "text" or (settings.log_format == "auto" and terminal)
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(TextFormatter(colour=terminal) if plain else JSONFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "celery"):
+        # These bring handlers of their own, which would not redact.
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+
+
+def _extras(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD and value is not None}
+
+
+def _trace(record: logging.LogRecord) -> str:
+    assert record.exc_info is not None
+    text = "".join(traceback.format_exception(*record.exc_info, limit=-30)).rstrip()
+    return text[-_LONGEST:]
+
+
+def _clean(value: Any) -> Any:
+    """Replace lone surrogates, which JSON cannot carry."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in value]
+    return value
+
+
+def _printable(text: str, *, keep_escapes: bool) -> str:
+    body = text.encode("utf-8", "replace").decode()
+    if keep_escapes:
+        head, reset, rest = body.partition("\x1b[0m")
+        return head + reset + _printable(rest, keep_escapes=False)
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in body)
