@@ -5,6 +5,7 @@ of the catalogue (`catalogue.toml`) are the same for every project; own models b
 
 Read in this order: `types`, `errors`, `settings`, `catalogue` (the rows), `source` + `sources/`
 (where files come from), `archives`, `conversion` + `conversions/` (foreign formats to ONNX), `disk` (the
-folders of pulled models), `pull`, `tables`, `storage`, `own` (signed own versions), `inspection` (what an
+folders of pulled models), `pull`, `tables`, `storage`, `own_files` and
+`own` (signed own versions), `aliases`, `inspection` (what an
 import may hold), `service`, `pool` (loaded models), `schemas`, `routes`, `jobs`.
 """

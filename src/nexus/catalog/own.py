@@ -1,104 +1,94 @@
-"""A project's own model versions: kept as they were made, signed, and checked before every use.
-
-The files lie in `<models>/.own/<project>/<version id>/`. What they are (digests, roles, meta) is one
-canonical JSON document in the database, signed with a key of this installation; neither a changed
-file nor a changed row passes `check`. Names given by users are never part of a path.
-"""
+"""A project's own models: what it trained or imported, version by version."""
 
 from __future__ import annotations
 
-import hmac
-import json
-import re
-import shutil
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from nexus.catalog.checksums import Checksums, sha256_of
-from nexus.catalog.disk import sync_to_disk
-from nexus.catalog.errors import ModelDamaged, ModelRefused
-from nexus.catalog.storage import OwnVersion
-from nexus.catalog.types import ModelVersion, State
-from nexus.core.ids import new_id
-from nexus.core.secrets import Keyring
-
-_USE: Final = "catalog.version"
-_ROLE: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+from nexus.access.types import Principal
+from nexus.catalog import storage
+from nexus.catalog.errors import ModelNotFound
+from nexus.catalog.own_files import OwnFiles
+from nexus.catalog.storage import OwnModel
+from nexus.catalog.types import ModelVersion
+from nexus.core.clock import Clock
+from nexus.storage.db import Database
 
 
-class OwnVersions:
-    """Stores and checks the files of own versions. Its methods block; call them from a thread."""
+class OwnModels:
+    """Own models of every project, each seen by its own project only."""
 
-    def __init__(self, root: Path, keyring: Keyring) -> None:
-        """Keep everything below `root`, which need not exist yet."""
-        self._root = root
-        self._keyring = keyring
-        self._checksums = Checksums()
+    def __init__(self, database: Database, files: OwnFiles, clock: Clock) -> None:
+        """Keep rows in `database` and files in `files`."""
+        self._database = database
+        self._files = files
+        self._clock = clock
 
-    def store(self, project_id: str, files: Mapping[str, Path]) -> tuple[str, dict[str, dict[str, Any]]]:
-        """Copy `files` (role -> file) into a new folder; return the version's id and what is there by role."""
-        version_id = new_id("mdv")
-        folder, staging = self._folder(project_id, version_id), self._root / ".staging" / version_id
-        staging.mkdir(parents=True)
-        stored: dict[str, dict[str, Any]] = {}
-        try:
-            for role, path in files.items():
-                target = staging / f"{_role(role)}{path.suffix.lower()}"
-                shutil.copyfile(path, target)
-                sync_to_disk(target)
-                stored[role] = {"name": target.name, "sha256": sha256_of(target), "bytes": target.stat().st_size}
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            staging.rename(folder)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-        return version_id, stored
+    async def list(self, principal: Principal) -> list[OwnModel]:
+        """Return the project's models by name."""
+        return await self._database.read(storage.own_models, principal.project_id)
 
-    def seal(self, document: Mapping[str, Any]) -> tuple[str, str]:
-        """Return the canonical text of a version's document and its signature."""
-        text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-        return text, self._keyring.sign(_USE, text.encode()).hex()
+    async def get(self, principal: Principal, name: str) -> OwnModel:
+        """Return one model. Raises `ModelNotFound`."""
+        model = await self._database.read(storage.own_model, principal.project_id, name)
+        if model is None or not model.versions:
+            raise ModelNotFound(field="model")
+        return model
 
-    def check(self, project_id: str, version: OwnVersion) -> ModelVersion:
-        """Return the version if everything of it is as it was stored, else raise `ModelDamaged`."""
-        expected = self._keyring.sign(_USE, version.document.encode()).hex()
-        if not hmac.compare_digest(expected, version.signature):
-            raise ModelDamaged("The version's signature does not fit; it is not loaded.")
-        document: dict[str, Any] = json.loads(version.document)
-        if document["project_id"] != project_id or document["id"] != version.id:
-            raise ModelDamaged("The version's signature belongs to another version; it is not loaded.")
-        folder, files = self._folder(project_id, version.id), {}
-        for role, file in document["files"].items():
-            files[role] = folder / file["name"]
-            if not self._checksums.matches(files[role], file["sha256"], file["bytes"]):
-                raise ModelDamaged(file=role)
-        return ModelVersion(
-            model=document["model"],
-            task=document["task"],
-            kind=document["kind"],
-            version=document["version"],
-            state=State.READY,
-            files=files,
-            meta=document["meta"],
-            licence=document["licence"],
-            commercial_ok=True,
-            family=str(document["meta"].get("family", "")),
-            digest=max(document["files"].values(), key=lambda file: file["bytes"])["sha256"],
-            size=version.size,
-            memory=int(document["meta"].get("memory") or version.size * 2),
-            project_id=project_id,
-            created_at=version.created_at,
+    async def find(self, principal: Principal, name: str, version: int | None) -> ModelVersion:
+        """Return a version, the newest by default, checked. Raises `ModelNotFound`, `ModelDamaged`."""
+        model = await self.get(principal, name)
+        number = model.versions[0] if version is None else version
+        found = await self._database.read(storage.own_version, model.id, number)
+        if found is None:
+            raise ModelNotFound("The model has no such version.", field="version")
+        return await asyncio.to_thread(self._files.check, principal.project_id, found)
+
+    async def add(
+        self,
+        principal: Principal,
+        name: str,
+        *,
+        kind: str,
+        task: str,
+        files: Mapping[str, Path],
+        meta: Mapping[str, Any],
+        licence: str,
+    ) -> ModelVersion:
+        """Copy `files`, sign them, and store them as the next version. Raises `ModelExists`."""
+        project = principal.project_id
+        version_id, stored = await asyncio.to_thread(self._files.store, project, files)
+        document = {
+            "id": version_id,
+            "project_id": project,
+            "model": name,
+            "kind": kind,
+            "task": task,
+            "files": stored,
+            "meta": dict(meta),
+            "licence": licence,
+        }
+        new = storage.NewVersion(
+            id=version_id,
+            project_id=project,
+            name=name,
+            kind=kind,
+            task=task,
+            size=sum(file["bytes"] for file in stored.values()),
+            created_by=principal.id,
+            at=self._clock.now(),
+            seal=lambda number: self._files.seal(document | {"version": number}),
         )
+        try:
+            added = await self._database.write(storage.add_version, new)
+        except Exception:
+            await asyncio.to_thread(self._files.remove, project, version_id)
+            raise
+        return await asyncio.to_thread(self._files.check, project, added)
 
-    def remove(self, project_id: str, version_id: str) -> None:
-        """Delete a version's files."""
-        shutil.rmtree(self._folder(project_id, version_id), ignore_errors=True)
-
-    def _folder(self, project_id: str, version_id: str) -> Path:
-        return self._root / project_id / version_id
-
-
-def _role(role: str) -> str:
-    if not _ROLE.fullmatch(role):
-        raise ModelRefused("The role of a file is a short word in lower case.", field="files")
-    return role
+    async def delete(self, principal: Principal, name: str, version: int) -> None:
+        """Delete a version for good. Raises `ModelNotFound`, `ModelInUse`."""
+        gone = await self._database.write(storage.delete_version, principal.project_id, name, version)
+        await asyncio.to_thread(self._files.remove, principal.project_id, gone)

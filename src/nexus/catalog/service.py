@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nexus.access.types import Principal, Scope
-from nexus.catalog import storage
+from nexus.catalog.aliases import CHAMPION, Aliases
 from nexus.catalog.catalogue import Catalogue, shipped_catalogue
 from nexus.catalog.disk import ModelFolders, check_model_name
 from nexus.catalog.errors import (
@@ -23,17 +23,16 @@ from nexus.catalog.errors import (
     PullCancelled,
 )
 from nexus.catalog.listing import own_info, row_info
-from nexus.catalog.own import OwnVersions
+from nexus.catalog.own import OwnModels
+from nexus.catalog.own_files import OwnFiles
 from nexus.catalog.pool import ModelPool
 from nexus.catalog.pull import Puller, Watch
 from nexus.catalog.runner import PullStarter, Runner
 from nexus.catalog.settings import CatalogSettings
-from nexus.catalog.types import Alias, AliasChange, CatalogueRow, ModelInfo, ModelVersion, State
+from nexus.catalog.types import CatalogueRow, ModelInfo, ModelVersion, State
 from nexus.core.clock import Clock
 from nexus.core.secrets import Keyring
 from nexus.storage.db import Database
-
-_CHAMPION = "champion"
 
 
 class CatalogService:
@@ -59,13 +58,10 @@ class CatalogService:
         self.catalogue = catalogue or shipped_catalogue()
         self.start_pull = start_pull
         self.runners: dict[str, Runner] = {}
-        self._database = database
-        self._clock = clock
+        self.aliases = Aliases(database, clock)
+        self.own = OwnModels(database, OwnFiles(settings.models_dir / ".own", keyring), clock)
         self._folders = ModelFolders(settings.models_dir)
-        self._own = OwnVersions(settings.models_dir / ".own", keyring)
         self._puller = Puller(settings=settings, folders=self._folders, clock=clock)
-
-    # Finding -----------------------------------------------------------------------------------
 
     async def find(
         self, name: str, *, version: int | None = None, alias: str | None = None, principal: Principal | None = None
@@ -78,8 +74,8 @@ class CatalogService:
         Raises `ModelNotFound`, `ModelNotPulled`, `AliasNotFound`, `ModelDamaged`.
         """
         if version is None and principal is not None:
-            version = await self._aliased(principal, name, alias)
-        elif version is None and alias not in (None, _CHAMPION):
+            version = await self.aliases.version_of(principal, name, alias)
+        elif version is None and alias not in (None, CHAMPION):
             raise AliasNotFound(field="alias")
         if rows := self.catalogue.versions(name):
             number = max(rows) if version is None else version
@@ -88,7 +84,7 @@ class CatalogService:
             return await asyncio.to_thread(self._take, rows[number])
         if principal is None:
             raise ModelNotFound(field="model")
-        return await self._find_own(principal, name, version)
+        return await self.own.find(principal, name, version)
 
     async def default_for(self, task: str) -> ModelVersion:
         """Return the best model of the task that is here, or can be without a download.
@@ -109,8 +105,6 @@ class CatalogService:
     def starter_models(self) -> list[CatalogueRow]:
         """Return the rows that a fresh installation pulls: one good model of each task."""
         return [row for row in self.catalogue.starters() if self._allowed(row)]
-
-    # Pulling -----------------------------------------------------------------------------------
 
     async def pull(
         self,
@@ -155,8 +149,6 @@ class CatalogService:
             raise ModelNotFound(field="model")
         return rows[number]
 
-    # Own versions ------------------------------------------------------------------------------
-
     async def add_version(
         self,
         principal: Principal,
@@ -166,7 +158,7 @@ class CatalogService:
         task: str,
         files: Mapping[str, Path],
         meta: Mapping[str, Any],
-        alias: str | None = _CHAMPION,
+        alias: str | None = CHAMPION,
         licence: str = "proprietary",
     ) -> ModelVersion:
         """Keep a copy of `files` as the next version of the project's own model, signed.
@@ -176,37 +168,10 @@ class CatalogService:
         check_model_name(name)
         if self.catalogue.versions(name):
             raise ModelExists("The name belongs to a model of the catalogue.", field="name")
-        project = principal.project_id
-        version_id, stored = await asyncio.to_thread(self._own.store, project, files)
-        document = {
-            "id": version_id,
-            "project_id": project,
-            "model": name,
-            "kind": kind,
-            "task": task,
-            "files": stored,
-            "meta": dict(meta),
-            "licence": licence,
-        }
-        new = storage.NewVersion(
-            id=version_id,
-            project_id=project,
-            name=name,
-            kind=kind,
-            task=task,
-            size=sum(file["bytes"] for file in stored.values()),
-            created_by=principal.id,
-            at=self._clock.now(),
-            seal=lambda number: self._own.seal(document | {"version": number}),
-        )
-        try:
-            added = await self._database.write(storage.add_version, new)
-        except BaseException:
-            self._own.remove(project, version_id)
-            raise
+        added = await self.own.add(principal, name, kind=kind, task=task, files=files, meta=meta, licence=licence)
         if alias is not None:
-            await self.set_alias(principal, name, alias, added.number)
-        return await asyncio.to_thread(self._own.check, project, added)
+            await self.aliases.set(principal, name, alias, added.version, among={added.version})
+        return added
 
     async def delete(self, principal: Principal, name: str, version: int | None = None) -> None:
         """Delete a version's files: an own version for good, a catalogue model until it is pulled again.
@@ -221,52 +186,9 @@ class CatalogService:
             self._ensure_idle(f"{row.name}@{row.version}")
             await asyncio.to_thread(self._folders.remove, row.name, row.version)
             return
-        number = (await self._find_own(principal, name, version)).version if version is None else version
+        number = (await self.own.get(principal, name)).versions[0] if version is None else version
         self._ensure_idle(f"{principal.project_id}/{name}@{number}")
-        gone = await self._database.write(storage.delete_version, principal.project_id, name, number)
-        await asyncio.to_thread(self._own.remove, principal.project_id, gone)
-
-    # Aliases -----------------------------------------------------------------------------------
-
-    async def set_alias(
-        self, principal: Principal, name: str, alias: str, version: int, *, expected: int | None = None
-    ) -> Alias:
-        """Point an alias at a version.
-
-        `expected` is the revision that the caller has seen (0: that there was none). Raises
-        `AliasMoved` when it has changed, `ModelNotFound` when there is no such version.
-        """
-        check_model_name(alias, "alias")
-        if version not in (await self.versions(principal, name)):
-            raise ModelNotFound("The model has no such version.", field="version")
-        return await self._database.write(
-            storage.move_alias,
-            principal.project_id,
-            name,
-            alias,
-            version,
-            expected=expected,
-            by=principal.id,
-            at=self._clock.now(),
-        )
-
-    async def delete_alias(self, principal: Principal, name: str, alias: str, *, expected: int | None = None) -> None:
-        """Remove an alias. Raises `AliasNotFound`, `AliasMoved`."""
-        await self._database.write(
-            storage.delete_alias,
-            principal.project_id,
-            name,
-            alias,
-            expected=expected,
-            by=principal.id,
-            at=self._clock.now(),
-        )
-
-    async def alias_history(self, principal: Principal, name: str, alias: str) -> list[AliasChange]:
-        """Return the moves of an alias, newest first."""
-        return await self._database.read(storage.alias_changes, principal.project_id, name, alias)
-
-    # Memory ------------------------------------------------------------------------------------
+        await self.own.delete(principal, name, number)
 
     async def load(self, principal: Principal, name: str, version: int | None = None, *, pin: bool = False) -> None:
         """Bring a model into this process's memory, and keep it there if `pin`.
@@ -289,16 +211,11 @@ class CatalogService:
         if runner := self.runners.get(found.kind):
             await runner.unload(found)
 
-    # Listing -----------------------------------------------------------------------------------
-
     async def versions(self, principal: Principal, name: str) -> dict[int, State]:
         """Return the versions of a model and how they stand, newest first. Raises `ModelNotFound`."""
         if rows := self.catalogue.versions(name):
             return {number: self._state(rows[number]) for number in sorted(rows, reverse=True)}
-        model = await self._database.read(storage.own_model, principal.project_id, name)
-        if model is None:
-            raise ModelNotFound(field="model")
-        return dict.fromkeys(model.versions, State.READY)
+        return dict.fromkeys((await self.own.get(principal, name)).versions, State.READY)
 
     async def show(self, principal: Principal, name: str) -> ModelInfo:
         """Return one line of the list. Raises `ModelNotFound`."""
@@ -309,8 +226,8 @@ class CatalogService:
 
     async def list(self, principal: Principal, *, kind: str | None = None, task: str | None = None) -> list[ModelInfo]:
         """Return every model that the principal may use, own ones first, by name."""
-        own = await self._database.read(storage.own_models, principal.project_id)
-        aliases = await self._database.read(storage.aliases_of, principal.project_id)
+        own = await self.own.list(principal)
+        aliases = await self.aliases.of_project(principal)
         loaded = self.pool.states()
         states = await asyncio.to_thread(lambda: {row.name: self._state(row) for row in self.catalogue.rows})
         lines = [own_info(model, aliases, loaded, principal.project_id) for model in own]
@@ -318,8 +235,6 @@ class CatalogService:
             rows = self.catalogue.versions(name)
             lines.append(row_info(rows[max(rows)], tuple(rows), states[name], aliases, loaded))
         return [line for line in lines if kind in (None, line.kind) and task in (None, line.task)]
-
-    # What the above is made of -----------------------------------------------------------------
 
     def _allowed(self, row: CatalogueRow) -> bool:
         return row.commercial_ok or self.settings.allow_noncommercial
@@ -353,22 +268,6 @@ class CatalogService:
             size=manifest.size,
             memory=row.memory or manifest.size * 2,
         )
-
-    async def _find_own(self, principal: Principal, name: str, version: int | None) -> ModelVersion:
-        model = await self._database.read(storage.own_model, principal.project_id, name)
-        if model is None or not model.versions:
-            raise ModelNotFound(field="model")
-        number = model.versions[0] if version is None else version
-        found = await self._database.read(storage.own_version, model.id, number)
-        if found is None:
-            raise ModelNotFound("The model has no such version.", field="version")
-        return await asyncio.to_thread(self._own.check, principal.project_id, found)
-
-    async def _aliased(self, principal: Principal, name: str, alias: str | None) -> int | None:
-        found = await self._database.read(storage.alias_of, principal.project_id, name, alias or _CHAMPION)
-        if found is None and alias not in (None, _CHAMPION):
-            raise AliasNotFound(field="alias")
-        return found.version if found else None
 
     def _ensure_idle(self, key: str) -> None:
         if any(entry.users for entry in self.pool.states() if entry.key.split("@")[0] == key.split("@")[0]):
