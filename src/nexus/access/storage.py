@@ -136,19 +136,21 @@ def signed_in(
     if found is None:
         return None
     row, person = found[0], found[1]
-    if project_id is None or project(session, project_id) is None:
-        chosen = None
-        if project_id is None:
-            own = projects_of(session, person.id, None, 1) or (
-                person.superadmin and projects_of(session, None, None, 1)
-            )
-            chosen = own[0].id if own else None
-    else:
-        chosen = project_id
-    role = role_of(session, chosen, person.id) if chosen else None
-    if role is None and not person.superadmin:
-        chosen = None
-    return SignedIn(row, person, chosen, role)
+    chosen = _project_for(session, person, project_id)
+    return SignedIn(row, person, chosen, role_of(session, chosen, person.id) if chosen else None)
+
+
+def _project_for(session: Session, person: UserRow, project_id: str | None) -> str | None:
+    """Return the project that a user works in: the one asked for when it is theirs, else their first."""
+    if project_id is not None:
+        open_to = project(session, project_id) is not None and (
+            person.superadmin or role_of(session, project_id, person.id) is not None
+        )
+        return project_id if open_to else None
+    own = projects_of(session, person.id, None, 1)
+    if not own and person.superadmin:
+        own = projects_of(session, None, None, 1)
+    return own[0].id if own else None
 
 
 def see(session: Session, session_id: str, now: datetime) -> None:

@@ -1,0 +1,127 @@
+"""Deny by default: every request needs a principal, except those on one short public list.
+
+The layer stands before routing, so that a route that forgets its guard is closed, not open. It
+puts the `Principal` into `scope["principal"]` and the session, for one, into `scope["nexus.session"]`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Callable
+from typing import Final
+
+from nexus.access.accounts import csrf_token
+from nexus.access.credentials import SAFE_METHODS, Credentials, first_segment, is_secure, read_credentials
+from nexus.access.errors import CsrfFailed, ProjectNotFound
+from nexus.access.service import AccessService
+from nexus.access.types import Principal
+from nexus.access.types import Scope as Right
+from nexus.core.errors import NexusError, Unauthenticated
+from nexus.http.middleware.origins import normal_origin
+from nexus.http.problem import send_error
+from nexus.http.types import App, Receive, Scope, Send, path_of
+
+PUBLIC: Final = frozenset(
+    {
+        ("GET", "/livez"),
+        ("GET", "/readyz"),
+        ("GET", "/api/v1/errors"),
+        ("GET", "/api/v1/auth/status"),
+        ("POST", "/api/v1/auth/setup"),
+        ("POST", "/api/v1/auth/login"),
+    }
+)
+"""With the dashboard's files and /hooks/*, whose senders sign, all that needs no credential."""
+
+PROTECTED_SEGMENTS: Final = frozenset(
+    {"api", "v1", "v1beta", "v2", "mcp", "metrics", "docs", "redoc", "openapi.json", "openapi.yaml"}
+)
+"""First path segments that are never the dashboard's files."""
+
+_METRICS: Final = Principal("system", "loopback", "", frozenset({Right.METRICS_READ}))
+
+
+class Authentication:
+    """The ASGI layer that authenticates every request."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        access: AccessService,
+        observe_failure: Callable[[str], object] | None = None,
+    ) -> None:
+        """Stand before `app`. `observe_failure` hears the error code of every refusal, for the metrics."""
+        self._app = app
+        self._access = access
+        self._public_origin = normal_origin(access.public_url) if access.public_url else None
+        self._observe_failure = observe_failure
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it in the dialect of its path."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if kind != "http":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        scope.pop("principal", None)
+        path = path_of(scope)
+        if not is_public(scope["method"], path):
+            try:
+                scope["principal"] = await self._authenticate(scope, path)
+            except NexusError as error:
+                if self._observe_failure is not None:
+                    self._observe_failure(error.code)
+                await send_error(scope, send, error)
+                return
+        await self._app(scope, receive, send)
+
+    async def _authenticate(self, scope: Scope, path: str) -> Principal:
+        secure = is_secure(scope, self._access.public_url)
+        shown = read_credentials(scope, path, secure=secure, public_origin=self._public_origin)
+        if shown.token is not None:
+            client = scope.get("client")
+            return self._access.principal_from_key(shown.token, client[0] if client else None)
+        if shown.cookie is not None:
+            return await self._from_cookie(scope, shown, shown.cookie)
+        if path == "/metrics" and _is_loopback(scope):
+            return _METRICS
+        raise Unauthenticated
+
+    async def _from_cookie(self, scope: Scope, shown: Credentials, cookie: str) -> Principal:
+        principal, found = await self._access.accounts.signed_in(cookie, shown.project_id)
+        if scope["method"] not in SAFE_METHODS:
+            expected = csrf_token(self._access.csrf_key, found.session.digest).encode()
+            if not shown.same_origin or not hmac.compare_digest(expected, (shown.csrf or "").encode()):
+                raise CsrfFailed
+        if shown.project_id is not None and found.project_id is None:
+            raise ProjectNotFound
+        scope["nexus.session"] = found
+        return principal
+
+
+def is_public(method: str, path: str) -> bool:
+    """Tell whether a request needs no credential."""
+    if method == "HEAD":
+        method = "GET"
+    if (method, path) in PUBLIC:
+        return True
+    segment = first_segment(path)
+    if segment == "hooks":
+        return True
+    return method == "GET" and segment not in PROTECTED_SEGMENTS
+
+
+def _is_loopback(scope: Scope) -> bool:
+    """Tell whether the caller is on this machine, and not a proxy on this machine that speaks for others."""
+    client = scope.get("client")
+    if not client or any(name in (b"x-forwarded-for", b"forwarded") for name, _ in scope["headers"]):
+        return False
+    try:
+        return ipaddress.ip_address(client[0]).is_loopback
+    except ValueError:
+        return False
