@@ -100,9 +100,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_clock()
         busy = self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]
         if busy:
-            # An answer is being written on this connection: there is no room for another.
-            self.transport.close()
-            return
+            # The app's own answer is cut off, or it comes too late.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.close()
+                return
         path = self.url.partition(b"?")[0].decode("latin-1") or "/"
         request_id = new_id("req")
         answer = render(path, error, request_id)

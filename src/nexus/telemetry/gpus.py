@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final
-
-import pynvml
 
 _RETRY_SECONDS: Final = 60.0
 _MEGA: Final = 1024 * 1024
@@ -23,12 +22,22 @@ class GPUState(StrEnum):
     ERROR = "error"
 
 
-_STATES: Final = {
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: GPUState.NO_DRIVER,
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: GPUState.NO_DRIVER,
-    pynvml.NVML_ERROR_NO_PERMISSION: GPUState.NO_PERMISSION,
-    pynvml.NVML_ERROR_GPU_IS_LOST: GPUState.ERROR,
-}
+@cache
+def _nvml() -> Any:
+    # A tenth of a second to import; the sampler's thread can wait for it, the start cannot.
+    import pynvml
+
+    return pynvml
+
+
+def _state_of(error: Any) -> GPUState:
+    nvml = _nvml()
+    states = {
+        nvml.NVML_ERROR_LIBRARY_NOT_FOUND: GPUState.NO_DRIVER,
+        nvml.NVML_ERROR_DRIVER_NOT_LOADED: GPUState.NO_DRIVER,
+        nvml.NVML_ERROR_NO_PERMISSION: GPUState.NO_PERMISSION,
+    }
+    return states.get(error.value, GPUState.ERROR)
 
 
 class GPUs:
@@ -53,9 +62,9 @@ class GPUs:
             self._open()
         if self._ready:
             try:
-                devices = [self._device(index) for index in range(pynvml.nvmlDeviceGetCount())]
+                devices = [self._device(index) for index in range(_nvml().nvmlDeviceGetCount())]
                 self._state = GPUState.OK if devices else GPUState.NO_DEVICE
-            except pynvml.NVMLError as error:
+            except _nvml().NVMLError as error:
                 self._lose(error)
         return {"state": self._state.value, **self._versions, "devices": devices}
 
@@ -63,49 +72,49 @@ class GPUs:
         """Let go of the driver."""
         if self._ready:
             self._ready = False
-            pynvml.nvmlShutdown()
+            _nvml().nvmlShutdown()
 
     def _open(self) -> None:
         self._next_try = self._clock() + _RETRY_SECONDS
         try:
-            pynvml.nvmlInit()
-        except pynvml.NVMLError as error:
-            self._state = _STATES.get(error.value, GPUState.ERROR)
+            _nvml().nvmlInit()
+        except _nvml().NVMLError as error:
+            self._state = _state_of(error)
             return
         self._ready = True
-        self._versions["driver"] = _maybe(pynvml.nvmlSystemGetDriverVersion)
-        cuda = _maybe(pynvml.nvmlSystemGetCudaDriverVersion_v2)
+        self._versions["driver"] = _maybe(_nvml().nvmlSystemGetDriverVersion)
+        cuda = _maybe(_nvml().nvmlSystemGetCudaDriverVersion_v2)
         self._versions["cuda"] = f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None
 
     def _lose(self, error: Any) -> None:
         """A GPU fell off the bus or the driver was exchanged: begin anew in a minute."""
-        self._state = _STATES.get(error.value, GPUState.ERROR)
+        self._state = _state_of(error)
         self._constant.clear()
         self._next_try = self._clock() + _RETRY_SECONDS
         self.close()
 
     def _device(self, index: int) -> dict[str, Any]:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        handle = _nvml().nvmlDeviceGetHandleByIndex(index)
         if index not in self._constant:
             self._constant[index] = {
                 "index": index,
-                "uuid": _maybe(pynvml.nvmlDeviceGetUUID, handle),
-                "name": _maybe(pynvml.nvmlDeviceGetName, handle),
+                "uuid": _maybe(_nvml().nvmlDeviceGetUUID, handle),
+                "name": _maybe(_nvml().nvmlDeviceGetName, handle),
             }
-        memory = _maybe(pynvml.nvmlDeviceGetMemoryInfo, handle)
-        rates = _maybe(pynvml.nvmlDeviceGetUtilizationRates, handle)
-        power = _maybe(pynvml.nvmlDeviceGetPowerUsage, handle)
-        limit = _maybe(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
-        processes = _maybe(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
+        memory = _maybe(_nvml().nvmlDeviceGetMemoryInfo, handle)
+        rates = _maybe(_nvml().nvmlDeviceGetUtilizationRates, handle)
+        power = _maybe(_nvml().nvmlDeviceGetPowerUsage, handle)
+        limit = _maybe(_nvml().nvmlDeviceGetEnforcedPowerLimit, handle)
+        processes = _maybe(_nvml().nvmlDeviceGetComputeRunningProcesses, handle)
         return self._constant[index] | {
             "utilization": rates.gpu if rates else None,
             "memory_utilization": rates.memory if rates else None,
             "memory_total": int(memory.total) if memory else None,
             "memory_used": int(memory.used) if memory else None,
-            "temperature": _maybe(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+            "temperature": _maybe(_nvml().nvmlDeviceGetTemperature, handle, _nvml().NVML_TEMPERATURE_GPU),
             "power": power / 1000 if power is not None else None,
             "power_limit": limit / 1000 if limit is not None else None,
-            "sm_clock": _maybe(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+            "sm_clock": _maybe(_nvml().nvmlDeviceGetClockInfo, handle, _nvml().NVML_CLOCK_SM),
             "throttle": _throttle(handle),
             "processes": [{"pid": p.pid, "memory": p.usedGpuMemory} for p in processes or []],
         }
@@ -125,7 +134,7 @@ _REASONS: Final = {
 
 
 def _throttle(handle: Any) -> list[str] | None:
-    mask = _maybe(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)
+    mask = _maybe(_nvml().nvmlDeviceGetCurrentClocksThrottleReasons, handle)
     return None if mask is None else [name for name, bit in _REASONS.items() if mask & bit]
 
 
@@ -133,7 +142,7 @@ def _maybe(query: Callable[..., Any], *arguments: Any) -> Any:
     """The answer, or None where this GPU or container does not tell (MIG has no utilisation, for one)."""
     try:
         return query(*arguments)
-    except pynvml.NVMLError as error:
-        if error.value == pynvml.NVML_ERROR_GPU_IS_LOST:
+    except _nvml().NVMLError as error:
+        if error.value == _nvml().NVML_ERROR_GPU_IS_LOST:
             raise
         return None

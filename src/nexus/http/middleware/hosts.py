@@ -22,6 +22,8 @@ def host_name(value: str) -> str:
     value = value.strip().lower()
     if value.startswith("["):
         return value[1:].partition("]")[0]
+    if value.count(":") > 1:
+        return value
     return value.partition(":")[0].removesuffix(".")
 
 
@@ -31,7 +33,7 @@ class HostCheck:
     def __init__(self, app: App, *, hosts: Iterable[str]) -> None:
         """`hosts` are names or addresses; the address that a connection came in on is always allowed."""
         self._app = app
-        self._hosts = frozenset(host_name(host) for host in (*LOCAL_HOSTS, *hosts))
+        self._hosts = frozenset(filter(None, map(host_name, (*LOCAL_HOSTS, *hosts))))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
