@@ -1,0 +1,1 @@
+"""Ways to find odd rows and moments: one file each, see `nexus.analytics.detector`."""

@@ -1,0 +1,1 @@
+"""Ways to continue series: one file each, see `nexus.analytics.forecaster`."""
