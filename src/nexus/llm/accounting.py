@@ -1,0 +1,173 @@
+"""The account of one call: opened before anything can fail, recorded exactly once however it ends.
+
+    with Entry(ledger.record, principal, kind="chat", model="gpt-4o") as entry:
+        ...
+
+Leaving the block records, without awaiting anything, so that neither a disconnect nor a cancellation can
+skip it (research: security_api F1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Literal
+
+from nexus.access.types import Principal
+from nexus.core.errors import NexusError
+from nexus.ledger.types import Invocation
+from nexus.llm.pricing import cost
+from nexus.llm.types import Deployment, Route, Tally, Usage
+
+Record = Callable[[Invocation], None]
+Status = Literal["ok", "error", "cancelled", "client_disconnect"]
+_CHARACTERS_PER_TOKEN = 4
+
+
+class Entry:
+    """One call's account. `sent` says whether an upstream had got the request when it ended."""
+
+    __slots__ = (
+        "_begun",
+        "_deployment",
+        "_first",
+        "_record",
+        "_recorded",
+        "_route",
+        "attempts",
+        "characters",
+        "gone",
+        "invocation",
+        "items",
+        "sent",
+        "tally",
+    )
+
+    def __init__(
+        self,
+        record: Record,
+        principal: Principal,
+        *,
+        kind: str,
+        model: str,
+        stream: bool = False,
+        characters: int = 0,
+        request_id: str | None = None,
+        run_id: str | None = None,
+        step_key: str | None = None,
+    ) -> None:
+        """Open the account; `characters` is the length of the input, for estimates."""
+        self._record = record
+        self._begun = time.perf_counter()
+        self._first: float | None = None
+        self._recorded = False
+        self._route: Route | None = None
+        self._deployment: Deployment | None = None
+        self.attempts = 0
+        self.characters = characters
+        self.gone = False
+        self.sent = False
+        self.items: int | None = None
+        self.tally = Tally()
+        self.invocation = Invocation(
+            project_id=principal.project_id,
+            principal_id=principal.id,
+            key_id=principal.key_id,
+            kind=kind,
+            model=model,
+            stream=stream,
+            request_id=request_id,
+            run_id=run_id,
+            step_key=step_key,
+        )
+
+    @property
+    def id(self) -> str:
+        """Return the id of the ledger row that this will be."""
+        return self.invocation.id
+
+    def goes_to(self, route: Route, deployment: Deployment) -> None:
+        """Note where the next attempt goes; what an earlier one had said no longer counts."""
+        self._route, self._deployment = route, deployment
+        self.attempts += 1
+        self.tally = Tally()
+        self.sent = False
+
+    def first_token(self) -> None:
+        """Note that the first piece of the answer is on its way to the caller."""
+        if self._first is None:
+            self._first = time.perf_counter()
+
+    def __enter__(self) -> Entry:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Record how it ended."""
+        self.close(error)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Record now, unless that has been done."""
+        if self._recorded:
+            return
+        self._recorded = True
+        row = self.invocation
+        row.status, row.error_code = self._verdict(error)
+        row.latency_ms = (time.perf_counter() - self._begun) * 1000
+        if self._first is not None:
+            row.first_token_ms = (self._first - self._begun) * 1000
+        if self._deployment is not None and self._route is not None:
+            row.provider = self._deployment.provider
+            row.route = self._route.name
+        row.items = self.items
+        usage = self.usage(row.status)
+        if usage is not None:
+            row.input_tokens, row.output_tokens = usage.input_tokens, usage.output_tokens
+            row.cache_read_tokens, row.cache_write_tokens = usage.cache_read_tokens, usage.cache_write_tokens
+            row.reasoning_tokens = usage.reasoning_tokens
+            row.estimated = usage.estimated
+            row.cost_usd = cost(usage, self._deployment.price if self._deployment else None)
+        row.details = self._details(row.status)
+        self._record(row)
+
+    def usage(self, status: Status = "ok") -> Usage | None:
+        """Return the tokens used: the upstream's figures, else an estimate, else None when it did no work."""
+        if self.tally.usage is not None:
+            return self.tally.usage
+        worked = self.tally.characters > 0 or (self.sent and status in ("ok", "cancelled", "client_disconnect"))
+        if not worked:
+            return None
+        return Usage(
+            input_tokens=-(-self.characters // _CHARACTERS_PER_TOKEN),
+            output_tokens=-(-self.tally.characters // _CHARACTERS_PER_TOKEN),
+            estimated=True,
+        )
+
+    def cost(self) -> float | None:
+        """Return the dollars that this comes to so far; None without a price or without tokens."""
+        usage = self.usage()
+        return cost(usage, self._deployment.price) if usage and self._deployment else None
+
+    def _verdict(self, error: BaseException | None) -> tuple[Status, str | None]:
+        if self.gone:
+            return "client_disconnect", None
+        if error is None:
+            return "ok", None
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            return "cancelled", None
+        return "error", error.code if isinstance(error, NexusError) else "internal_error"
+
+    def _details(self, status: Status) -> dict[str, Any]:
+        details: dict[str, Any] = {}
+        if self._deployment is not None and self._deployment.model != self.invocation.model:
+            details["deployment"] = self._deployment.key
+        if self.attempts > 1:
+            details["attempts"] = self.attempts
+        finish = "client_disconnect" if status == "client_disconnect" else self.tally.finish_reason
+        if finish is not None:
+            details["finish_reason"] = finish
+        return details

@@ -1,0 +1,72 @@
+"""The contract of a dialect: the wire form in which a client speaks to us. No I/O.
+
+A dialect is one file in `dialects/` with a public `plug`. Where client and provider speak the same
+dialect, a `Relay` passes bytes through and only looks at them; otherwise a `Writer` writes our form.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+from nexus.core.errors import NexusError
+from nexus.http import problem
+from nexus.llm.types import Call, Chunk, Completion, Tally
+
+
+class Relay(Protocol):
+    """Passes the bytes of one stream through, and keeps the tally."""
+
+    tally: Tally
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what may go to the client now: whole events only. Raises what the stream itself reports."""
+        ...
+
+    def end(self) -> bytes:
+        """Return the rest at the end of the bytes. Raises `UpstreamTruncated` if they ended too early."""
+        ...
+
+
+class Writer(Protocol):
+    """Writes one stream in the client's dialect."""
+
+    def write(self, chunks: list[Chunk]) -> bytes:
+        """Return the events for these pieces."""
+        ...
+
+    def end(self) -> bytes:
+        """Return the closing events."""
+        ...
+
+
+class Dialect(ABC):
+    """One wire form: `name` is what providers of the same form call it, `path` decides the shape of errors."""
+
+    name: str
+    path: str
+    content_type: bytes = b"text/event-stream; charset=utf-8"
+
+    @abstractmethod
+    def parse(self, body: bytes, *, path_model: str | None = None, headers: dict[bytes, bytes] | None = None) -> Call:
+        """Read and check a request. Raises `InvalidRequest` naming the field, or `MalformedBody`."""
+
+    @abstractmethod
+    def inspect(self, body: bytes) -> Tally:
+        """Look at a whole answer in this dialect. Raises `UpstreamMalformed`, or the error that it carries."""
+
+    @abstractmethod
+    def relay(self, call: Call) -> Relay:
+        """Return a relay for one stream that comes in this dialect."""
+
+    @abstractmethod
+    def completion(self, completion: Completion, call: Call) -> bytes:
+        """Write a whole answer."""
+
+    @abstractmethod
+    def writer(self, call: Call) -> Writer:
+        """Return a writer for one stream that comes in another form."""
+
+    def stream_error(self, error: NexusError, request_id: str | None) -> bytes:
+        """Write an error in the middle of a stream; nothing follows it, least of all a normal end."""
+        return problem.stream_error(self.path, error, request_id)

@@ -1,0 +1,368 @@
+"""The OpenAI chat-completions dialect: `POST /v1/chat/completions`, plain and streamed.
+
+Source: https://platform.openai.com/docs/api-reference/chat. Only what must be known here is checked;
+everything else travels as the client wrote it and is the provider's to judge.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+import msgspec
+
+from nexus.core.errors import MalformedBody, NexusError
+from nexus.llm import chat_json
+from nexus.llm.dialect import Dialect, Relay, Writer
+from nexus.llm.errors import (
+    InvalidRequest,
+    MissingParameter,
+    UpstreamMalformed,
+    UpstreamTruncated,
+    WrongType,
+    from_stream,
+)
+from nexus.llm.sse import EventSplitter, data_of
+from nexus.llm.types import Call, ChatRequest, Chunk, Completion, Need, Tally
+
+_ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
+_NEEDS: dict[str, Need] = {
+    "image_url": "images",
+    "video_url": "images",
+    "input_audio": "audio",
+    "audio_url": "audio",
+    "file": "documents",
+    "document_url": "documents",
+}
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_DONE = b"data: [DONE]\n\n"
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Format(msgspec.Struct):
+    type: str = "text"
+
+
+class _Head(msgspec.Struct):
+    model: str
+    messages: msgspec.Raw
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    n: int | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stop: str | list[str] | None = None
+    tools: list[dict[str, Any]] | None = None
+    functions: list[msgspec.Raw] | None = None
+    response_format: _Format | None = None
+    logprobs: bool | None = None
+    reasoning_effort: str | None = None
+
+
+class _Part(msgspec.Struct):
+    type: str
+    text: str | None = None
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str | list[_Part] | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class _Delta(msgspec.Struct):
+    content: Any = None
+    refusal: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    tool_calls: Any = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    finish_reason: Any = None
+
+
+class _Event(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: Any = None
+    error: Any = None
+
+
+_head = msgspec.json.Decoder(_Head)
+_messages = msgspec.json.Decoder(list[_Message])
+_event = msgspec.json.Decoder(_Event)
+_any = msgspec.json.Decoder()
+_RANGES = (
+    ("temperature", 0, 2),
+    ("top_p", 0, 1),
+    ("presence_penalty", -2, 2),
+    ("frequency_penalty", -2, 2),
+    ("n", 1, 128),
+    ("max_tokens", 1, 10_000_000),
+    ("max_completion_tokens", 1, 10_000_000),
+)
+
+
+class OpenAIChat(Dialect):
+    """Chat completions."""
+
+    name = chat_json.DIALECT
+    path = "/v1/chat/completions"
+
+    def parse(self, body: bytes, *, path_model: str | None = None, headers: dict[bytes, bytes] | None = None) -> Call:
+        """Read and check a request. Raises `InvalidRequest` naming the field, or `MalformedBody`."""
+        head: _Head = decode_checked(_head, body)
+        if not head.model:
+            raise MissingParameter("You must provide a model.", field="model")
+        for field, low, high in _RANGES:
+            value = getattr(head, field)
+            if value is not None and not low <= value <= high:
+                raise InvalidRequest(f"{field} must be between {low} and {high}.", field=field)
+        needs, fields, characters = _check_messages(head.messages)
+        _check_options(head, needs, fields)
+        return Call(
+            dialect=self.name,
+            model=head.model,
+            parse=functools.partial(_parse, body),
+            body=body,
+            stream=bool(head.stream),
+            wants_usage=not head.stream or bool(head.stream_options and head.stream_options.include_usage),
+            choices=head.n or 1,
+            needs=frozenset(needs),
+            fields=fields,
+            characters=characters,
+            max_tokens=head.max_completion_tokens or head.max_tokens,
+        )
+
+    def inspect(self, body: bytes) -> Tally:
+        """Look at a whole answer. Raises `UpstreamMalformed`, or the error that it carries."""
+        tally = Tally(done=True)
+        event = _read_event(body)
+        if event.error is not None and not event.choices:
+            raise from_stream(event.error)
+        if event.choices is None:
+            raise UpstreamMalformed
+        _count(tally, event)
+        return tally
+
+    def relay(self, call: Call) -> Relay:
+        """Return a relay for one stream."""
+        return OpenAIRelay(strip_usage=not call.wants_usage, choices=call.choices)
+
+    def completion(self, completion: Completion, call: Call) -> bytes:
+        """Write a whole answer."""
+        return msgspec.json.encode(chat_json.write_completion(completion))
+
+    def writer(self, call: Call) -> Writer:
+        """Return a writer for one stream."""
+        return OpenAIWriter(call)
+
+
+class OpenAIRelay:
+    """Passes chat-completion chunks through, whole events only, and keeps the tally."""
+
+    __slots__ = ("_choices", "_splitter", "_strip", "tally")
+
+    def __init__(self, *, strip_usage: bool, choices: int) -> None:
+        """With `strip_usage`, the usage event that only we asked for stays here."""
+        self.tally = Tally()
+        self._splitter = EventSplitter()
+        self._strip = strip_usage
+        self._choices = choices
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the whole events in `data` and what was held back before it."""
+        return self._pass(self._splitter.feed(data))
+
+    def end(self) -> bytes:
+        """Return the rest, with the end mark if the upstream forgot it. Raises `UpstreamTruncated`."""
+        try:
+            rest = self._pass(self._splitter.end())
+        except UpstreamMalformed:
+            raise UpstreamTruncated from None
+        if self.tally.done:
+            return rest
+        if self.tally.finished < self._choices:
+            raise UpstreamTruncated
+        self.tally.done = True
+        return rest + _DONE
+
+    def _pass(self, events: list[bytes]) -> bytes:
+        out: list[bytes] = []
+        tally = self.tally
+        for event in events:
+            if tally.done:
+                break
+            data = data_of(event)
+            if data is None:
+                if tally.events:
+                    out.append(event)
+            elif data.strip() == b"[DONE]":
+                tally.done = True
+                out.append(b"data: [DONE]")
+            elif self._see(data):
+                out.append(event)
+        out.append(b"")
+        return b"\n\n".join(out)
+
+    def _see(self, data: bytes) -> bool:
+        """Count an event; False for one that stays here. Raises the error that it carries."""
+        event = _read_event(data)
+        if event.error is not None:
+            raise from_stream(event.error)
+        self.tally.events += 1
+        _count(self.tally, event)
+        return not (self._strip and not event.choices and event.usage is not None)
+
+
+class OpenAIWriter:
+    """Writes chunks that came in another form."""
+
+    def __init__(self, call: Call) -> None:
+        """Know whether the client asked for usage."""
+        self._call = call
+        self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": call.model}
+
+    def write(self, chunks: list[Chunk]) -> bytes:
+        """Return the events for these pieces."""
+        return b"".join(self._event(chunk) for chunk in chunks)
+
+    def end(self) -> bytes:
+        """Return the end mark."""
+        return _DONE
+
+    def _event(self, chunk: Chunk) -> bytes:
+        for field in ("id", "model", "created"):
+            if (value := getattr(chunk, field)) is not None:
+                self._head[field] = value
+        out = b""
+        delta = chat_json.write_delta(chunk)
+        if delta or chunk.finish_reason is not None:
+            finish = chat_json.write_finish(chunk.finish_reason)
+            choice = {"index": chunk.index, "delta": delta, "logprobs": None, "finish_reason": finish}
+            out = b"data: " + msgspec.json.encode(self._head | {"choices": [choice]}) + b"\n\n"
+        if chunk.usage is not None and self._call.wants_usage:
+            last = self._head | {"choices": [], "usage": chat_json.write_usage(chunk.usage)}
+            out += b"data: " + msgspec.json.encode(last) + b"\n\n"
+        return out
+
+
+def decode_checked(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    """Decode a request body strictly. Raises `MalformedBody`, or `InvalidRequest` naming the field."""
+    if b"\\u0000" in body and _NUL.search(body):
+        raise MalformedBody("The body must not contain the NUL character.")
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise wrong_field(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedBody("The body is not valid JSON.") from None
+
+
+def wrong_field(text: str, prefix: str = "") -> NexusError:
+    """Turn msgspec's own words (`Expected X, got Y - at $.path`) into an error that names the field."""
+    what, _, path = text.partition(" - at `$")
+    field = prefix + re.sub(r"\[(\d+|\.\.\.)\]", r".\1", path.rstrip("`")).lstrip(".")
+    if found := re.search(r"missing required field `(\w+)`", what):
+        field = f"{field}.{found.group(1)}" if field else found.group(1)
+        return MissingParameter(f"The parameter {field} is required.", field=field)
+    if not field:
+        return MalformedBody("The body must be a JSON object.")
+    return WrongType(f"{field}: {what.replace('`', '')}.", field=field)
+
+
+def _check_messages(raw: msgspec.Raw) -> tuple[set[Need], dict[Need, str], int]:
+    """Check roles and contents; return what the model must be able to take, where, and how many characters."""
+    try:
+        messages = _messages.decode(raw)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        path = "" if " - at `$" in text else " - at `$`"
+        raise wrong_field(text.replace("at `$[", "at `$.messages[") + path.replace("$", "$.messages")) from None
+    except RecursionError:
+        raise MalformedBody("The body is nested too deeply.") from None
+    if not messages:
+        raise InvalidRequest("messages must have at least one message.", field="messages")
+    needs: set[Need] = set()
+    fields: dict[Need, str] = {}
+    characters = 0
+    for i, message in enumerate(messages):
+        if message.role not in _ROLES:
+            raise InvalidRequest(
+                f"messages.{i}.role must be one of {', '.join(sorted(_ROLES))}.", field=f"messages.{i}.role"
+            )
+        content = message.content
+        if isinstance(content, str):
+            characters += len(content)
+        elif isinstance(content, list):
+            for j, part in enumerate(content):
+                if part.type == "text":
+                    if part.text is None:
+                        raise MissingParameter(field=f"messages.{i}.content.{j}.text")
+                    characters += len(part.text)
+                elif need := _NEEDS.get(part.type):
+                    needs.add(need)
+                    fields.setdefault(need, f"messages.{i}.content.{j}")
+        elif message.role != "assistant":
+            raise MissingParameter(f"messages.{i}.content is required.", field=f"messages.{i}.content")
+    return needs, fields, characters
+
+
+def _check_options(head: _Head, needs: set[Need], fields: dict[Need, str]) -> None:
+    wanted: tuple[tuple[Need, str, bool], ...] = (
+        ("tools", "tools", bool(head.tools)),
+        ("tools", "functions", bool(head.functions)),
+        ("choices", "n", (head.n or 1) > 1),
+        ("json_schema", "response_format", head.response_format is not None and head.response_format.type != "text"),
+        ("logprobs", "logprobs", bool(head.logprobs)),
+        ("reasoning", "reasoning_effort", head.reasoning_effort not in (None, "none")),
+    )
+    for need, field, asked in wanted:
+        if asked:
+            needs.add(need)
+            fields.setdefault(need, field)
+
+
+def _parse(body: bytes) -> ChatRequest:
+    return chat_json.read_request(_any.decode(body))
+
+
+def _read_event(data: bytes) -> _Event:
+    try:
+        return _event.decode(data)
+    except msgspec.ValidationError:
+        # Valid JSON of an unusual shape: it passes unseen unless it is no object at all.
+        loose = _any.decode(data)
+        if not isinstance(loose, dict):
+            raise UpstreamMalformed from None
+        return _Event(choices=[], usage=loose.get("usage"), error=loose.get("error"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise UpstreamMalformed from None
+
+
+def _count(tally: Tally, event: _Event) -> None:
+    for choice in event.choices or ():
+        said = choice.delta or choice.message
+        if said is not None:
+            for words in (said.content, said.refusal, said.reasoning_content or said.reasoning):
+                if isinstance(words, str):
+                    tally.characters += len(words)
+            if said.tool_calls:
+                tally.characters += len(msgspec.json.encode(said.tool_calls)) // 2
+        if choice.finish_reason:
+            tally.finished += 1
+            tally.finish_reason = str(choice.finish_reason)
+    if event.usage is not None and (usage := chat_json.read_usage(event.usage)) is not None:
+        tally.usage = usage
+
+
+plug = OpenAIChat()

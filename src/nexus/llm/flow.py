@@ -1,0 +1,99 @@
+"""One streamed answer on its way through: bytes of the upstream in, pieces for the caller out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from nexus.llm.client import Answer
+from nexus.llm.dialect import Writer
+from nexus.llm.provider import Decoder
+from nexus.llm.types import Tally
+
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+
+_DRAIN = 0.25
+
+
+class Sink(Protocol[T_co]):
+    """What turns the upstream's bytes into pieces: a dialect's relay, a translation, or a decoder."""
+
+    @property
+    def tally(self) -> Tally:
+        """Return what was seen so far."""
+        ...
+
+    def feed(self, data: bytes) -> T_co:
+        """Return what `data` completes, perhaps nothing."""
+        ...
+
+    def end(self) -> T_co:
+        """Return the rest. Raises `UpstreamTruncated` when the bytes ended too early."""
+        ...
+
+
+class Translation:
+    """A sink that reads one wire form and writes another."""
+
+    def __init__(self, decoder: Decoder, writer: Writer) -> None:
+        """Join the two halves."""
+        self._decoder = decoder
+        self._writer = writer
+        self._over = False
+
+    @property
+    def tally(self) -> Tally:
+        """Return what the decoder saw so far."""
+        return self._decoder.tally
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the events for what `data` completes."""
+        out = self._writer.write(self._decoder.feed(data))
+        return out + self._close() if self.tally.done else out
+
+    def end(self) -> bytes:
+        """Return the closing events. Raises `UpstreamTruncated`."""
+        return self._writer.write(self._decoder.end()) + self._close()
+
+    def _close(self) -> bytes:
+        if self._over:
+            return b""
+        self._over = True
+        return self._writer.end()
+
+
+class Flow(Generic[T]):
+    """An open stream: `first` has come already; `next` returns None at the end; `close` at any time."""
+
+    def __init__(self, answer: Answer, sink: Sink[T], first: T, *, ended: bool, on_close: Callable[[], None]) -> None:
+        """Take over an answer of which the first piece has been read; `ended` if that was all."""
+        self.first = first
+        self._answer = answer
+        self._sink = sink
+        self._ended = ended
+        self._on_close: Callable[[], None] | None = on_close
+
+    async def next(self) -> T | None:
+        """Return the next piece. Raises what the stream reports, `UpstreamTruncated`, `UpstreamTimeout` ..."""
+        while not self._ended:
+            if self._sink.tally.done:
+                self._ended = True
+                await self._answer.drain(_DRAIN)
+                return None
+            data = await self._answer.next()
+            if data:
+                piece = self._sink.feed(data)
+            else:
+                self._ended = True
+                piece = self._sink.end()
+            if piece:
+                return piece
+        return None
+
+    async def close(self) -> None:
+        """Let go of the upstream: its connection is kept if the answer is over, closed at once if not."""
+        on_close, self._on_close = self._on_close, None
+        if on_close is not None:
+            on_close()
+            await self._answer.__aexit__(None, None, None)

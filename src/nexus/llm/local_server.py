@@ -1,0 +1,79 @@
+"""The child process of the built-in model: `python -m nexus.llm.local_server --data-dir D --model FILE`.
+
+llama.cpp's own HTTP server on loopback, at a free port, behind a random key. When it is ready its address
+and key stand in `<data dir>/run/local-llm.json`. It runs apart so that a crash of native code takes no
+API down, and so that it is spoken to like any other provider.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import secrets
+import signal
+import threading
+from pathlib import Path
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(prog="nexus.llm.local_server")
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--alias", default="nexus-local")
+    parser.add_argument("--parallel", type=int, default=4)
+    parser.add_argument("--context", type=int, default=2048, help="tokens of each request")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--gpu-layers", type=int, default=0)
+    given = parser.parse_args(argv)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    key = secrets.token_urlsafe(32)
+    server = _serve(given, key)
+    notice = given.data_dir / "run" / "local-llm.json"
+    write_notice(notice, {"address": server.listening_address, "key": key, "pid": os.getpid(), "model": given.alias})
+    stop.wait()
+    # Its threads may be in the middle of an answer; nothing of theirs is worth waiting for.
+    os._exit(0)
+
+
+def _serve(given: argparse.Namespace, key: str) -> xllamacpp.Server:  # type: ignore[name-defined]  # noqa: F821
+    import xllamacpp
+
+    threads = given.threads or len(os.sched_getaffinity(0))
+    params = xllamacpp.CommonParams()
+    params.model.path = str(given.model)
+    params.model_alias = {given.alias}
+    params.n_parallel = given.parallel
+    params.n_ctx = given.context * given.parallel
+    params.n_gpu_layers = given.gpu_layers
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.verbosity = 0
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.api_keys = [key]
+    params.endpoint_slots = False
+    params.ui = False
+    return xllamacpp.Server(params)
+
+
+def write_notice(path: Path, content: dict[str, object]) -> int:
+    """Write where the child is, readable by its owner only, in one step.
+
+    Returns a descriptor whose lock says, for as long as this process lives and holds it, that the notice
+    is true: process ids come back too soon to tell, above all in containers.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.write(descriptor, json.dumps(content).encode())
+    temporary.replace(path)
+    return descriptor
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""The built-in chat model: llama.cpp's own server in a child process, spoken to like any other provider."""
+
+from __future__ import annotations
+
+from nexus.core.services import Services
+from nexus.llm.local_runtime import LocalRuntime
+from nexus.llm.provider import Account, Endpoint
+from nexus.llm.providers.openai import OpenAIProvider
+from nexus.llm.types import Capabilities
+
+
+class LocalProvider(OpenAIProvider):
+    """The child found by `LocalRuntime`.
+
+    Tools are refused here because llama.cpp ignores them in silence with a model whose template has none;
+    several choices because it then counts the tokens of one only (research: local_llm section 2.2).
+    """
+
+    base_url = "http://local.invalid/v1"
+    capabilities = Capabilities(
+        tools=False, images=False, audio=False, documents=False, choices=False, reasoning=False, demo=True
+    )
+
+    async def endpoint(self, account: Account, services: Services) -> Endpoint:
+        """Wait for the child. Raises `LocalModelUnavailable`."""
+        child = await services.get(LocalRuntime).find()
+        return Endpoint(base_url=f"{child.address}/v1", secret=child.key, options=account.options)
+
+
+plug = LocalProvider()

@@ -1,0 +1,156 @@
+"""The configured providers and routes, resolved once: kinds to plugs, prices, capabilities, built-in routes."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+
+from nexus.core.errors import NexusError
+from nexus.core.plugins import PluginFolder
+from nexus.llm.errors import UnknownModel
+from nexus.llm.pricing import PriceTable
+from nexus.llm.provider import Account, Provider
+from nexus.llm.settings import CapabilitySettings, DeploymentSettings, LLMSettings, RouteSettings
+from nexus.llm.types import Capabilities, Deployment, ModelCard, Price, Route, Timeouts
+
+LOCAL = "nexus-local"
+LOCAL_ACCOUNT = "local"
+IN_PROCESS = "built-in"
+_RESERVED = (LOCAL_ACCOUNT, IN_PROCESS)
+_SLOW = Timeouts(connect=5, first_token=180, between_tokens=60, total=600)
+
+
+class ConfigurationInvalid(NexusError):
+    """The configuration of language models is not valid."""
+
+    code = "llm_configuration_invalid"
+
+
+class _Row(msgspec.Struct, frozen=True, kw_only=True):
+    plug: str
+    base_url: str
+    environment: str | None = None
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    capabilities: Capabilities | None = None
+
+
+def compatible_rows() -> dict[str, _Row]:
+    """Return the provider kinds that are data only, by name."""
+    text = files("nexus.llm").joinpath("compatible.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), dict[str, _Row])
+
+
+class Registry:
+    """What a model name means: routes by name, accounts by name, and their plugs."""
+
+    def __init__(self, settings: LLMSettings, prices: PriceTable | None = None) -> None:
+        """Resolve everything now. Raises `ConfigurationInvalid` for what cannot work."""
+        # The folder only checks with isinstance, so an abstract contract will do.
+        self._kinds = PluginFolder("nexus.llm.providers", Provider, noun="provider kind")  # type: ignore[type-abstract]
+        self._rows = compatible_rows()
+        self._prices = prices or PriceTable.shipped()
+        self._timeouts = Timeouts(**settings.timeouts.model_dump())
+        self._accounts: dict[str, tuple[Account, Provider]] = {}
+        self.routes: dict[str, Route] = {}
+        for given in settings.providers:
+            if given.name in _RESERVED:
+                raise ConfigurationInvalid(f"The provider name {given.name} is taken by NEXUS itself.")
+            row = self._rows.get(given.kind)
+            plug = self._plug(row.plug if row else given.kind)
+            environment = row.environment if row else plug.environment
+            account = Account(
+                name=given.name,
+                kind=given.kind,
+                base_url=given.base_url or (row.base_url if row else plug.base_url),
+                secret=given.secret(environment),
+                options=(row.options if row else {}) | given.options(),
+            )
+            self._accounts[given.name] = (account, plug)
+        self._add_built_in(settings)
+        for route in settings.routes:
+            self.routes[route.name] = self._route(route)
+        self._check_fallbacks()
+
+    def accounts(self) -> list[Account]:
+        """Return every configured account."""
+        return [account for account, _ in self._accounts.values()]
+
+    def account(self, name: str) -> tuple[Account, Provider]:
+        """Return an account and its kind."""
+        return self._accounts[name]
+
+    def find(self, name: str, *, task: str = "chat") -> Route:
+        """Return the route of this name, or one made for `provider/model`. Raises `UnknownModel`."""
+        route = self.routes.get(name)
+        if route is None:
+            provider, slash, model = name.partition("/")
+            if not slash or not model or provider not in self._accounts or len(name) > 256:
+                raise UnknownModel("There is no model of this name here, or it is not yours to use.", field="model")
+            return Route(name=name, deployments=(self._deployment(provider, model),), timeouts=self._timeouts)
+        if route.task != task:
+            noun = "chat" if route.task == "chat" else "embeddings"
+            raise UnknownModel(f"The model {name} is for {noun}.", field="model")
+        return route
+
+    def cards(self) -> list[ModelCard]:
+        """Return a line for every model that can be asked for by a name of ours."""
+        return [
+            ModelCard(
+                name=route.name,
+                owner="nexus" if route.built_in else route.deployments[0].provider,
+                task=route.task,
+                demo=route.built_in and route.task == "chat",
+            )
+            for route in self.routes.values()
+        ]
+
+    def _plug(self, kind: str) -> Provider:
+        if kind not in self._kinds:
+            known = ", ".join(sorted({*self._kinds.names(), *self._rows} - {LOCAL_ACCOUNT}))
+            raise ConfigurationInvalid(f"There is no provider kind {kind}; known are {known}.")
+        return self._kinds.get(kind)
+
+    def _add_built_in(self, settings: LLMSettings) -> None:
+        if settings.local.enabled:
+            plug = self._plug(LOCAL_ACCOUNT)
+            self._accounts[LOCAL_ACCOUNT] = (Account(name=LOCAL_ACCOUNT, kind="local", base_url=plug.base_url), plug)
+            able = msgspec.structs.replace(plug.capabilities, context_tokens=settings.local.context)
+            local = Deployment(provider=LOCAL_ACCOUNT, model=LOCAL, capabilities=able, price=Price(input=0, output=0))
+            self.routes[LOCAL] = Route(name=LOCAL, deployments=(local,), timeouts=_SLOW, built_in=True)
+        if settings.embedding.enabled:
+            name = settings.embedding.model
+            inside = Deployment(provider=IN_PROCESS, model=name, price=Price(input=0, output=0))
+            self.routes[name] = Route(name=name, deployments=(inside,), task="embedding", built_in=True)
+
+    def _route(self, given: RouteSettings) -> Route:
+        return Route(
+            name=given.name,
+            deployments=tuple(self._deployment(item.provider, item.model, item) for item in given.deployments),
+            strategy=given.strategy,
+            fallbacks=tuple(given.fallbacks),
+            timeouts=Timeouts(**given.timeouts.model_dump()) if given.timeouts else self._timeouts,
+            task=given.task,
+            cache=given.cache,
+        )
+
+    def _deployment(self, provider: str, model: str, given: DeploymentSettings | None = None) -> Deployment:
+        account, plug = self._accounts[provider]
+        own = given.price if given else None
+        price = Price(**own.model_dump()) if own else self._prices.find(account.kind, model)
+        row = self._rows.get(account.kind)
+        able = (row.capabilities if row else None) or plug.capabilities
+        changed = (given.capabilities if given else None) or CapabilitySettings()
+        able = msgspec.structs.replace(able, **changed.model_dump(exclude_none=True))
+        limits: dict[str, Any] = {"weight": given.weight, "rpm": given.rpm, "tpm": given.tpm} if given else {}
+        return Deployment(provider=provider, model=model, capabilities=able, price=price, **limits)
+
+    def _check_fallbacks(self) -> None:
+        for route in self.routes.values():
+            for name in route.fallbacks:
+                if name == LOCAL:
+                    raise ConfigurationInvalid(f"Route {route.name}: {LOCAL} is a demo model and no fallback.")
+                if name not in self.routes:
+                    raise ConfigurationInvalid(f"Route {route.name}: there is no route {name} to fall back to.")

@@ -1,0 +1,49 @@
+"""The native doors: text tasks, and what is configured. The doors under load stand in `hot`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+
+from nexus.access.guard import caller, requires
+from nexus.access.types import Principal, Scope
+from nexus.http.depends import service
+from nexus.llm.errors import UnknownModel
+from nexus.llm.hot import model_object
+from nexus.llm.schemas import ProviderList, ProviderView, RouteList, RouteView, SummarizeRequest, TextAnswer
+from nexus.llm.service import LLMService
+from nexus.llm.text import TextTasks
+
+router = APIRouter(tags=["language"])
+
+Asking = Annotated[Principal, requires(Scope.LLM_INVOKE)]
+Models = Annotated[LLMService, service(LLMService)]
+
+
+@router.post("/api/v1/text/summarize", operation_id="text.summarize")
+async def summarize(body: SummarizeRequest, who: Asking, tasks: Annotated[TextTasks, service(TextTasks)]) -> TextAnswer:
+    """Summarise a text of any length."""
+    given = body.model_dump(exclude={"model"})
+    return TextAnswer.of(await tasks.run(who, "summarize", given, model=body.model))
+
+
+@router.get("/api/v1/providers", operation_id="providers.list")
+async def list_providers(who: Annotated[Principal, requires(Scope.ADMIN)], llm: Models) -> ProviderList:
+    """List the configured providers. Keys are never shown."""
+    return ProviderList(data=[ProviderView.of(account) for account in llm.registry.accounts()])
+
+
+@router.get("/api/v1/routes", operation_id="routes.list")
+async def list_routes(who: Asking, llm: Models) -> RouteList:
+    """List the public model names and where their calls go."""
+    return RouteList(data=[RouteView.of(route) for route in llm.registry.routes.values()])
+
+
+@router.get("/v1/models/{name:path}", operation_id="models.retrieve", tags=["openai"])
+async def retrieve_model(name: str, who: Annotated[Principal, caller()], llm: Models) -> dict[str, Any]:
+    """Show one model that can be asked for."""
+    for card in llm.models():
+        if card.name == name:
+            return model_object(card)
+    raise UnknownModel("There is no model of this name here, or it is not yours to use.", field="model")

@@ -1,0 +1,258 @@
+"""Language models, told from top to bottom: find the route, ask the provider, price the answer, record it.
+
+    completion = await llm.chat(who, ChatRequest(model="nexus-local", messages=(...)))
+    async with llm.stream(who, request) as stream:
+        async for chunk in stream: ...
+    embedding = await llm.embed(who, EmbeddingRequest(model="minilm-l6-v2", input=("text",)))
+
+Every call leaves exactly one row in the ledger, whatever happens to it.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from nexus.access.types import Principal, Scope
+from nexus.core.services import Services
+from nexus.llm.accounting import Entry, Record
+from nexus.llm.client import HttpClient
+from nexus.llm.delivery import Delivery, Target
+from nexus.llm.dialect import Dialect
+from nexus.llm.embedder import Embedder
+from nexus.llm.errors import UnknownModel
+from nexus.llm.flow import Flow, Translation
+from nexus.llm.local_runtime import LocalRuntime
+from nexus.llm.registry import IN_PROCESS, Registry
+from nexus.llm.routing import Router
+from nexus.llm.settings import LLMSettings
+from nexus.llm.types import (
+    Call,
+    ChatRequest,
+    Chunk,
+    Completion,
+    Embedding,
+    EmbeddingRequest,
+    ModelCard,
+    Refusal,
+    Tally,
+    Text,
+    Thinking,
+    ToolCall,
+)
+
+
+class LLMService:
+    """Chat, streams, embeddings and the list of models. One for each process."""
+
+    def __init__(
+        self,
+        *,
+        settings: LLMSettings,
+        record: Record,
+        local: LocalRuntime | None = None,
+        embedder: Embedder | None = None,
+        client: HttpClient | None = None,
+        registry: Registry | None = None,
+    ) -> None:
+        """Take `record` from the ledger; `local` and `embedder` serve the built-in models."""
+        self.settings = settings
+        self.registry = registry or Registry(settings)
+        self.client = client or HttpClient(
+            connections=settings.connections,
+            keepalive=settings.keepalive,
+            answer_limit=settings.max_answer,
+            ca_file=settings.ca_file,
+        )
+        shelf = Services()
+        shelf.put(self.client)
+        if local is not None:
+            shelf.put(local)
+        self.router = Router(self.registry.routes)
+        self._record = record
+        self._local = local
+        self._embedder = embedder
+        self._delivery = Delivery(
+            registry=self.registry, router=self.router, client=self.client, shelf=shelf, retries=settings.retries
+        )
+
+    async def stop(self) -> None:
+        """Close unused upstream connections, and the local model if this process started it."""
+        await self.client.close()
+        if self._local is not None:
+            await self._local.stop()
+
+    async def chat(
+        self, principal: Principal, request: ChatRequest, *, kind: str = "chat", **origin: Any
+    ) -> Completion:
+        """Ask for a whole answer; `origin` is request_id, run_id or step_key.
+
+        Raises `UnknownModel`, `Unsupported`, `ContextTooLong` or an upstream's error.
+        """
+        call = Call.of(request)
+        with self.entry(principal, call, kind=kind, **origin) as entry:
+
+            async def attempt(target: Target) -> Completion:
+                asked = target.provider.chat(target.endpoint, target.deployment.model, call)
+                completion = target.provider.completion(await self._delivery.fetch(target, asked, "", entry))
+                entry.tally = _tally_of(completion)
+                return completion
+
+            completion = await self._delivery.chat(call, entry, attempt)
+            return msgspec.structs.replace(
+                completion, usage=entry.usage(), invocation_id=entry.id, cost_usd=entry.cost()
+            )
+
+    def stream(self, principal: Principal, request: ChatRequest, *, kind: str = "chat", **origin: Any) -> ChatStream:
+        """Ask for a streamed answer: enter what this returns, then iterate over its chunks."""
+        call = Call.of(request, stream=True)
+        return ChatStream(self, call, self.entry(principal, call, kind=kind, **origin))
+
+    async def embed(self, principal: Principal, request: EmbeddingRequest, **origin: Any) -> Embedding:
+        """Turn texts into vectors. Raises `UnknownModel`, `InvalidRequest` or an upstream's error."""
+        principal.require(Scope.LLM_INVOKE)
+        length = sum(len(item) if isinstance(item, str) else 4 * len(item) for item in request.input)
+        with Entry(
+            self._record, principal, kind="embedding", model=request.model[:256], characters=length, **origin
+        ) as entry:
+            entry.items = len(request.input)
+            embedding = await self._embedding(request, entry)
+            entry.sent = True
+            entry.tally = Tally(usage=embedding.usage, done=True)
+            return msgspec.structs.replace(
+                embedding, usage=entry.usage(), invocation_id=entry.id, cost_usd=entry.cost()
+            )
+
+    def models(self) -> list[ModelCard]:
+        """Return every model that can be asked for by a name of ours."""
+        return self.registry.cards()
+
+    # What the doors of `/v1` ask, in the client's own dialect.
+
+    def entry(self, principal: Principal, call: Call, *, kind: str = "chat", **origin: Any) -> Entry:
+        """Open the account of a call. Raises `Forbidden` without the scope to make one."""
+        principal.require(Scope.LLM_INVOKE)
+        return Entry(
+            self._record,
+            principal,
+            kind=kind,
+            model=call.model[:256],
+            stream=call.stream,
+            characters=call.characters,
+            **origin,
+        )
+
+    async def answer(self, call: Call, dialect: Dialect, entry: Entry) -> bytes:
+        """Return a whole answer in the client's dialect: the provider's own bytes where both speak the same."""
+
+        async def attempt(target: Target) -> bytes:
+            asked = target.provider.chat(target.endpoint, target.deployment.model, call)
+            answer = await self._delivery.fetch(target, asked, dialect.name, entry)
+            if target.provider.dialect == dialect.name:
+                entry.tally = dialect.inspect(answer.body)
+                return answer.body
+            completion = target.provider.completion(answer)
+            entry.tally = _tally_of(completion)
+            return dialect.completion(completion, call)
+
+        return await self._delivery.chat(call, entry, attempt)
+
+    async def open(self, call: Call, dialect: Dialect, entry: Entry) -> Flow[bytes]:
+        """Open a stream in the client's dialect; its first piece has come when this returns."""
+
+        async def attempt(target: Target) -> Flow[bytes]:
+            if target.provider.dialect == dialect.name:
+                return await self._delivery.begin(target, call, entry, dialect.relay(call))
+            translation = Translation(target.provider.decoder(call), dialect.writer(call))
+            return await self._delivery.begin(target, call, entry, translation)
+
+        return await self._delivery.chat(call, entry, attempt)
+
+    async def open_chunks(self, call: Call, entry: Entry) -> Flow[list[Chunk]]:
+        """Open a stream of typed chunks."""
+
+        async def attempt(target: Target) -> Flow[list[Chunk]]:
+            return await self._delivery.begin(target, call, entry, target.provider.decoder(call))
+
+        return await self._delivery.chat(call, entry, attempt)
+
+    async def _embedding(self, request: EmbeddingRequest, entry: Entry) -> Embedding:
+        route = self.registry.find(request.model, task="embedding")
+        if route.deployments[0].provider == IN_PROCESS:
+            if self._embedder is None:
+                raise UnknownModel("This process does not serve the built-in embedding model.", field="model")
+            entry.goes_to(route, route.deployments[0])
+            return await self._embedder.embed(request)
+
+        async def attempt(target: Target) -> Embedding:
+            asked = target.provider.embed(target.endpoint, target.deployment.model, request)
+            answer = await self._delivery.fetch(target, asked, target.provider.dialect, entry)
+            return target.provider.embedding(answer, request)
+
+        return await self._delivery.along(route, entry, attempt)
+
+
+class ChatStream:
+    """A streamed answer to code in this process.
+
+    Its row is recorded when the `async with` block is left, or at the latest when the object goes away.
+    """
+
+    def __init__(self, service: LLMService, call: Call, entry: Entry) -> None:
+        """Ask for nothing yet."""
+        self._service = service
+        self._call = call
+        self._flow: Flow[list[Chunk]] | None = None
+        self._waiting: list[Chunk] = []
+        self.entry = entry
+
+    async def __aenter__(self) -> ChatStream:
+        """Open the stream; its first piece has come when this returns. Raises as `LLMService.chat` does."""
+        try:
+            self._flow = await self._service.open_chunks(self._call, self.entry)
+        except BaseException as error:
+            self.entry.close(error)
+            raise
+        self._waiting = self._flow.first[::-1]
+        self.entry.first_token()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Record, and let go of the upstream."""
+        whole = self.entry.tally.done or self.entry.tally.finished >= self._call.choices
+        self.entry.close(error if error is not None or whole else GeneratorExit())
+        if self._flow is not None:
+            await self._flow.close()
+
+    def __aiter__(self) -> ChatStream:
+        """Iterate over the chunks."""
+        return self
+
+    async def __anext__(self) -> Chunk:
+        """Return the next chunk."""
+        assert self._flow is not None
+        if not self._waiting:
+            self._waiting = (await self._flow.next() or [])[::-1]
+        if not self._waiting:
+            raise StopAsyncIteration
+        return self._waiting.pop()
+
+    def __del__(self) -> None:
+        """Record what was dropped on the floor."""
+        self.entry.close(GeneratorExit())
+
+
+def _tally_of(completion: Completion) -> Tally:
+    tally = Tally(usage=completion.usage, finished=len(completion.choices), done=True)
+    for choice in completion.choices:
+        tally.finish_reason = choice.native_finish_reason or choice.finish_reason
+        for part in choice.message.parts:
+            if isinstance(part, Text | Refusal | Thinking):
+                tally.characters += len(part.text)
+            elif isinstance(part, ToolCall):
+                tally.characters += len(part.arguments)
+    return tally

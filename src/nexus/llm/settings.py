@@ -1,0 +1,169 @@
+"""What an operator may set about language models: `NEXUS_LLM__*`, and `llm:` in the YAML file."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from nexus.core.secrets import Secret
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,62}$")
+
+
+class TimeoutSettings(BaseModel):
+    """Seconds for each phase of an upstream call."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connect: float = Field(5.0, gt=0, description="Seconds to connect, TLS included.")
+    first_token: float = Field(30.0, gt=0, description="Seconds until the first byte of a stream.")
+    between_tokens: float = Field(20.0, gt=0, description="Seconds between two pieces of a stream.")
+    total: float = Field(300.0, gt=0, description="Seconds for the whole call.")
+
+
+class CapabilitySettings(BaseModel):
+    """What a model can do, where it differs from what its provider kind assumes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tools: bool | None = None
+    images: bool | None = None
+    audio: bool | None = None
+    documents: bool | None = None
+    json_schema: bool | None = None
+    reasoning: bool | None = None
+    choices: bool | None = None
+    logprobs: bool | None = None
+    context_tokens: int | None = Field(None, gt=0)
+
+
+class PriceSettings(BaseModel):
+    """US dollars for a million tokens."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    input: float = Field(ge=0)
+    output: float = Field(0.0, ge=0)
+    cache_read: float | None = Field(None, ge=0)
+    cache_write: float | None = Field(None, ge=0)
+    cache_write_1h: float | None = Field(None, ge=0)
+
+
+class ProviderSettings(BaseModel):
+    """One account at one provider. Fields beyond these (region, project ...) are options of its kind."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    kind: str
+    api_key: SecretStr | None = None
+    base_url: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not _NAME.match(value):
+            raise ValueError("a provider's name has letters, digits, dots, colons and dashes, at most 63")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"^https?://[^\s/?#@\\]+(/[^\s?#\\]*)?$", value):
+            raise ValueError("a base_url is http(s)://host[:port][/path], without user, query or fragment")
+        return value.rstrip("/") if value else None
+
+    def secret(self, environment_name: str | None = None) -> Secret | None:
+        """Return the key: as given, else from the environment under the usual name of its kind."""
+        given = self.api_key.get_secret_value() if self.api_key is not None else ""
+        if not given and environment_name:
+            given = os.environ.get(environment_name, "")
+        return Secret(given) if given else None
+
+    def options(self) -> dict[str, Any]:
+        """Return the fields that only this kind knows."""
+        return dict(self.model_extra or {})
+
+
+class DeploymentSettings(BaseModel):
+    """One place where a route's calls may go."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: str
+    model: str
+    weight: float = Field(1.0, ge=0)
+    rpm: int | None = Field(None, gt=0)
+    tpm: int | None = Field(None, gt=0)
+    capabilities: CapabilitySettings | None = None
+    price: PriceSettings | None = None
+
+
+class RouteSettings(BaseModel):
+    """A public model name and where its calls go."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    deployments: list[DeploymentSettings] = Field(min_length=1)
+    strategy: Literal["weighted", "least_busy", "lowest_latency", "lowest_cost"] = "weighted"
+    fallbacks: list[str] = []
+    timeouts: TimeoutSettings | None = None
+    task: Literal["chat", "embedding"] = "chat"
+    cache: dict[str, Any] = {}
+
+
+class LocalSettings(BaseModel):
+    """The built-in chat model, run by llama.cpp in a child process."""
+
+    enabled: bool = Field(True, description="Offer the built-in demo model as `nexus-local`.")
+    model: str = Field("smollm2-135m-instruct", description="Name in the model catalogue.")
+    parallel: int = Field(4, ge=1, le=64, description="Requests worked on at once; more wait.")
+    context: int = Field(2048, ge=256, description="Tokens of context for each request.")
+    threads: int = Field(0, ge=0, description="Threads; 0 is what the machine lets this process use.")
+    gpu_layers: int = Field(0, ge=-1, description="Layers on the GPU, with a CUDA build of xllamacpp; -1 is all.")
+    start_timeout: float = Field(60.0, gt=0, description="Seconds that a request waits for the child to be ready.")
+
+
+class EmbeddingSettings(BaseModel):
+    """The built-in embedding model, run by ONNX Runtime in this process."""
+
+    enabled: bool = Field(True, description="Offer the built-in embedding model.")
+    model: str = Field("minilm-l6-v2", description="Name in the model catalogue, and the route's name.")
+    threads: int = Field(2, ge=1, description="Threads of one run.")
+    batch: int = Field(32, ge=1, le=512, description="Texts in one run.")
+    max_inputs: int = Field(2048, ge=1, description="Texts in one request.")
+
+
+class LLMSettings(BaseModel):
+    """Providers, routes, limits and the built-in models."""
+
+    providers: list[ProviderSettings] = []
+    routes: list[RouteSettings] = []
+    timeouts: TimeoutSettings = TimeoutSettings()
+    retries: int = Field(1, ge=0, le=5, description="Further tries of one deployment before its first byte.")
+    heartbeat: float = Field(15.0, gt=0, description="Seconds between signs of life before a stream's first token.")
+    max_body: int = Field(20_000_000, gt=0, description="Bytes of a request that carries media.")
+    max_text_body: int = Field(4_000_000, gt=0, description="Bytes of a request that carries text only.")
+    max_answer: int = Field(128_000_000, gt=0, description="Bytes of one upstream answer.")
+    connections: int = Field(2048, ge=1, description="Connections to one upstream address.")
+    keepalive: float = Field(30.0, ge=0, description="Seconds that an unused upstream connection is kept.")
+    ca_file: str | None = Field(None, description="PEM file of further authorities for upstream TLS.")
+    local: LocalSettings = LocalSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> LLMSettings:
+        names = [provider.name for provider in self.providers]
+        routes = [route.name for route in self.routes]
+        for kind, given in (("provider", names), ("route", routes)):
+            if len(set(given)) != len(given):
+                raise ValueError(f"two {kind}s have the same name")
+        for route in self.routes:
+            for deployment in route.deployments:
+                if deployment.provider not in names:
+                    raise ValueError(f"route {route.name}: there is no provider {deployment.provider}")
+        return self

@@ -1,0 +1,101 @@
+"""Server-sent events, read as they come.
+
+Source: https://html.spec.whatwg.org/multipage/server-sent-events.html. Bytes may be cut anywhere, inside a
+character too: nothing is decoded before an event is whole. Beyond the specification it takes what real
+servers send: a last event without its blank line, and events of one JSON line each with no blank line
+between them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nexus.llm.errors import UpstreamMalformed
+
+_BOM = b"\xef\xbb\xbf"
+# A whole one-line JSON event (or the end mark) directly followed by the next one.
+_UNSEPARATED = re.compile(rb"^(?:data: ?(?:\{.*\}|\[DONE\]))[ ]*\n(?=data:|event:)", re.MULTILINE)
+
+
+class EventSplitter:
+    """Cuts a byte stream into raw events, each without its closing blank line, line ends made LF."""
+
+    __slots__ = ("_after_cr", "_begun", "_held", "_limit")
+
+    def __init__(self, limit: int = 4_000_000) -> None:
+        """Hold back at most `limit` bytes of an unfinished event."""
+        self._held = b""
+        self._limit = limit
+        self._begun = False
+        self._after_cr = False
+
+    @property
+    def held(self) -> bytes:
+        """Return the bytes of the event that is not whole yet."""
+        return self._held
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the events that `data` completes. Raises `UpstreamMalformed` for one beyond the limit."""
+        if not self._begun and data:
+            data = self._first(data)
+        if self._after_cr or b"\r" in data:
+            data = self._line_feeds(data)
+        if self._held:
+            data = self._held + data
+        *events, self._held = data.split(b"\n\n")
+        if self._held and b"\ndata:" in self._held:
+            events += self._unseparated()
+        if len(self._held) > self._limit:
+            raise UpstreamMalformed("The provider sent an event that is too large.")
+        return [event for event in events if event]
+
+    def end(self) -> list[bytes]:
+        """Return the last event if it lacked only its blank line."""
+        last, self._held = self._held.strip(b"\n"), b""
+        return [last] if last else []
+
+    def _first(self, data: bytes) -> bytes:
+        data, self._held = self._held + data, b""
+        if _BOM.startswith(data[:3]) and len(data) < 3:
+            self._held = data
+            return b""
+        self._begun = True
+        return data[3:] if data.startswith(_BOM) else data
+
+    def _line_feeds(self, data: bytes) -> bytes:
+        """Make CRLF and CR one LF each, also when a CRLF is cut in two."""
+        if self._after_cr and data.startswith(b"\n"):
+            data = data[1:]
+            self._after_cr = False
+        if data:
+            self._after_cr = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _unseparated(self) -> list[bytes]:
+        events = []
+        while found := _UNSEPARATED.match(self._held):
+            events.append(found.group().rstrip(b" \n"))
+            self._held = self._held[found.end() :]
+        return events
+
+
+def data_of(event: bytes) -> bytes | None:
+    """Return the data of a raw event, its lines joined by LF; None when it has no data (comments, names)."""
+    if event.startswith(b"data: ") and b"\n" not in event:
+        return event[6:]
+    lines = []
+    for line in event.split(b"\n"):
+        if line.startswith(b"data:"):
+            lines.append(line[6:] if line.startswith(b"data: ") else line[5:])
+        elif line == b"data":
+            lines.append(b"")
+    return b"\n".join(lines) if lines else None
+
+
+def name_of(event: bytes) -> bytes | None:
+    """Return the `event:` name of a raw event, or None."""
+    name = None
+    for line in event.split(b"\n"):
+        if line.startswith(b"event:"):
+            name = line[7:] if line.startswith(b"event: ") else line[6:]
+    return name
