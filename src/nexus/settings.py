@@ -165,6 +165,11 @@ def _filled(value: Any) -> Any:
     return value
 
 
+def use_config(path: Path) -> None:
+    """Read settings from this file from now on, in this process and its children."""
+    os.environ["NEXUS_CONFIG"] = str(path.absolute())
+
+
 def load_settings(**given: Any) -> Settings:
     """Return the settings, `given` before all else. Raises `SettingsInvalid` naming each wrong value."""
     try:

@@ -23,7 +23,7 @@ from nexus.automation.types import Definition
 from nexus.core.errors import UnsupportedMedia
 from nexus.http.depends import service
 from nexus.http.paging import Paged, page_of
-from nexus.runs.responses import accepted
+from nexus.runs.routes import accepted
 
 router = APIRouter(prefix="/api/v1", tags=["automation"])
 

@@ -1,0 +1,126 @@
+"""The API process: every slice's routes behind one edge.
+
+A request passes, from outside in: the edge (`nexus.http.edge`: request id, probes, host, origin,
+body cap ...), authentication, idempotency, and then one of three: the hot `/v1` handlers, the
+FastAPI routes, the dashboard's files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from nexus import __version__
+from nexus.access import routes as access_routes
+from nexus.access.asgi import Authentication
+from nexus.access.idempotency import Idempotency
+from nexus.access.service import AccessService
+from nexus.analytics import routes as analytics_routes
+from nexus.automation import routes as automation_routes
+from nexus.catalog import routes as catalog_routes
+from nexus.catalog.pool import ModelPool
+from nexus.composition import Parts, build
+from nexus.files import routes as files_routes
+from nexus.http import handlers
+from nexus.http.dispatch import Dispatch
+from nexus.http.edge import build_edge
+from nexus.http.lifecycle import Lifecycle
+from nexus.http.middleware.strict_json import StrictJSON
+from nexus.http.static import Dashboard
+from nexus.http.types import App
+from nexus.ledger import routes as ledger_routes
+from nexus.llm import routes as llm_routes
+from nexus.llm.hot import HOT_ROUTES, chat_completions
+from nexus.runs import routes as runs_routes
+from nexus.runs.service import RunService
+from nexus.settings import Settings
+from nexus.system import routes as system_routes
+from nexus.system.checks import checks_of
+from nexus.system.events import EventHub
+from nexus.system.service import SystemService
+from nexus.telemetry import context, metrics
+from nexus.telemetry.system import Sampler, SystemCollector
+from nexus.vision import routes as vision_routes
+
+ROUTERS: Final = (
+    access_routes, analytics_routes, automation_routes, catalog_routes, files_routes,
+    ledger_routes, llm_routes, runs_routes, system_routes, vision_routes,
+)  # fmt: skip
+# A browser's cookie is not accepted on /v1, so the dashboard's playground has the same handler here.
+PLAYGROUND: Final = ("POST", "/api/v1/playground/chat")
+
+
+def create_app(settings: Settings, lifecycle: Lifecycle) -> App:
+    """Return the ASGI app of the API process; its services start and stop with the server's lifespan."""
+    parts = build(settings, children=settings.compute.api_children)
+    services = parts.services
+    sampler = Sampler(
+        data_dir=settings.data_dir,
+        interval=settings.telemetry.sample_seconds,
+        history=settings.telemetry.sample_history,
+    )
+    SystemCollector(sampler).register(metrics.registry)
+    checks = checks_of(parts)
+    services.put(SystemService(settings=settings, sampler=sampler, checks=checks))
+    services.put(EventHub(sampler=sampler, runs=services.get(RunService), pool=services.get(ModelPool)))
+    api = _api(parts, sampler)
+    hot = {**HOT_ROUTES, PLAYGROUND: chat_completions}
+    inner: App = Dispatch(api, services=services, hot=hot, pages=Dashboard(dashboard_folder()))
+    inner = Idempotency(inner, database=parts.database, clock=parts.clock)
+    access = services.get(AccessService)
+    inner = Authentication(inner, access=access, observe_failure=lambda code: metrics.AUTH_FAILURES.labels(code).inc())
+    return build_edge(
+        inner,
+        settings=settings.http,
+        lifecycle=lifecycle,
+        checks={"database": checks["database"]},
+        bind_request_id=context.bind_request_id,
+        observe=metrics.observe_request,
+    )
+
+
+def _api(parts: Parts, sampler: Sampler) -> FastAPI:
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await parts.start()
+        await sampler.start()
+        try:
+            yield
+        finally:
+            await sampler.stop()
+            await parts.stop()
+
+    api = FastAPI(
+        title="NEXUS",
+        version=__version__,
+        summary="Language models, vision, analytics and automation behind one API.",
+        lifespan=lifespan,
+        docs_url="/docs",
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+    )
+    api.state.services = parts.services
+    handlers.install(api)
+    api.add_middleware(StrictJSON)
+    for module in ROUTERS:
+        api.include_router(module.router)
+    return api
+
+
+def openapi(settings: Settings) -> dict[str, Any]:
+    """Return the OpenAPI description of the native API, without starting anything."""
+    api = FastAPI(title="NEXUS", version=__version__)
+    for module in ROUTERS:
+        api.include_router(module.router)
+    return api.openapi()
+
+
+def dashboard_folder() -> Path:
+    """Return where the built dashboard lies, whether or not it is there."""
+    return Path(str(resources("nexus"))) / "_ui"

@@ -1,0 +1,162 @@
+"""The services of one process, built from the settings: what the API and the engine share.
+
+This is the only place where slices are introduced to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from nexus.access.service import AccessService
+from nexus.access.types import Principal
+from nexus.analytics.service import AnalyticsService
+from nexus.automation.service import AutomationService
+from nexus.catalog.pool import ModelPool
+from nexus.catalog.service import CatalogService
+from nexus.compute.pool import ComputePool
+from nexus.core.clock import Clock, SystemClock
+from nexus.core.secrets import Keyring
+from nexus.core.services import Services
+from nexus.files.service import FileService
+from nexus.http import fetch
+from nexus.ledger.service import Ledger
+from nexus.llm.embedder import Embedder
+from nexus.llm.local_runtime import LocalRuntime
+from nexus.llm.service import LLMService
+from nexus.runs.schemas import run_out
+from nexus.runs.service import RunService
+from nexus.runs.types import RunSpec, StepSpec
+from nexus.settings import Settings
+from nexus.storage.blobs.local import LocalBlobs
+from nexus.storage.cache import Cache
+from nexus.storage.caches.memory import MemoryCache
+from nexus.storage.caches.redis import RedisCache
+from nexus.storage.caches.sql import SqlCache
+from nexus.storage.db import Database
+from nexus.telemetry import metrics
+from nexus.vision.service import VisionService
+
+Stop = Callable[[], Awaitable[Any]]
+
+
+@dataclass
+class Parts:
+    """What one process is made of. `start` and `stop` keep the order: last started, first stopped."""
+
+    settings: Settings
+    services: Services
+    database: Database
+    keyring: Keyring
+    clock: Clock
+    starts: list[Stop] = field(default_factory=list)
+    stops: list[Stop] = field(default_factory=list)
+
+    async def start(self) -> None:
+        """Begin the background work of every service."""
+        for start in self.starts:
+            await start()
+
+    async def stop(self) -> None:
+        """End every service, the ledger after all that may still record, the database last."""
+        for stop in reversed(self.stops):
+            await stop()
+        self.database.close()
+
+
+def build(settings: Settings, *, children: int) -> Parts:
+    """Build the services of one process. Nothing runs and nothing is connected before `Parts.start`."""
+    clock = SystemClock()
+    database = Database(settings.database, threads=settings.storage.threads)
+    keyring = keyring_of(settings)
+    services = Services()
+    parts = Parts(settings, services, database, keyring, clock)
+    fetch.configure(settings.fetch_allow)
+    cache, shared = _caches(settings, database)
+    parts.stops += [cache.close, shared.close]
+    access = AccessService(database=database, keyring=keyring, cache=shared, settings=settings.access, clock=clock)
+    ledger = Ledger(
+        database=database,
+        folder=settings.data_dir / "ledger",
+        settings=settings.ledger,
+        observe=metrics.LEDGER_UNRECORDED.set,
+    )
+    files = FileService(
+        database=database, blobs=LocalBlobs(settings.data_dir / "blobs"), settings=settings.files, clock=clock
+    )
+    runs = RunService(database=database, settings=settings.runs, clock=clock)
+    compute = ComputePool(settings.compute, children=children)
+    for service in (database, keyring, access, ledger, files, runs, compute):
+        services.put(service)
+    services.put(clock, as_type=Clock)
+    services.put(cache, as_type=Cache)
+    _add_models(parts, cache, ledger, files, runs, compute)
+    automation = AutomationService(database=database, runs=runs, files=files, clock=clock)
+    services.put(automation)
+    parts.starts += [access.start, ledger.start]
+    parts.stops += [access.stop, ledger.stop, compute.stop, runs.stop, files.stop]
+    return parts
+
+
+def _add_models(
+    parts: Parts, cache: Cache, ledger: Ledger, files: FileService, runs: RunService, compute: ComputePool
+) -> None:
+    """Add the catalogue and the three slices that run models."""
+    settings, services = parts.settings, parts.services
+    pool = ModelPool(budget=settings.catalog.memory_budget, minimum_idle=settings.catalog.minimum_idle)
+    catalog = CatalogService(
+        settings=settings.catalog,
+        database=parts.database,
+        keyring=parts.keyring,
+        clock=parts.clock,
+        pool=pool,
+        start_pull=_pull_starter(runs),
+    )
+    local = LocalRuntime(data_dir=settings.data_dir, settings=settings.llm.local)
+    embedder = Embedder(catalog=catalog, pool=pool, settings=settings.llm.embeddings)
+    llm = LLMService(settings=settings.llm, record=ledger.record, local=local, embedder=embedder)
+    vision = VisionService(
+        settings=settings.vision,
+        catalog=catalog,
+        pool=pool,
+        ledger=ledger,
+        cache=cache,
+        files=files,
+        device=settings.device,
+    )
+    analytics = AnalyticsService(
+        settings=settings.analytics,
+        database=parts.database,
+        compute=compute,
+        catalog=catalog,
+        runs=runs,
+        ledger=ledger,
+        files=files,
+        clock=parts.clock,
+    )
+    for service in (pool, catalog, local, embedder, llm, vision, analytics):
+        services.put(service)
+    parts.stops += [llm.stop, vision.stop]
+
+
+def _caches(settings: Settings, database: Database) -> tuple[Cache, Cache]:
+    """Return the cache for answers, and the one whose counts all processes must agree on."""
+    if settings.redis_url:
+        redis = RedisCache(settings.redis_url)
+        return redis, redis
+    return MemoryCache(settings.storage.cache_bytes), SqlCache(database)
+
+
+def keyring_of(settings: Settings) -> Keyring:
+    """Return the keyring; its file is made only where everything runs on one machine. Raises `WeakSecretKey`."""
+    path = settings.secret_key_file or settings.data_dir / "secret.key"
+    return Keyring.from_file(path, create=settings.secret_key_file is None and settings.embedded)
+
+
+def _pull_starter(runs: RunService) -> Callable[[Principal, str, int], Awaitable[dict[str, Any]]]:
+    async def start(principal: Principal, model: str, version: int) -> dict[str, Any]:
+        step = StepSpec("pull", "catalog.pull", {"model": model, "version": version}, queue="cpu")
+        return run_out(await runs.start(principal, RunSpec(kind="model_pull", name=model, steps=[step])))
+
+    return start
