@@ -7,6 +7,7 @@ long tables of `unique_id, ds, y`, intervals as `lo-80` and `hi-80`, labels with
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -93,6 +94,21 @@ class Column:
     kind: Kind
     missing: int
     distinct: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A table that a project has uploaded; `sha256` names its content in the blob store."""
+
+    id: str
+    project_id: str
+    name: str
+    filename: str
+    sha256: str
+    size: int
+    rows: int
+    columns: list[Column]
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
