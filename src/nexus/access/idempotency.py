@@ -206,7 +206,10 @@ def _claim(session: Session, identity: str, claim: str, digest: str, now: dateti
     }
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     session.execute(insert(IdempotencyRow).values(row).on_conflict_do_nothing(index_elements=["id"]))
-    found = session.get_one(IdempotencyRow, identity)
+    found = session.get(IdempotencyRow, identity)
+    if found is None:
+        # Let go of between the two statements, by another connection.
+        raise IdempotencyInFlight(retry_after=1)
     return None if found.claim == claim else found
 
 

@@ -83,7 +83,8 @@ def check_strength(password: str, *, email: str = "", field: str = "password") -
     if not MINIMUM <= len(password) <= MAXIMUM:
         raise WeakPassword(f"The password must have {MINIMUM} to {MAXIMUM} characters.", field=field)
     plain = password.lower()
-    letters = re.sub(r"[^a-z]", "", plain.translate(_LEET))
+    core = re.sub(r"^[\W\d_]+|[\W\d_]+$", "", plain)
+    letters = re.sub(r"[^a-z]", "", core.translate(_LEET))
     local = email.partition("@")[0].lower()
     weak = (
         len(set(plain)) < 5
