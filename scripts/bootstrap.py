@@ -34,14 +34,13 @@ class SetupFailed(Exception):
     """Said in one line to the person who typed the command."""
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> None:
     """Set up what `arguments` need, then become that command."""
     testing = arguments[:1] == ["test"]
     try:
         prepare("test" if testing else "run")
     except SetupFailed as error:
-        print(f"nexus: {error}", file=sys.stderr)
-        return 1
+        sys.exit(f"nexus: {error}")
     environment = tool_environment()
     if testing:
         command = [str(PYTHON), "-m", "pytest", *pytest_arguments(arguments[1:])]
@@ -180,4 +179,4 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])
