@@ -11,6 +11,7 @@ from typing import Any
 
 from nexus.access.service import AccessService
 from nexus.access.types import Principal
+from nexus.analytics.dataset_service import DatasetService
 from nexus.analytics.service import AnalyticsService
 from nexus.automation.service import AutomationService
 from nexus.catalog.pool import ModelPool
@@ -25,10 +26,12 @@ from nexus.ledger.service import Ledger
 from nexus.llm.embedder import Embedder
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.service import LLMService
+from nexus.llm.text import TextTasks
 from nexus.runs.schemas import run_out
 from nexus.runs.service import RunService
 from nexus.runs.types import RunSpec, StepSpec
 from nexus.settings import Settings
+from nexus.storage.blob_store import BlobStore
 from nexus.storage.blobs.local import LocalBlobs
 from nexus.storage.cache import Cache
 from nexus.storage.caches.memory import MemoryCache
@@ -37,6 +40,7 @@ from nexus.storage.caches.sql import SqlCache
 from nexus.storage.db import Database
 from nexus.telemetry import metrics
 from nexus.vision.service import VisionService
+from nexus.vision.types import Timing
 
 Stop = Callable[[], Awaitable[Any]]
 
@@ -80,18 +84,17 @@ def build(settings: Settings, *, children: int) -> Parts:
         database=database,
         folder=settings.data_dir / "ledger",
         settings=settings.ledger,
-        observe=metrics.LEDGER_UNRECORDED.set,
+        observe=_count_lost,
     )
-    files = FileService(
-        database=database, blobs=LocalBlobs(settings.data_dir / "blobs"), settings=settings.files, clock=clock
-    )
+    blobs = LocalBlobs(settings.data_dir / "blobs")
+    files = FileService(database=database, blobs=blobs, settings=settings.files, clock=clock)
     runs = RunService(database=database, settings=settings.runs, clock=clock)
     compute = ComputePool(settings.compute, children=children)
     for service in (database, keyring, access, ledger, files, runs, compute):
         services.put(service)
     services.put(clock, as_type=Clock)
     services.put(cache, as_type=Cache)
-    _add_models(parts, cache, ledger, files, runs, compute)
+    _add_models(parts, cache, blobs)
     automation = AutomationService(database=database, runs=runs, files=files, clock=clock)
     services.put(automation)
     parts.starts += [access.start, ledger.start]
@@ -99,11 +102,11 @@ def build(settings: Settings, *, children: int) -> Parts:
     return parts
 
 
-def _add_models(
-    parts: Parts, cache: Cache, ledger: Ledger, files: FileService, runs: RunService, compute: ComputePool
-) -> None:
+def _add_models(parts: Parts, cache: Cache, blobs: BlobStore) -> None:
     """Add the catalogue and the three slices that run models."""
     settings, services = parts.settings, parts.services
+    ledger, runs = services.get(Ledger), services.get(RunService)
+    files, compute = services.get(FileService), services.get(ComputePool)
     pool = ModelPool(budget=settings.catalog.memory_budget, minimum_idle=settings.catalog.minimum_idle)
     catalog = CatalogService(
         settings=settings.catalog,
@@ -113,7 +116,7 @@ def _add_models(
         pool=pool,
         start_pull=_pull_starter(runs),
     )
-    local = LocalRuntime(data_dir=settings.data_dir, settings=settings.llm.local)
+    local = LocalRuntime(data_dir=settings.data_dir, settings=settings.llm.local, catalog=catalog)
     embedder = Embedder(catalog=catalog, pool=pool, settings=settings.llm.embeddings)
     llm = LLMService(settings=settings.llm, record=ledger.record, local=local, embedder=embedder)
     vision = VisionService(
@@ -124,20 +127,17 @@ def _add_models(
         cache=cache,
         files=files,
         device=settings.device,
+        observe=_time_vision,
+    )
+    datasets = DatasetService(
+        settings=settings.analytics, database=parts.database, blobs=blobs, pool=compute, clock=parts.clock
     )
     analytics = AnalyticsService(
-        settings=settings.analytics,
-        database=parts.database,
-        compute=compute,
-        catalog=catalog,
-        runs=runs,
-        ledger=ledger,
-        files=files,
-        clock=parts.clock,
+        settings=settings.analytics, pool=compute, ledger=ledger, catalog=catalog, runs=runs, datasets=datasets
     )
-    for service in (pool, catalog, local, embedder, llm, vision, analytics):
+    for service in (pool, catalog, local, embedder, llm, TextTasks(llm=llm), vision, datasets, analytics):
         services.put(service)
-    parts.stops += [llm.stop, vision.stop]
+    parts.stops += [local.stop, llm.stop, vision.stop]
 
 
 def _caches(settings: Settings, database: Database) -> tuple[Cache, Cache]:
@@ -152,6 +152,16 @@ def keyring_of(settings: Settings) -> Keyring:
     """Return the keyring; its file is made only where everything runs on one machine. Raises `WeakSecretKey`."""
     path = settings.secret_key_file or settings.data_dir / "secret.key"
     return Keyring.from_file(path, create=settings.secret_key_file is None and settings.embedded)
+
+
+def _count_lost(what: str, amount: float) -> None:
+    if what == "lost":
+        metrics.USAGE_UNRECORDED.inc(amount)
+
+
+def _time_vision(task: str, model: str, timing: Timing) -> None:
+    for stage in Timing.__struct_fields__:
+        metrics.VISION_SECONDS.labels(task, model, stage).observe(getattr(timing, stage) / 1000)
 
 
 def _pull_starter(runs: RunService) -> Callable[[Principal, str, int], Awaitable[dict[str, Any]]]:

@@ -7,7 +7,7 @@ import logging
 import signal
 
 from nexus.analytics import jobs as analytics_jobs
-from nexus.automation.step import step_handlers
+from nexus.automation.handlers import step_handlers
 from nexus.automation.templates import WorkflowRenderer
 from nexus.catalog import jobs as catalog_jobs
 from nexus.composition import build

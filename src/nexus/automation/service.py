@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -60,12 +61,12 @@ class AutomationService:
 
     async def list(
         self, principal: Principal, *, after: str | None = None, limit: int = 20, descending: bool = True
-    ) -> list[Workflow]:
+    ) -> Sequence[Workflow]:
         """Return workflows by the time they were made, those beyond the one with the id `after`."""
         rows = await self._database.read(storage.list_workflows, principal.project_id, after, limit, descending)
         return [_workflow(row) for row in rows]
 
-    async def versions(self, principal: Principal, name_or_id: str) -> list[WorkflowVersion]:
+    async def versions(self, principal: Principal, name_or_id: str) -> Sequence[WorkflowVersion]:
         """Return every version, the newest first. Raises `WorkflowNotFound`."""
         row = await self._row(principal, name_or_id)
         return [_version(version) for version in await self._database.read(storage.versions_of, row.id)]

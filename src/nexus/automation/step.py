@@ -17,13 +17,12 @@ acts on the outside sends `context.idempotency_key` along. Raise a `NexusError`;
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from nexus.automation.errors import InputsInvalid
 from nexus.core.plugins import PluginFolder
-from nexus.runs.types import Handler, StepContext
+from nexus.runs.types import StepContext
 
 
 class StepModel(BaseModel):
@@ -36,11 +35,30 @@ class StepModel(BaseModel):
 class StepPlug(Protocol):
     """One kind of step."""
 
-    uses: ClassVar[str]
-    summary: ClassVar[str]
-    queue: ClassVar[str]
-    Inputs: ClassVar[type[StepModel]]
-    Outputs: ClassVar[type[StepModel]]
+    @property
+    def uses(self) -> str:
+        """Return the name that definitions use."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """Return one sentence for people."""
+        ...
+
+    @property
+    def queue(self) -> str:
+        """Return the queue of engines that executes it: default, llm, cpu or gpu."""
+        ...
+
+    @property
+    def Inputs(self) -> type[StepModel]:  # noqa: N802  it is a class
+        """Return the model of what it takes."""
+        ...
+
+    @property
+    def Outputs(self) -> type[StepModel]:  # noqa: N802  it is a class
+        """Return the model of what it gives."""
+        ...
 
     async def run(self, context: StepContext, inputs: Any) -> StepModel:
         """Do it and return the output."""
@@ -48,28 +66,3 @@ class StepPlug(Protocol):
 
 
 STEPS: PluginFolder[StepPlug] = PluginFolder("nexus.automation.steps", StepPlug, noun="step", dotted=True)  # type: ignore[type-abstract]
-
-
-def handler_of(plug: StepPlug) -> Handler:
-    """Return what the engine calls: inputs checked before, output turned into JSON data after."""
-
-    async def handle(context: StepContext, inputs: dict[str, Any]) -> dict[str, Any]:
-        output = await plug.run(context, checked_inputs(plug, inputs))
-        return output.model_dump(mode="json", by_alias=True)
-
-    return handle
-
-
-def checked_inputs(plug: StepPlug, inputs: dict[str, Any]) -> StepModel:
-    """Return the step's inputs as its model. Raises `InputsInvalid` naming the first that does not fit."""
-    try:
-        return plug.Inputs.model_validate(inputs)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(["with", *(str(part) for part in first["loc"])])
-        raise InputsInvalid(f"{field}: {first['msg']}.", field=field) from None
-
-
-def step_handlers() -> dict[str, Handler]:
-    """Return the handler of every step plug by its `uses`."""
-    return {name: handler_of(plug) for name, plug in STEPS.all().items()}

@@ -90,10 +90,17 @@ def make_server(app: App, settings: HTTPSettings, lifecycle: Lifecycle, **overri
     return Server(config, lifecycle)
 
 
-def serve(app: App, settings: HTTPSettings, lifecycle: Lifecycle, **overrides: Any) -> int:
-    """Serve until a signal comes; return the exit status: 0, or 1 when the start failed."""
+def serve(
+    app: App,
+    settings: HTTPSettings,
+    lifecycle: Lifecycle,
+    *,
+    sockets: list[socket.socket] | None = None,
+    **overrides: Any,
+) -> int:
+    """Serve until a signal comes, on `sockets` where there are any; return 0, or 1 when the start failed."""
     server = make_server(app, settings, lifecycle, **overrides)
     # What is loaded by now stays: the collector need not look at it again and again.
     gc.freeze()
-    server.run()
+    server.run(sockets)
     return 0 if server.started else 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 from pydantic import Field
@@ -31,11 +31,11 @@ class FileWriteOutputs(StepModel):
 class FileWrite:
     """The step `file.write`."""
 
-    uses: ClassVar[str] = "file.write"
-    summary: ClassVar[str] = "Keep a text or JSON result as a file."
-    queue: ClassVar[str] = "default"
-    Inputs: ClassVar[type[StepModel]] = FileWriteInputs
-    Outputs: ClassVar[type[StepModel]] = FileWriteOutputs
+    uses = "file.write"
+    summary = "Keep a text or JSON result as a file."
+    queue = "default"
+    Inputs = FileWriteInputs
+    Outputs = FileWriteOutputs
 
     async def run(self, context: StepContext, inputs: FileWriteInputs) -> FileWriteOutputs:
         """Store the content. The same content of a repeated attempt is the same blob."""

@@ -6,7 +6,7 @@ private networks. Every attempt of one step carries the same `Idempotency-Key`.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import orjson
 from pydantic import Field
@@ -45,11 +45,11 @@ class HttpRequestOutputs(StepModel):
 class HttpRequest:
     """The step `http.request`."""
 
-    uses: ClassVar[str] = "http.request"
-    summary: ClassVar[str] = "Call a web address with a stable Idempotency-Key."
-    queue: ClassVar[str] = "default"
-    Inputs: ClassVar[type[StepModel]] = HttpRequestInputs
-    Outputs: ClassVar[type[StepModel]] = HttpRequestOutputs
+    uses = "http.request"
+    summary = "Call a web address with a stable Idempotency-Key."
+    queue = "default"
+    Inputs = HttpRequestInputs
+    Outputs = HttpRequestOutputs
 
     async def run(self, context: StepContext, inputs: HttpRequestInputs) -> HttpRequestOutputs:
         """Send the request; 2xx is success, a passing trouble is worth a retry, the rest is a failure."""
@@ -68,7 +68,7 @@ class HttpRequest:
             raise _failure(fetched)
         text = fetched.body.decode(errors="replace")
         return HttpRequestOutputs(
-            called=True, status=fetched.status, headers=fetched.headers, text=text, json=_json(fetched.body)
+            called=True, status=fetched.status, headers=fetched.headers, text=text, json_=_json(fetched.body)
         )
 
 
