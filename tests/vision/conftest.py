@@ -65,9 +65,7 @@ class SmallCatalogue:
             raise ModelNotFound
         return found[0]
 
-    async def list(
-        self, principal: Principal, *, kind: str | None = None, task: str | None = None
-    ) -> list[ModelInfo]:
+    async def list(self, principal: Principal, *, kind: str | None = None, task: str | None = None) -> list[ModelInfo]:
         return [
             ModelInfo(v.model, v.kind, v.task, "", v.licence, True, 1, (1,), v.state, "", False, v.size, 0)
             for v in self.versions

@@ -16,7 +16,13 @@ def quads(boxes: Boxes, degrees: float = 0.0) -> np.ndarray:
     return (corners @ turn).astype(np.float32)
 
 
-RECEIPT: Boxes = [(300, 100, 360, 120), (10, 102, 120, 121), (10, 140, 90, 160), (305, 141, 360, 160), (100, 20, 250, 50)]
+RECEIPT: Boxes = [
+    (300, 100, 360, 120),
+    (10, 102, 120, 121),
+    (10, 140, 90, 160),
+    (305, 141, 360, 160),
+    (100, 20, 250, 50),
+]
 
 
 @pytest.mark.parametrize(

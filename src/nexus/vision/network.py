@@ -17,7 +17,8 @@ from nexus.vision.errors import ModelBroken
 from nexus.vision.geometry import Placement
 from nexus.vision.inputs import InputSpec, fit, tensor
 from nexus.vision.naming import labels_of
-from nexus.vision.task import Loaded, Parameters, Stopwatch, VisionTask
+from nexus.vision.stopwatch import Stopwatch
+from nexus.vision.task import Loaded, Parameters, VisionTask
 from nexus.vision.types import Findings, Image, Integers, Pixels
 
 P = TypeVar("P", bound=Parameters)

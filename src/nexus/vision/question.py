@@ -52,11 +52,9 @@ def ask(task: str, fields: Mapping[str, Any], *, form: bool = False) -> Question
     others = {name: value for name, value in fields.items() if name not in chosen}
     try:
         if form:
-            choice = ModelChoice.model_validate_strings({k: v for k, v in chosen.items() if v != ""})
-            parameters = plug.parameters.model_validate_strings(_split(plug.parameters, others))
-        else:
-            choice = ModelChoice.model_validate(chosen, strict=True)
-            parameters = plug.parameters.model_validate(others, strict=True)
+            chosen, others = _read(ModelChoice, chosen), _read(plug.parameters, others)
+        choice = ModelChoice.model_validate(chosen, strict=not form)
+        parameters = plug.parameters.model_validate(others, strict=not form)
     except ValidationError as error:
         raise ValidationFailed(issues_of(error.errors())) from None
     if choice.model is None and (choice.version is not None or choice.alias is not None):
@@ -64,7 +62,7 @@ def ask(task: str, fields: Mapping[str, Any], *, form: bool = False) -> Question
     return Question(plug, choice, parameters)
 
 
-def _split(model: type[Parameters], fields: Mapping[str, str]) -> dict[str, Any]:
+def _read(model: type[BaseModel], fields: Mapping[str, str]) -> dict[str, Any]:
     """Read `a, b` as a list where the parameter is one; leave out what was sent empty."""
     return {
         name: [part.strip() for part in value.split(",")]
@@ -75,6 +73,6 @@ def _split(model: type[Parameters], fields: Mapping[str, str]) -> dict[str, Any]
     }
 
 
-def _is_list(model: type[Parameters], name: str) -> bool:
+def _is_list(model: type[BaseModel], name: str) -> bool:
     annotation = model.model_fields[name].annotation
     return any(typing.get_origin(kind) is list for kind in (annotation, *typing.get_args(annotation)))

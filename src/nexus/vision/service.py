@@ -26,7 +26,8 @@ from nexus.vision.question import Question, ask, task_of
 from nexus.vision.rendering import records
 from nexus.vision.settings import VisionSettings
 from nexus.vision.sources import Files
-from nexus.vision.task import TASKS, Loaded, Stopwatch, VisionTask
+from nexus.vision.stopwatch import Stopwatch
+from nexus.vision.task import TASKS, Loaded, VisionTask
 from nexus.vision.types import Image, Pixels, Result, Size, Timing
 from nexus.vision.workers import Seat, Workers
 

@@ -9,22 +9,18 @@ network (`nexus.vision.network.NetworkTask`) write no more than `postprocess`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from time import perf_counter
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from nexus.catalog.types import ModelVersion
 from nexus.core.plugins import PluginFolder
 from nexus.vision.backend import Runtime
 from nexus.vision.settings import VisionSettings
-from nexus.vision.types import Findings, Image, Timing
-
-Stage = Literal["decode", "preprocess", "inference", "postprocess"]
+from nexus.vision.stopwatch import Stopwatch
+from nexus.vision.types import Findings, Image
 
 
 class Parameters(BaseModel):
@@ -35,26 +31,6 @@ class Parameters(BaseModel):
 
 M = TypeVar("M")
 P = TypeVar("P", bound=Parameters)
-
-
-@dataclass(slots=True)
-class Stopwatch:
-    """Adds up the milliseconds of each stage."""
-
-    timing: Timing = field(default_factory=Timing)
-
-    def rounded(self) -> Timing:
-        """Return the times to a hundredth of a millisecond."""
-        return Timing(*(round(value, 2) for value in msgspec.structs.astuple(self.timing)))
-
-    @contextmanager
-    def stage(self, name: Stage) -> Iterator[None]:
-        """Count the time inside the block towards this stage."""
-        start = perf_counter()
-        try:
-            yield
-        finally:
-            setattr(self.timing, name, getattr(self.timing, name) + (perf_counter() - start) * 1000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from nexus.catalog.types import ModelVersion
 from nexus.vision.backend import Runtime
 from nexus.vision.images import decode
 from nexus.vision.settings import VisionSettings
-from nexus.vision.task import Loaded, Stopwatch
+from nexus.vision.stopwatch import Stopwatch
+from nexus.vision.task import Loaded
 from nexus.vision.tasks.classify import ClassifyParameters, plug
 
 

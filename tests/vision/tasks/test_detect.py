@@ -16,7 +16,8 @@ from nexus.vision.backend import Runtime
 from nexus.vision.geometry import iou
 from nexus.vision.images import decode
 from nexus.vision.settings import VisionSettings
-from nexus.vision.task import Loaded, Stopwatch
+from nexus.vision.stopwatch import Stopwatch
+from nexus.vision.task import Loaded
 from nexus.vision.tasks.detect import DetectParameters, plug
 from nexus.vision.types import Findings, Image
 

@@ -12,7 +12,8 @@ from nexus.testing.images import gradient, page
 from nexus.vision.backend import Runtime
 from nexus.vision.images import decode
 from nexus.vision.settings import VisionSettings
-from nexus.vision.task import Loaded, Stopwatch
+from nexus.vision.stopwatch import Stopwatch
+from nexus.vision.task import Loaded
 from nexus.vision.tasks.ocr import OcrParameters, plug
 from nexus.vision.types import Findings, Image
 

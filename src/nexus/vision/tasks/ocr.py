@@ -13,7 +13,8 @@ from nexus.vision.reader import TextReader
 from nexus.vision.reading import lines
 from nexus.vision.selection import pick
 from nexus.vision.settings import VisionSettings
-from nexus.vision.task import Loaded, Parameters, Stopwatch, VisionTask
+from nexus.vision.stopwatch import Stopwatch
+from nexus.vision.task import Loaded, Parameters, VisionTask
 from nexus.vision.types import Findings, Image
 
 
