@@ -43,7 +43,10 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self.first = self.first or headers
         if not newurl.startswith(("http://", "https://")):
             raise SourceUnreachable("The download was redirected to an address that is not HTTP.")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if following is not None:
+            following.method = req.get_method()  # urllib would turn a HEAD into a GET
+        return following
 
 
 class Answer:
@@ -117,7 +120,7 @@ def download(url: str, target: Path, size: int, work: Work, *, secret: str | Non
             after = part.stat().st_size if part.exists() else 0
             if not error.retryable or (attempt == _ATTEMPTS and after <= before):
                 raise
-            _pause(0.25 * 2**attempt, work.check)
+            _pause(0.1 * 2**attempt, work.check)
             continue
         if part.stat().st_size == size:
             part.replace(target)
