@@ -75,8 +75,10 @@ def make_app(access: AccessService, database: Database) -> Any:
 
 
 def add_probe(app: FastAPI, scope: Scope) -> None:
+    guard = requires(scope)
+
     @app.get(f"/api/v1/probe/{scope.value.replace(':', '.')}")
-    async def probe(who: Principal = requires(scope)) -> str:
+    async def probe(who: Principal = guard) -> str:
         return who.id
 
 
