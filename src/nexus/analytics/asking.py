@@ -27,7 +27,7 @@ async def read_forecast(request: Request, settings: AnalyticsSettings) -> tuple[
     try:
         if media == "multipart/form-data":
             upload = await read_upload(request, "file", limit=limit)
-            options = ForecastOptions.model_validate_strings(split_form(upload.repeated))
+            options = ForecastOptions.model_validate(split_form(upload.repeated))
             return Source(content=await upload.read()), options.spec()
         if media == "application/json" or media.endswith("+json"):
             return _asked(ForecastIn.model_validate(_members(await json_body(request, limit)), strict=True))
