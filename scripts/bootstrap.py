@@ -27,6 +27,7 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / ".nexus-stamp"
 CACHE = ROOT / ".cache"
 LOCKS = {"run": ROOT / "requirements.lock", "test": ROOT / "requirements-test.lock"}
+SYSTEM_CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 BOOTSTRAP_LOCK = ROOT / "requirements-bootstrap.lock"
 
 
@@ -140,8 +141,16 @@ def install(profile: str) -> None:
     say("installing the package installer")
     run([PYTHON, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", BOOTSTRAP_LOCK], environment)
     say("installing packages")
+    environment = {**environment, **as_uv_reads_it(environment)}
     common = ["--python", PYTHON, "--quiet"]
-    run([uv, "pip", "sync", *common, "--require-hashes", LOCKS[profile]], environment)
+    synced = subprocess.run(
+        [str(word) for word in (uv, "pip", "sync", *common, "--require-hashes", LOCKS[profile])],
+        env=environment,
+        cwd=ROOT,
+    )
+    if synced.returncode != 0:
+        say("uv could not reach the packages as this machine is set up; trying pip, which is slower")
+        run([PYTHON, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", LOCKS[profile]], environment)
     say("building the dashboard")
     run([uv, "pip", "install", *common, "--no-deps", "--no-build-isolation", "--editable", ROOT], environment)
 
@@ -160,10 +169,32 @@ def tool_environment() -> dict[str, str]:
         npm_config_cache=str(CACHE / "npm"),
         npm_config_update_notifier="false",
     )
-    # uv does not read pip's settings; a folder of wheels given to pip is meant for both.
-    if "UV_FIND_LINKS" not in environment and environment.get("PIP_FIND_LINKS"):
-        environment["UV_FIND_LINKS"] = ",".join(environment["PIP_FIND_LINKS"].split())
+    certificates = next((path for path in SYSTEM_CERTIFICATES if Path(path).is_file()), None)
+    if certificates and "SSL_CERT_FILE" not in environment:
+        # Each tool brings certificates of its own; a machine behind a proxy trusts more than those.
+        for name in ("PIP_CERT", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"):
+            environment.setdefault(name, certificates)
     return environment
+
+
+def as_uv_reads_it(environment: dict[str, str]) -> dict[str, str]:
+    """Return pip's settings (of its files and of PIP_ variables) under the names that uv reads."""
+    listed = subprocess.run(
+        [PYTHON, "-m", "pip", "config", "list"], env=environment, capture_output=True, text=True
+    ).stdout
+    settings: dict[str, str] = {}
+    for line in listed.splitlines():
+        name, separator, value = line.partition("=")
+        key = name.rpartition(".")[2]
+        # Variables are listed as `:env:.name` and come before those of files.
+        if separator and (key not in settings or name.startswith(":env:")):
+            settings[key] = value.strip().strip("'\"")
+    found = {}
+    if links := [link for link in settings.get("find-links", "").split() if "://" in link or Path(link).is_dir()]:
+        found["UV_FIND_LINKS"] = ",".join(links)
+    if settings.get("index-url"):
+        found["UV_DEFAULT_INDEX"] = settings["index-url"]
+    return {name: value for name, value in found.items() if name not in environment}
 
 
 def run(command: list[object], environment: dict[str, str]) -> None:
