@@ -88,6 +88,7 @@ async def serve(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
             else:
                 answer = await service.answer(call, dialect, entry)
                 entry.first_token()
+                entry.close()  # on record before the client can know of it
                 await _send_json(send, 200, answer, entry.id)
 
     await _guarded(scope, receive, send, work)
@@ -145,9 +146,13 @@ async def _stream(scope: Scope, send: Send, service: LLMService, call: Call, dia
         finally:
             outlet.stop_heartbeat()
         entry.first_token()
-        await outlet.write(flow.first)
-        while (data := await flow.next()) is not None:
+        data: bytes | None = flow.first
+        while data is not None:
+            if entry.tally.done:
+                entry.close()  # on record before the client can know of it
             await outlet.write(data)
+            data = await flow.next()
+        entry.close()
         await outlet.end()
     except NexusError as error:
         entry.close(error)

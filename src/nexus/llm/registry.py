@@ -120,8 +120,8 @@ class Registry:
             able = msgspec.structs.replace(plug.capabilities, context_tokens=settings.local.context)
             local = Deployment(provider=LOCAL_ACCOUNT, model=LOCAL, capabilities=able, price=Price(input=0, output=0))
             self.routes[LOCAL] = Route(name=LOCAL, deployments=(local,), timeouts=_SLOW, built_in=True)
-        if settings.embedding.enabled:
-            name = settings.embedding.model
+        if settings.embeddings.enabled:
+            name = settings.embeddings.model
             inside = Deployment(provider=IN_PROCESS, model=name, price=Price(input=0, output=0))
             self.routes[name] = Route(name=name, deployments=(inside,), task="embedding", built_in=True)
 

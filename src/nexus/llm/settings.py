@@ -153,7 +153,7 @@ class LLMSettings(BaseModel):
     keepalive: float = Field(30.0, ge=0, description="Seconds that an unused upstream connection is kept.")
     ca_file: str | None = Field(None, description="PEM file of further authorities for upstream TLS.")
     local: LocalSettings = LocalSettings()
-    embedding: EmbeddingSettings = EmbeddingSettings()
+    embeddings: EmbeddingSettings = EmbeddingSettings()
 
     @model_validator(mode="after")
     def _names_fit(self) -> LLMSettings:

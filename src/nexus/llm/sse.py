@@ -14,7 +14,7 @@ from nexus.llm.errors import UpstreamMalformed
 
 _BOM = b"\xef\xbb\xbf"
 # A whole one-line JSON event (or the end mark) directly followed by the next one.
-_UNSEPARATED = re.compile(rb"^(?:data: ?(?:\{.*\}|\[DONE\]))[ ]*\n(?=data:|event:)", re.MULTILINE)
+_UNSEPARATED = re.compile(rb"(?:data: ?(?:\{.*\}|\[DONE\]))[ ]*\n(?=data:|event:)")
 
 
 class EventSplitter:
@@ -43,8 +43,10 @@ class EventSplitter:
         if self._held:
             data = self._held + data
         *events, self._held = data.split(b"\n\n")
-        if self._held and b"\ndata:" in self._held:
-            events += self._unseparated()
+        if b"\ndata:" in data:
+            events = [part for event in events for part in _separate(event)]
+            *more, self._held = _separate(self._held)
+            events += more
         if len(self._held) > self._limit:
             raise UpstreamMalformed("The provider sent an event that is too large.")
         return [event for event in events if event]
@@ -52,7 +54,7 @@ class EventSplitter:
     def end(self) -> list[bytes]:
         """Return the last event if it lacked only its blank line."""
         last, self._held = self._held.strip(b"\n"), b""
-        return [last] if last else []
+        return [part for part in _separate(last) if part]
 
     def _first(self, data: bytes) -> bytes:
         data, self._held = self._held + data, b""
@@ -71,12 +73,14 @@ class EventSplitter:
             self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _unseparated(self) -> list[bytes]:
-        events = []
-        while found := _UNSEPARATED.match(self._held):
-            events.append(found.group().rstrip(b" \n"))
-            self._held = self._held[found.end() :]
-        return events
+
+def _separate(event: bytes) -> list[bytes]:
+    """Cut off the whole one-line events at the front of `event`; what is left, perhaps nothing, comes last."""
+    parts = []
+    while found := _UNSEPARATED.match(event):
+        parts.append(found.group().rstrip(b" \n"))
+        event = event[found.end() :]
+    return [*parts, event]
 
 
 def data_of(event: bytes) -> bytes | None:

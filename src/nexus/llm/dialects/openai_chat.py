@@ -261,6 +261,8 @@ def decode_checked(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     if b"\\u0000" in body and _NUL.search(body):
         raise MalformedBody("The body must not contain the NUL character.")
     try:
+        if not body.isascii():
+            body.decode()
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise wrong_field(str(error)) from None
@@ -271,7 +273,7 @@ def decode_checked(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
 def wrong_field(text: str, prefix: str = "") -> NexusError:
     """Turn msgspec's own words (`Expected X, got Y - at $.path`) into an error that names the field."""
     what, _, path = text.partition(" - at `$")
-    field = prefix + re.sub(r"\[(\d+|\.\.\.)\]", r".\1", path.rstrip("`")).lstrip(".")
+    field = (prefix + re.sub(r"\[(\d+|\.\.\.)\]", r".\1", path.rstrip("`"))).lstrip(".")
     if found := re.search(r"missing required field `(\w+)`", what):
         field = f"{field}.{found.group(1)}" if field else found.group(1)
         return MissingParameter(f"The parameter {field} is required.", field=field)
@@ -285,9 +287,7 @@ def _check_messages(raw: msgspec.Raw) -> tuple[set[Need], dict[Need, str], int]:
     try:
         messages = _messages.decode(raw)
     except msgspec.ValidationError as error:
-        text = str(error)
-        path = "" if " - at `$" in text else " - at `$`"
-        raise wrong_field(text.replace("at `$[", "at `$.messages[") + path.replace("$", "$.messages")) from None
+        raise wrong_field(str(error), "messages") from None
     except RecursionError:
         raise MalformedBody("The body is nested too deeply.") from None
     if not messages:

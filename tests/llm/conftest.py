@@ -1,0 +1,125 @@
+"""A real server with the language slice behind real HTTP, and a fake provider in front of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from nexus.access.types import Principal, Scope
+from nexus.core.services import Services
+from nexus.http import handlers
+from nexus.http.dispatch import Dispatch
+from nexus.ledger.service import Ledger
+from nexus.ledger.types import Invocation
+from nexus.llm.hot import HOT_ROUTES
+from nexus.llm.routes import router
+from nexus.llm.service import LLMService
+from nexus.llm.settings import LLMSettings
+from nexus.llm.text import TextTasks
+from nexus.storage.db import Database
+from nexus.testing.upstream import FakeUpstream
+
+WHO = Principal("key", "key_1", "prj_1", frozenset({Scope.LLM_INVOKE, Scope.ADMIN}), key_id="key_1")
+
+
+@dataclass
+class Gateway:
+    """A running server: its address, its service, and every row that its ledger was given."""
+
+    url: str
+    llm: LLMService
+    rows: list[Invocation]
+
+    def row(self, seconds: float = 2.0) -> Invocation:
+        """Return the single row that must be there, waiting for it no longer than a client may."""
+        end = time.monotonic() + seconds
+        while not self.rows and time.monotonic() < end:
+            time.sleep(0.005)
+        time.sleep(0.02)
+        assert len(self.rows) == 1, self.rows
+        return self.rows[0]
+
+
+def fast(**more: Any) -> dict[str, Any]:
+    """Settings whose timeouts suit a test."""
+    return {
+        "timeouts": {"connect": 1, "first_token": 0.5, "between_tokens": 0.5, "total": 5},
+        "local": {"enabled": False},
+        "embeddings": {"enabled": False},
+    } | more
+
+
+@contextmanager
+def serving(llm: LLMService, ledger: Ledger, principal: Principal = WHO) -> Iterator[Gateway]:
+    """Serve the slice with uvicorn in a thread."""
+    services = Services()
+    services.put(llm)
+    services.put(TextTasks(llm=llm))
+    api = FastAPI()
+    api.state.services = services
+    handlers.install(api)
+    api.include_router(router)
+    inner = Dispatch(api, services=services, hot=HOT_ROUTES)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["principal"] = principal
+        await inner(scope, receive, send)
+
+    rows: list[Invocation] = []
+    ledger.on_record(rows.append)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    config = uvicorn.Config(app, log_level="warning", lifespan="off", loop="uvloop", http="httptools")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    try:
+        yield Gateway(f"http://127.0.0.1:{listener.getsockname()[1]}", llm, rows)
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        thread.join(5)
+        listener.close()
+
+
+@pytest.fixture
+def upstream() -> Iterator[FakeUpstream]:
+    with FakeUpstream() as server:
+        yield server
+
+
+@pytest.fixture
+def ledger(database: Database, tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(database=database, folder=tmp_path / "ledger")
+    yield ledger
+    ledger.flush_now()
+
+
+@pytest.fixture
+def make_gateway(upstream: FakeUpstream, ledger: Ledger) -> Iterator[Callable[..., Gateway]]:
+    """Return a function that serves the slice; its provider `up` is the fake, its settings may be changed."""
+    with ExitStack() as stack:
+
+        def make(**changes: Any) -> Gateway:
+            provider = {"name": "up", "kind": "openai", "base_url": upstream.url, "api_key": "sk-upstream-secret-key"}
+            settings = LLMSettings(**fast(**{"providers": [provider]} | changes))
+            llm = LLMService(settings=settings, record=ledger.record)
+            return stack.enter_context(serving(llm, ledger))
+
+        yield make
+
+
+@pytest.fixture
+def gateway(make_gateway: Callable[..., Gateway]) -> Gateway:
+    return make_gateway()
