@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from nexus.catalog.types import CatalogueRow, FileSpec
 from nexus.core.errors import NexusError
+
+BY_NAME_ONLY: Final = 400
+"""Models of this rank and above are never chosen as the default of their task."""
 
 
 class CatalogueBroken(NexusError):
@@ -66,13 +69,18 @@ class Catalogue:
         """Return the rows of a name by version; none for an unknown name."""
         return self._by_name.get(name, {})
 
-    def of_task(self, task: str) -> list[CatalogueRow]:
-        """Return the rows of a task, the one to prefer first, newest version first."""
-        return sorted((row for row in self.rows if row.task == task), key=lambda r: (r.rank, r.name, -r.version))
+    def defaults(self, task: str) -> list[CatalogueRow]:
+        """Return the rows that may be the default of a task, the one to prefer first, newest version first."""
+        rows = (row for row in self.rows if row.task == task and row.rank < BY_NAME_ONLY)
+        return sorted(rows, key=lambda row: (row.rank, row.name, -row.version))
+
+    def has_task(self, task: str) -> bool:
+        """Tell whether any row does this task."""
+        return any(row.task == task for row in self.rows)
 
     def starters(self) -> list[CatalogueRow]:
-        """Return the rows that a fresh installation pulls."""
-        return [row for row in self.rows if row.starter]
+        """Return the rows that a fresh installation pulls, those of one task together, the one to prefer first."""
+        return sorted((row for row in self.rows if row.starter), key=lambda row: (row.kind, row.task, row.rank))
 
 
 @cache
@@ -106,7 +114,7 @@ def _rows_of(collection: _Collection) -> list[CatalogueRow]:
             origin=collection.origin,
             note=model.note,
             meta=model.meta,
-            rank=500,
+            rank=BY_NAME_ONLY,
             files={"model": model.path.rpartition("/")[2]},
             fetch=(
                 FileSpec(

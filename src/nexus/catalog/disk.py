@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from nexus.catalog.checksums import Checksums, sha256_of
 from nexus.catalog.errors import ModelDamaged, ModelRefused
 
 MANIFEST: Final = "manifest.json"
+Fingerprint = tuple[tuple[int, int, int], ...] | None
 _NAME: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
 
 
@@ -123,6 +124,19 @@ class ModelFolders:
             return Manifest.from_json((self.folder(name, version) / MANIFEST).read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def has(self, name: str, version: int) -> bool:
+        """Tell whether a version is here, by one look at the disk."""
+        return (self.folder(name, version) / MANIFEST).exists()
+
+    def fingerprint(self, name: str, version: int, paths: Iterable[str]) -> Fingerprint:
+        """Return what changes when any of the version's files does: size, place and time of each; None without one."""
+        folder = self.folder(name, version)
+        try:
+            found = [(folder / path).stat() for path in (MANIFEST, *paths)]
+        except OSError:
+            return None
+        return tuple((status.st_ino, status.st_size, status.st_mtime_ns) for status in found)
 
     def verify(self, folder: Path, files: Mapping[str, StoredFile]) -> None:
         """Raise `ModelDamaged` unless every file is as it was stored. A large file is read once a process."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,22 @@ from typing import Any
 from nexus.access.types import Principal, Scope
 from nexus.catalog.aliases import CHAMPION, Aliases
 from nexus.catalog.catalogue import Catalogue, shipped_catalogue
-from nexus.catalog.disk import ModelFolders, check_model_name
+from nexus.catalog.disk import check_model_name
 from nexus.catalog.errors import (
     AliasNotFound,
     CatalogueModel,
     ModelExists,
     ModelInUse,
     ModelNotFound,
-    ModelNotPulled,
     ModelRefused,
-    PullCancelled,
 )
 from nexus.catalog.listing import own_info, row_info
 from nexus.catalog.own import OwnModels
 from nexus.catalog.own_files import OwnFiles
 from nexus.catalog.pool import ModelPool
-from nexus.catalog.pull import Puller, Watch
 from nexus.catalog.runner import PullStarter, Runner
 from nexus.catalog.settings import CatalogSettings
+from nexus.catalog.shelf import Shelf
 from nexus.catalog.types import CatalogueRow, ModelInfo, ModelVersion, State
 from nexus.core.clock import Clock
 from nexus.core.secrets import Keyring
@@ -60,8 +57,7 @@ class CatalogService:
         self.runners: dict[str, Runner] = {}
         self.aliases = Aliases(database, clock)
         self.own = OwnModels(database, OwnFiles(settings.models_dir / ".own", keyring), clock)
-        self._folders = ModelFolders(settings.models_dir)
-        self._puller = Puller(settings=settings, folders=self._folders, clock=clock)
+        self.shelf = Shelf(settings, clock)
 
     async def find(
         self, name: str, *, version: int | None = None, alias: str | None = None, principal: Principal | None = None
@@ -81,7 +77,7 @@ class CatalogService:
             number = max(rows) if version is None else version
             if number not in rows:
                 raise ModelNotFound("The model has no such version.", field="version")
-            return await asyncio.to_thread(self._take, rows[number])
+            return await self.shelf.ready(rows[number])
         if principal is None:
             raise ModelNotFound(field="model")
         return await self.own.find(principal, name, version)
@@ -91,20 +87,17 @@ class CatalogService:
 
         Raises `ModelNotPulled` when there is none yet, `ModelNotFound` for a task without models.
         """
-        rows = [row for row in self.catalogue.of_task(task) if self._allowed(row)]
-        for row in rows:
-            if self._folders.read(row.name, row.version) is not None:
-                return await asyncio.to_thread(self._take, row)
-        for row in rows:
-            if await asyncio.to_thread(self._puller.is_local, row):
-                return await asyncio.to_thread(self._take, row)
+        rows = [row for row in self.catalogue.defaults(task) if self.shelf.allows(row)]
         if not rows:
             raise ModelNotFound(f"The catalogue has no model for {task}.")
-        raise _not_pulled(rows[0])
+        return await self.shelf.first_of(rows)
 
     def starter_models(self) -> list[CatalogueRow]:
-        """Return the rows that a fresh installation pulls: one good model of each task."""
-        return [row for row in self.catalogue.starters() if self._allowed(row)]
+        """Return the rows that a fresh installation pulls, by task.
+
+        Of those of one task the first that can be had is enough.
+        """
+        return [row for row in self.catalogue.starters() if self.shelf.allows(row)]
 
     async def pull(
         self,
@@ -119,20 +112,7 @@ class CatalogService:
         `progress(done, total)` is told bytes, from another thread. Raises what `Puller.pull` raises,
         `ModelNotFound`, and `PullCancelled` once `cancelled()` says so.
         """
-        row = self.row(name, version)
-        stop = threading.Event()
-
-        def check() -> None:
-            if stop.is_set() or (cancelled is not None and cancelled()):
-                raise PullCancelled
-
-        watch = Watch(progress or (lambda done, total: None), check)
-        try:
-            await asyncio.to_thread(self._puller.pull, row, watch)
-        except asyncio.CancelledError:
-            stop.set()  # the thread gives up by itself; what it has fetched is kept
-            raise
-        return await asyncio.to_thread(self._take, row)
+        return await self.shelf.pull(self.row(name, version), progress=progress, cancelled=cancelled)
 
     async def pull_later(self, principal: Principal, name: str, version: int | None = None) -> dict[str, Any]:
         """Start a run that pulls the model and return it as the API shows it."""
@@ -184,7 +164,7 @@ class CatalogService:
             if not principal.may(Scope.ADMIN):
                 raise CatalogueModel
             self._ensure_idle(f"{row.name}@{row.version}")
-            await asyncio.to_thread(self._folders.remove, row.name, row.version)
+            await asyncio.to_thread(self.shelf.remove, row)
             return
         number = (await self.own.get(principal, name)).versions[0] if version is None else version
         self._ensure_idle(f"{principal.project_id}/{name}@{number}")
@@ -214,7 +194,7 @@ class CatalogService:
     async def versions(self, principal: Principal, name: str) -> dict[int, State]:
         """Return the versions of a model and how they stand, newest first. Raises `ModelNotFound`."""
         if rows := self.catalogue.versions(name):
-            return {number: self._state(rows[number]) for number in sorted(rows, reverse=True)}
+            return {number: self.shelf.state(rows[number]) for number in sorted(rows, reverse=True)}
         return dict.fromkeys((await self.own.get(principal, name)).versions, State.READY)
 
     async def show(self, principal: Principal, name: str) -> ModelInfo:
@@ -229,55 +209,14 @@ class CatalogService:
         own = await self.own.list(principal)
         aliases = await self.aliases.of_project(principal)
         loaded = self.pool.states()
-        states = await asyncio.to_thread(lambda: {row.name: self._state(row) for row in self.catalogue.rows})
+        states = await asyncio.to_thread(lambda: {row.name: self.shelf.state(row) for row in self.catalogue.rows})
         lines = [own_info(model, aliases, loaded, principal.project_id) for model in own]
         for name in self.catalogue.names():
             rows = self.catalogue.versions(name)
             lines.append(row_info(rows[max(rows)], tuple(rows), states[name], aliases, loaded))
         return [line for line in lines if kind in (None, line.kind) and task in (None, line.task)]
 
-    def _allowed(self, row: CatalogueRow) -> bool:
-        return row.commercial_ok or self.settings.allow_noncommercial
-
-    def _state(self, row: CatalogueRow) -> State:
-        if self._folders.read(row.name, row.version) is not None:
-            return State.READY
-        return State.PULLING if self._folders.is_pulling(row.name, row.version) else State.AVAILABLE
-
-    def _take(self, row: CatalogueRow) -> ModelVersion:
-        """Return the row's version, checked; blocking."""
-        manifest = self._folders.read(row.name, row.version)
-        if manifest is None:
-            if not (self._allowed(row) and self._puller.is_local(row)):
-                raise _not_pulled(row)
-            manifest = self._puller.pull(row)
-        folder = self._folders.folder(row.name, row.version)
-        self._folders.verify(folder, manifest.files)
-        return ModelVersion(
-            model=row.name,
-            task=row.task,
-            kind=row.kind,
-            version=row.version,
-            state=State.READY,
-            files={role: folder / path for role, path in row.files.items()},
-            meta=dict(row.meta),
-            licence=row.licence,
-            commercial_ok=row.commercial_ok,
-            family=row.family,
-            digest=manifest.digest,
-            size=manifest.size,
-            memory=row.memory or manifest.size * 2,
-        )
-
     def _ensure_idle(self, key: str) -> None:
         if any(entry.users for entry in self.pool.states() if entry.key.split("@")[0] == key.split("@")[0]):
             raise ModelInUse
         self.pool.unload(key)
-
-
-def _not_pulled(row: CatalogueRow) -> ModelNotPulled:
-    return ModelNotPulled(
-        f"The model {row.name} is not on this machine yet: run `nexus models pull {row.name}`.",
-        model=row.name,
-        command=f"nexus models pull {row.name}",
-    )

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -20,20 +22,34 @@ from nexus.catalog.source import Work
 from nexus.catalog.types import FileSpec
 
 _MOST_FILES: Final = 50_000
+_FRESH: Final = 5.0
 _checksums = Checksums()
 
 
 class FileSource:
     """Look a file up in the folders that the settings name."""
 
+    def __init__(self) -> None:
+        """Know no folder yet."""
+        self._by_size: dict[Path, tuple[float, dict[int, list[Path]]]] = {}
+
     def local(self, wanted: FileSpec, options: Mapping[str, Any], settings: CatalogSettings) -> Path | None:
         """Return the first file with the right size and digest."""
         hints = [str(options["path"])] if "path" in options else []
         for root in map(folder_of, settings.model_sources):
-            for candidate in _candidates(root, [*hints, wanted.path, wanted.sha256], wanted.bytes):
+            likely = [root / hint for hint in (*hints, wanted.path, wanted.sha256)]
+            for candidate in (*likely, *self._of_size(root, wanted.bytes)):
                 if _checksums.matches(candidate, wanted.sha256, wanted.bytes):
                     return candidate
         return None
+
+    def _of_size(self, root: Path, size: int) -> list[Path]:
+        """Return the files of this size below `root`; the folder is read again after a few seconds."""
+        read_at, by_size = self._by_size.get(root, (-_FRESH, {}))
+        if time.monotonic() - read_at >= _FRESH:
+            by_size = _read_folder(root)
+            self._by_size[root] = (time.monotonic(), by_size)
+        return by_size.get(size, [])
 
     def fetch(self, wanted: FileSpec, options: Mapping[str, Any], target: Path, work: Work) -> None:
         """Copy the file."""
@@ -51,21 +67,16 @@ def folder_of(source: str) -> Path:
     return Path(source).expanduser()
 
 
-def _candidates(root: Path, hints: list[str], size: int) -> Iterator[Path]:
-    for hint in hints:
-        yield root / hint
-    seen = 0
-    for folder, _, names in os.walk(root):
-        for name in names:
-            seen += 1
-            if seen > _MOST_FILES:
-                return
-            path = Path(folder, name)
-            try:
-                if path.stat().st_size == size:
-                    yield path
-            except OSError:
-                continue
+def _read_folder(root: Path) -> dict[int, list[Path]]:
+    """Return the files below `root` by size, the first 50,000 of them."""
+    found: dict[int, list[Path]] = {}
+    paths = (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
+    for path in islice(paths, _MOST_FILES):
+        try:
+            found.setdefault(path.stat().st_size, []).append(path)
+        except OSError:
+            continue  # gone meanwhile, or not ours to read
+    return found
 
 
 plug = FileSource()
