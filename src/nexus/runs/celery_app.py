@@ -21,7 +21,7 @@ TASK: Final = "nexus.step"
 
 def make_app(settings: RunsSettings, execute: Callable[[str, int], None]) -> Celery:
     """Return the Celery app whose only task hands a step to `execute(step_id, epoch)`."""
-    app = Celery("nexus", broker=settings.broker_url or f"{memory_transport.SCHEME}://", set_as_current=False)
+    app = Celery("nexus", broker=settings.broker_url or f"{memory_transport.SCHEME}://localhost", set_as_current=False)
     exchange = Exchange("nexus", type="direct")  # type: ignore[no-untyped-call]
     app.conf.update(
         task_queues=[
@@ -49,7 +49,11 @@ def make_app(settings: RunsSettings, execute: Callable[[str, int], None]) -> Cel
         broker_pool_limit=4,
         broker_transport_options=_transport_options(settings),
     )
-    app.task(name=TASK, ignore_result=True)(execute)
+
+    def step(step_id: str, epoch: int) -> None:
+        execute(step_id, epoch)
+
+    app.task(name=TASK, ignore_result=True, shared=False, lazy=False)(step)
     app.finalize()
     return app
 

@@ -25,6 +25,7 @@ from nexus.core.errors import NexusError
 from nexus.core.services import Services
 from nexus.runs import engine_storage as queries
 from nexus.runs.attempt import Attempt, Stop
+from nexus.runs.completion import finish
 from nexus.runs.engine_storage import Claimed, Ended, Terms
 from nexus.runs.errors import InvalidRunSpec, StepTimeout
 from nexus.runs.failpoints import Failpoints
@@ -220,10 +221,10 @@ class Executor:
         """Store the outcome; wait for a database that is away, as long as it takes."""
         pause = 0.1
         with attempt.writing:
-            lines, _ = attempt.take()
+            lines, progress = attempt.take()
             while True:
                 try:
-                    ended = self._database.write_now(self._finish, attempt.claimed, outcome, lines)
+                    ended = self._database.write_now(self._finish, attempt.claimed, outcome, lines, progress)
                 except DatabaseUnavailable:
                     time.sleep(pause)
                     pause = min(5.0, 2 * pause)
@@ -231,13 +232,20 @@ class Executor:
                     if outcome is _BUG:
                         raise
                     log.exception("the outcome of step %s cannot be stored", attempt.claimed.step_id)
-                    outcome, lines = _BUG, []
+                    outcome, lines, progress = _BUG, [], None
                 else:
                     self._failpoints.reach("after_commit")
                     return ended
 
-    def _finish(self, session: Session, claimed: Claimed, outcome: Outcome, lines: list[dict[str, Any]]) -> Ended:
-        ended = queries.finish(
+    def _finish(
+        self,
+        session: Session,
+        claimed: Claimed,
+        outcome: Outcome,
+        lines: list[dict[str, Any]],
+        progress: dict[str, Any] | None,
+    ) -> Ended:
+        ended = finish(
             session,
             claimed,
             outcome,
@@ -246,6 +254,7 @@ class Executor:
             owner=self.owner,
             go_on=not self._draining.is_set(),
             lines=lines,
+            progress=progress,
         )
         self._failpoints.reach("before_commit")
         return ended

@@ -40,14 +40,19 @@ class _Arrivals:
 _arrivals = _Arrivals()
 
 
-_interruptions = 0
+_closing = threading.Event()
 
 
-def interrupt() -> None:
-    """Let waiting consumers return at once as if their time was over, for a prompt shutdown."""
-    global _interruptions
-    _interruptions += 1
+def close() -> None:
+    """Let consumers return at once instead of waiting, for a prompt shutdown."""
+    _closing.set()
     _arrivals.add()
+
+
+def open_again() -> None:
+    """Let consumers wait again, and forget what an earlier engine of this process has left."""
+    _closing.clear()
+    Channel.queues.clear()
 
 
 class Channel(memory.Channel):
@@ -75,7 +80,6 @@ class Transport(memory.Transport):
 
     def drain_events(self, connection: Any, timeout: float | None = None, **kwargs: Any) -> None:
         """Deliver one message. Raises `TimeoutError` when none comes within `timeout` seconds."""
-        interruptions = _interruptions
         cycle: Any = self.cycle
         end = time.monotonic() + (60.0 if timeout is None else timeout)
         while True:
@@ -84,7 +88,7 @@ class Transport(memory.Transport):
                 cycle.get(self._deliver, timeout=timeout)
             except Empty:
                 left = end - time.monotonic()
-                if left <= 0 or interruptions != _interruptions:
+                if left <= 0 or _closing.is_set():
                     raise TimeoutError from None
                 _arrivals.wait_beyond(seen, left)
             else:

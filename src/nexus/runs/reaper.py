@@ -11,6 +11,7 @@ from nexus.core.clock import Clock
 from nexus.core.ids import new_id
 from nexus.runs import engine_storage as queries
 from nexus.runs import storage
+from nexus.runs.completion import give_back
 from nexus.runs.engine_storage import Terms
 from nexus.runs.errors import RunFinished
 from nexus.runs.settings import RunsSettings
@@ -97,7 +98,7 @@ class Reaper:
 
     def _give_back(self, lost: list[tuple[str, str, int]]) -> int:
         return sum(
-            self._database.write_now(queries.give_back, run_id, step_id, epoch, self._clock.now(), self._terms)
+            self._database.write_now(give_back, run_id, step_id, epoch, self._clock.now(), self._terms)
             for run_id, step_id, epoch in lost
         )
 

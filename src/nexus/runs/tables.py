@@ -8,9 +8,9 @@ order of their commits, on PostgreSQL too.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import JSON, BigInteger, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, Index, Integer, String, Table, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from nexus.storage.db import Base
@@ -140,3 +140,9 @@ class LeaseRow(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     owner: Mapped[str] = mapped_column(String(80))
     until: Mapped[datetime]
+
+
+RUN: Table = cast("Table", RunRow.__table__)
+STEP: Table = cast("Table", StepRow.__table__)
+OUTBOX: Table = cast("Table", OutboxRow.__table__)
+EVENT: Table = cast("Table", StepEventRow.__table__)

@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from typing import Any, Final
 
+from celery.app.trace import setup_worker_optimizations
 from celery.worker import WorkController
 from celery.worker import state as celery_state
 
@@ -27,6 +28,7 @@ from nexus.core.services import Services
 from nexus.runs import engine_storage as queries
 from nexus.runs import memory_transport, storage
 from nexus.runs.celery_app import Broker, make_app, queue_name
+from nexus.runs.completion import give_back
 from nexus.runs.dispatcher import Dispatcher
 from nexus.runs.executor import Executor, terms_of
 from nexus.runs.failpoints import Failpoints
@@ -116,6 +118,9 @@ class EngineWorker:
 
     def _start(self, app: Any) -> None:
         celery_state.should_stop = celery_state.should_terminate = None
+        memory_transport.open_again()
+        # Pool threads find the task by the default app; this also leaves out what Celery does for canvas.
+        setup_worker_optimizations(app, self.owner)
         self._celery = WorkController(
             app=app,
             hostname=f"nexus@{self.owner}",
@@ -170,7 +175,7 @@ class EngineWorker:
         allowed = self._settings.drain if seconds is None else seconds
         self.executor.drain()
         celery_state.should_stop = os.EX_OK
-        memory_transport.interrupt()
+        memory_transport.close()
         await self._until_idle(allowed)
         for attempt in list(self.executor.running.values()):
             attempt.halt("released")
@@ -189,7 +194,7 @@ class EngineWorker:
         self._reaper.stop()
         terms = terms_of(self._settings)
         for run_id, step_id, epoch in self._database.read_now(queries.steps_held_by, self.owner):
-            self._database.write_now(queries.give_back, run_id, step_id, epoch, self._clock.now(), terms, crashed=False)
+            self._database.write_now(give_back, run_id, step_id, epoch, self._clock.now(), terms, crashed=False)
         self._dispatcher.stop()
         self._celery_thread.join(5)
         # Messages that this process still holds are written again for whoever comes next.
