@@ -1,5 +1,6 @@
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from '@tanstack/react-router'
 import { place } from './api/place'
+import { RUN_STATUSES, type RunStatus } from './api/types'
 import { Frame } from './ui/Frame'
 import { IconSearch } from './ui/icons'
 import { Empty } from './ui/words'
@@ -37,7 +38,7 @@ const models = createRoute({
 const runs = createRoute({
   getParentRoute: () => root,
   path: '/runs',
-  validateSearch: (search: Record<string, unknown>): { status?: string; kind?: string } => ({ status: text(search['status']), kind: text(search['kind']) }),
+  validateSearch: (search: Record<string, unknown>): { status?: RunStatus; kind?: string } => ({ status: RUN_STATUSES.find((each) => each === search['status']), kind: text(search['kind']) }),
   component: lazyRouteComponent(() => import('./runs/Runs')),
 })
 

@@ -23,7 +23,7 @@ export function SetUp({ onDone }: { onDone: () => void }): ReactNode {
     setBusy(true)
     setProblem(null)
     try {
-      await api.POST('/api/v1/auth/setup', { body: { token: token.trim(), email, password } })
+      await api.POST('/api/v1/auth/setup', { body: { token: token.trim(), email, password, name: '' } })
       window.history.replaceState(null, '', window.location.pathname)
       onDone()
     } catch (error) {

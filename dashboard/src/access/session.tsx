@@ -30,14 +30,14 @@ const HINT = 'nexus-signed-in'
 async function standing(): Promise<Standing> {
   if (localStorage.getItem(HINT)) {
     try {
-      return { me: await data(api.GET('/api/v1/auth/me')), setUp: false }
+      return { me: await data<Me>(api.GET('/api/v1/auth/me')), setUp: false }
     } catch (error) {
       if (!(error instanceof Problem) || error.status !== 401) throw error
       localStorage.removeItem(HINT)
     }
   }
-  const status = await data(api.GET('/api/v1/auth/status'))
-  return { me: null, setUp: status.setup_required }
+  const status = await data<{ needs_setup: boolean }>(api.GET('/api/v1/auth/status'))
+  return { me: null, setUp: status.needs_setup }
 }
 
 /** Draws its children for people who are signed in, and the way in for all others. */
@@ -45,7 +45,7 @@ export function Session({ children }: { children: ReactNode }): ReactNode {
   const queries = useQueryClient()
   const query = useQuery({ queryKey: KEY, queryFn: standing, staleTime: Infinity, retry: (failures, error) => failures < 3 && !(error instanceof Problem && error.status > 0) })
   const me = query.data?.me ?? null
-  if (me) setCsrf(me.csrf_token)
+  if (me) setCsrf(me.csrf_token ?? '')
   const signedIn = me !== null
   useEffect(() => onSignedOut(() => void queries.invalidateQueries({ queryKey: KEY })), [queries])
   useEffect(() => {

@@ -46,7 +46,7 @@ const guard: Middleware = {
 export const api = createClient<paths>({ baseUrl: place.replace(/\/$/, ''), credentials: 'same-origin' })
 api.use(guard)
 
-/** The body of an answer; errors have been thrown before. */
-export async function data<T>(call: Promise<{ data?: T }>): Promise<T> {
+/** The body of an answer, of the shape that `types.ts` gives it; errors have been thrown before. */
+export async function data<T>(call: Promise<{ data?: unknown }>): Promise<T> {
   return (await call).data as T
 }

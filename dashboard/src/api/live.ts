@@ -1,4 +1,4 @@
-import { useEffect, useSyncExternalStore } from 'react'
+import { useSyncExternalStore } from 'react'
 import { address } from './place'
 
 export type LiveState = 'connecting' | 'live' | 'reconnecting' | 'paused'
@@ -109,9 +109,4 @@ export const live = new Live()
 /** Whether live data arrives just now. */
 export function useLiveState(): LiveState {
   return useSyncExternalStore(live.watch, live.current)
-}
-
-/** Calls `listener` (which must be stable) with each event of that name while the component stands. */
-export function useLiveEvent(event: string, listener: Listener): void {
-  useEffect(() => live.on(event, listener), [event, listener])
 }

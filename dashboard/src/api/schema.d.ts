@@ -4,23 +4,6 @@
  */
 
 export interface paths {
-    "/api/v1/auth/status": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Auth Status */
-        get: operations["auth_status_api_v1_auth_status_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/v1/auth/me": {
         parameters: {
             query?: never;
@@ -28,8 +11,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Auth Me */
-        get: operations["auth_me_api_v1_auth_me_get"];
+        /**
+         * Me
+         * @description Tell who is asking: user or key, project, rights, and the CSRF token of a session.
+         */
+        get: operations["auth.me"];
         put?: never;
         post?: never;
         delete?: never;
@@ -38,100 +24,18 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/auth/setup": {
+    "/api/v1/auth/status": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get?: never;
-        put?: never;
-        /** Setup */
-        post: operations["setup_api_v1_auth_setup_post"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/auth/login": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /** Login */
-        post: operations["login_api_v1_auth_login_post"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/auth/logout": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /** Logout */
-        post: operations["logout_api_v1_auth_logout_post"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/system/info": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Info */
-        get: operations["info_api_v1_system_info_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/system/health": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Health */
-        get: operations["health_api_v1_system_health_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/system/metrics": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Metrics */
-        get: operations["metrics_api_v1_system_metrics_get"];
+        /**
+         * Auth Status
+         * @description Tell whether the first administrator is still to be made. Public.
+         */
+        get: operations["auth.status"];
         put?: never;
         post?: never;
         delete?: never;
@@ -147,25 +51,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Models */
-        get: operations["models_api_v1_models_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/models/{name}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Model */
-        get: operations["model_api_v1_models__name__get"];
+        /**
+         * List Models
+         * @description List own models and those of the catalogue, by name.
+         */
+        get: operations["models.list"];
         put?: never;
         post?: never;
         delete?: never;
@@ -181,8 +71,51 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Versions */
-        get: operations["versions_api_v1_models__name__versions_get"];
+        /**
+         * List Versions
+         * @description List the versions of a model, newest first.
+         */
+        get: operations["models.versions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Project
+         * @description Show one project.
+         */
+        get: operations["projects.get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/routes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Routes
+         * @description List the public model names and where their calls go.
+         */
+        get: operations["routes.list"];
         put?: never;
         post?: never;
         delete?: never;
@@ -198,8 +131,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Runs */
-        get: operations["runs_api_v1_runs_get"];
+        /**
+         * List runs
+         * @description Runs of the project, newest first; without `automation:read`, only those the caller started.
+         */
+        get: operations["runs.list"];
         put?: never;
         post?: never;
         delete?: never;
@@ -215,8 +151,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Run */
-        get: operations["run_api_v1_runs__run_id__get"];
+        /**
+         * Show a run
+         * @description One run with its steps, their outputs and errors.
+         */
+        get: operations["runs.get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -225,7 +164,75 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/runs/{run_id}/cancel": {
+    "/api/v1/system/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** H */
+        get: operations["h_api_v1_system_health_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/info": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** I */
+        get: operations["i_api_v1_system_info_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/system/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** M */
+        get: operations["m_api_v1_system_metrics_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Usage */
+        get: operations["usage.list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/login": {
         parameters: {
             query?: never;
             header?: never;
@@ -234,15 +241,18 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Cancel */
-        post: operations["cancel_api_v1_runs__run_id__cancel_post"];
+        /**
+         * Sign In
+         * @description Sign in with address and password. Public.
+         */
+        post: operations["auth.login"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/runs/{run_id}/retry": {
+    "/api/v1/auth/logout": {
         parameters: {
             query?: never;
             header?: never;
@@ -251,59 +261,31 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Retry */
-        post: operations["retry_api_v1_runs__run_id__retry_post"];
+        /**
+         * Sign Out
+         * @description End this session.
+         */
+        post: operations["auth.logout"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/runs/{run_id}/logs": {
+    "/api/v1/auth/setup": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** Logs */
-        get: operations["logs_api_v1_runs__run_id__logs_get"];
+        get?: never;
         put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/runs/{run_id}/events": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Run Events */
-        get: operations["run_events_api_v1_runs__run_id__events_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/events": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Events */
-        get: operations["events_api_v1_events_get"];
-        put?: never;
-        post?: never;
+        /**
+         * Set Up
+         * @description Make the first administrator with the one-time token, and sign them in. Public.
+         */
+        post: operations["auth.setup"];
         delete?: never;
         options?: never;
         head?: never;
@@ -319,25 +301,11 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Load */
-        post: operations["load_api_v1_models__name__load_post"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/models/{name}/unload": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /** Unload */
-        post: operations["unload_api_v1_models__name__unload_post"];
+        /**
+         * Load Model
+         * @description Bring the model into memory, and keep it there with `pin`.
+         */
+        post: operations["models.load"];
         delete?: never;
         options?: never;
         head?: never;
@@ -353,32 +321,18 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Pull */
-        post: operations["pull_api_v1_models__name__pull_post"];
+        /**
+         * Pull Model
+         * @description Start a run that brings the model's files here.
+         */
+        post: operations["models.pull"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/usage": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Usage */
-        get: operations["usage_api_v1_usage_get"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/playground/chat": {
+    "/api/v1/models/{name}/unload": {
         parameters: {
             query?: never;
             header?: never;
@@ -387,8 +341,51 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Chat */
-        post: operations["chat_api_v1_playground_chat_post"];
+        /**
+         * Unload Model
+         * @description Let the model go as soon as its present users are done.
+         */
+        post: operations["models.unload"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel a run
+         * @description Ask the run to stop. Cancelling a cancelled run is fine; one that has ended otherwise is a 409.
+         */
+        post: operations["runs.cancel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Retry a run
+         * @description Execute again what failed or was cancelled; what has succeeded stays as it is.
+         */
+        post: operations["runs.retry"];
         delete?: never;
         options?: never;
         head?: never;
@@ -399,391 +396,169 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /** AuthStatus */
-        AuthStatus: {
-            /** Setup Required */
-            setup_required: boolean;
+        /**
+         * AliasOut
+         * @description A movable name of a version; `revision` is also the ETag.
+         */
+        AliasOut: {
+            /** Alias */
+            alias: string;
+            /** Version */
+            version: number;
+            /** Revision */
+            revision: number;
+            /** Updated At */
+            updated_at: string | null;
         };
-        /** ComponentHealth */
-        ComponentHealth: {
-            /** Name */
-            name: string;
-            /** Status */
-            status: string;
-            /** Detail */
-            detail?: string | null;
-        };
-        /** Cpu */
-        Cpu: {
-            /** Percent */
-            percent: number;
-            /** Per Core */
-            per_core: number[];
-            /** Load */
-            load: number[];
-        };
-        /** Disk */
-        Disk: {
-            /** Total */
-            total: number;
-            /** Used */
-            used: number;
-            /** Percent */
-            percent: number;
-            /** Read Bytes S */
-            read_bytes_s: number;
-            /** Write Bytes S */
-            write_bytes_s: number;
-        };
-        /** Gpu */
-        Gpu: {
-            /** State */
-            state: string;
-            /** Detail */
-            detail?: string | null;
-            /**
-             * Devices
-             * @default []
-             */
-            devices: components["schemas"]["GpuDevice"][];
-        };
-        /** GpuDevice */
-        GpuDevice: {
-            /** Index */
-            index: number;
-            /** Name */
-            name: string;
-            /** Util Percent */
-            util_percent?: number | null;
-            /** Memory Used */
-            memory_used?: number | null;
-            /** Memory Total */
-            memory_total?: number | null;
-            /** Temperature C */
-            temperature_c?: number | null;
-            /** Power W */
-            power_w?: number | null;
+        /**
+         * DeploymentView
+         * @description One place where a route's calls go; a null price is an unknown one.
+         */
+        DeploymentView: {
+            /** Provider */
+            provider: string;
+            /** Model */
+            model: string;
+            /** Weight */
+            weight: number;
+            /** Price */
+            price: {
+                [key: string]: number | null;
+            } | null;
         };
         /** HTTPValidationError */
         HTTPValidationError: {
             /** Detail */
             detail?: components["schemas"]["ValidationError"][];
         };
-        /** LogLine */
-        LogLine: {
-            /** Seq */
-            seq: number;
-            /** At */
-            at: string;
-            /** Level */
-            level: string;
-            /** Message */
-            message: string;
-            /** Step Key */
-            step_key?: string | null;
+        /**
+         * LoadIn
+         * @description Which version to load (default: what its name means), and whether to keep it in memory.
+         */
+        LoadIn: {
+            /** Version */
+            version?: number | null;
+            /**
+             * Pin
+             * @default false
+             */
+            pin: boolean;
         };
-        /** LogList */
-        LogList: {
-            /** Data */
-            data: components["schemas"]["LogLine"][];
-            /** Has More */
-            has_more: boolean;
-            /** Next Cursor */
-            next_cursor?: string | null;
-        };
-        /** Login */
-        Login: {
+        /**
+         * LoginIn
+         * @description A sign-in.
+         */
+        LoginIn: {
             /** Email */
             email: string;
             /** Password */
             password: string;
         };
-        /** Me */
-        Me: {
-            user: components["schemas"]["User"];
-            project: components["schemas"]["ProjectRef"];
-            /** Role */
-            role: string;
-            /** Scopes */
-            scopes: string[];
-            /** Csrf Token */
-            csrf_token: string;
-        };
-        /** Memory */
-        Memory: {
-            /** Total */
-            total: number;
-            /** Used */
-            used: number;
-            /** Percent */
-            percent: number;
-        };
-        /** Model */
-        Model: {
+        /**
+         * ModelOut
+         * @description A model of any kind and how it stands. Sizes are in bytes.
+         */
+        ModelOut: {
             /** Name */
             name: string;
             /** Kind */
             kind: string;
             /** Task */
             task: string;
-            /** State */
-            state: string;
-            /** Version */
-            version?: number | null;
-            /**
-             * Aliases
-             * @default {}
-             */
-            aliases: {
-                [key: string]: number;
-            };
-            /** Size */
-            size?: number | null;
-            /** Licence */
-            licence?: string | null;
-            /**
-             * Commercial Ok
-             * @default true
-             */
-            commercial_ok: boolean;
-            /** Description */
-            description?: string | null;
-            /**
-             * Default
-             * @default false
-             */
-            default: boolean;
-            /** Source */
-            source?: string | null;
-            /**
-             * Demo
-             * @default false
-             */
-            demo: boolean;
-        };
-        /** ModelList */
-        ModelList: {
-            /** Data */
-            data: components["schemas"]["Model"][];
-            /** Has More */
-            has_more: boolean;
-            /** Next Cursor */
-            next_cursor?: string | null;
-        };
-        /** ModelVersion */
-        ModelVersion: {
+            /** Family */
+            family: string;
+            state: components["schemas"]["State"];
             /** Version */
             version: number;
-            /** State */
-            state: string;
+            /** Versions */
+            versions: number[];
+            /** Licence */
+            licence: string;
+            /** Commercial Ok */
+            commercial_ok: boolean;
+            /** Origin */
+            origin: string;
+            /** Own */
+            own: boolean;
             /** Size */
             size: number;
-            /** Created At */
-            created_at?: string | null;
-            /**
-             * Aliases
-             * @default []
-             */
-            aliases: string[];
-            /**
-             * Metrics
-             * @default {}
-             */
-            metrics: {
-                [key: string]: unknown;
-            };
-        };
-        /** Network */
-        Network: {
-            /** Rx Bytes S */
-            rx_bytes_s: number;
-            /** Tx Bytes S */
-            tx_bytes_s: number;
-        };
-        /** ProcessUse */
-        ProcessUse: {
-            /** Rss */
-            rss: number;
-            /** Cpu Percent */
-            cpu_percent: number;
-            /** Threads */
-            threads: number;
-            /** Fds */
-            fds: number;
-        };
-        /** Progress */
-        Progress: {
-            /** Done */
-            done: number;
-            /** Total */
-            total?: number | null;
-            /** Unit */
-            unit: string;
-        };
-        /** ProjectRef */
-        ProjectRef: {
-            /** Id */
-            id: string;
-            /** Name */
-            name: string;
-        };
-        /** Requests */
-        Requests: {
-            /** Per Second */
-            per_second: number;
-            /** P50 Ms */
-            p50_ms: number;
-            /** P95 Ms */
-            p95_ms: number;
-            /** Error Ratio */
-            error_ratio: number;
-            /** In Flight */
-            in_flight: number;
-        };
-        /** Run */
-        Run: {
-            /** Id */
-            id: string;
-            /** Kind */
-            kind: string;
-            /** Name */
-            name: string;
-            /** Version */
-            version?: number | null;
-            /** Status */
-            status: string;
-            progress?: components["schemas"]["Progress"] | null;
-            /** Created At */
-            created_at: string;
-            /** Started At */
-            started_at?: string | null;
-            /** Finished At */
-            finished_at?: string | null;
+            /** Memory */
+            memory: number;
+            /** Loaded Bytes */
+            loaded_bytes: number;
             /** Error */
-            error?: {
-                [key: string]: unknown;
-            } | null;
-            /** Result */
-            result?: unknown;
-            /**
-             * Steps
-             * @default []
-             */
-            steps: components["schemas"]["StepRun"][];
+            error: string | null;
+            /** Note */
+            note: string;
+            /** Aliases */
+            aliases: components["schemas"]["AliasOut"][];
+            /** Created At */
+            created_at: string | null;
         };
-        /** RunList */
-        RunList: {
+        /**
+         * RouteList
+         * @description Answer of `GET /api/v1/routes`.
+         */
+        RouteList: {
             /** Data */
-            data: components["schemas"]["Run"][];
-            /** Has More */
+            data: components["schemas"]["RouteView"][];
+            /**
+             * Has More
+             * @default false
+             */
             has_more: boolean;
             /** Next Cursor */
             next_cursor?: string | null;
         };
-        /** Sample */
-        Sample: {
-            /** Ts */
-            ts: number;
-            cpu: components["schemas"]["Cpu"];
-            memory: components["schemas"]["Memory"];
-            disk: components["schemas"]["Disk"];
-            network: components["schemas"]["Network"];
-            process: components["schemas"]["ProcessUse"];
-            gpu: components["schemas"]["Gpu"];
-            requests?: components["schemas"]["Requests"] | null;
+        /**
+         * RouteView
+         * @description One public model name.
+         */
+        RouteView: {
+            /** Name */
+            name: string;
+            /** Task */
+            task: string;
+            /** Strategy */
+            strategy: string;
+            /** Fallbacks */
+            fallbacks: string[];
+            /** Built In */
+            built_in: boolean;
+            /** Demo */
+            demo: boolean;
+            /** Deployments */
+            deployments: components["schemas"]["DeploymentView"][];
         };
-        /** Samples */
-        Samples: {
-            /** Data */
-            data: components["schemas"]["Sample"][];
-            /** Interval S */
-            interval_s: number;
-        };
-        /** Setup */
-        Setup: {
+        /**
+         * RunStatus
+         * @description Where a run stands. The last three are final.
+         * @enum {string}
+         */
+        RunStatus: "queued" | "running" | "waiting" | "succeeded" | "failed" | "cancelled";
+        /**
+         * SetupIn
+         * @description The first administrator, by the one-time token.
+         */
+        SetupIn: {
             /** Token */
             token: string;
             /** Email */
             email: string;
             /** Password */
             password: string;
-        };
-        /** StepRun */
-        StepRun: {
-            /** Key */
-            key: string;
-            /** Uses */
-            uses: string;
-            /** Status */
-            status: string;
-            /** Attempts */
-            attempts: number;
-            /** Started At */
-            started_at?: string | null;
-            /** Finished At */
-            finished_at?: string | null;
-            /** Output */
-            output?: unknown;
-            /** Error */
-            error?: unknown;
-            progress?: components["schemas"]["Progress"] | null;
-        };
-        /** SystemHealth */
-        SystemHealth: {
-            /** Status */
-            status: string;
-            /** Components */
-            components: components["schemas"]["ComponentHealth"][];
-        };
-        /** SystemInfo */
-        SystemInfo: {
-            /** Version */
-            version: string;
-            /** Uptime S */
-            uptime_s: number;
-            /** Python */
-            python?: string | null;
-            /** Platform */
-            platform?: string | null;
-            /** Mode */
-            mode?: string | null;
-        };
-        /** Usage */
-        Usage: {
-            /** Group By */
-            group_by: string;
-            /** Data */
-            data: components["schemas"]["UsageRow"][];
-            totals: components["schemas"]["UsageRow"];
-        };
-        /** UsageRow */
-        UsageRow: {
-            /** Key */
-            key: string;
-            /** Calls */
-            calls: number;
-            /** Errors */
-            errors: number;
-            /** Input Tokens */
-            input_tokens: number;
-            /** Output Tokens */
-            output_tokens: number;
-            /** Cost Usd */
-            cost_usd: number;
-            /** Latency Ms P50 */
-            latency_ms_p50?: number | null;
-            /** Latency Ms P95 */
-            latency_ms_p95?: number | null;
-        };
-        /** User */
-        User: {
-            /** Id */
-            id: string;
-            /** Email */
-            email: string;
-            /** Name */
+            /**
+             * Name
+             * @default
+             */
             name: string;
         };
+        /**
+         * State
+         * @description Where a version stands. `loading`, `loaded` and `draining` are seen by this process only.
+         * @enum {string}
+         */
+        State: "available" | "pulling" | "ready" | "loading" | "loaded" | "draining" | "failed";
         /** ValidationError */
         ValidationError: {
             /** Location */
@@ -797,14 +572,24 @@ export interface components {
             /** Context */
             ctx?: Record<string, never>;
         };
-        /** VersionList */
-        VersionList: {
-            /** Data */
-            data: components["schemas"]["ModelVersion"][];
-            /** Has More */
-            has_more: boolean;
-            /** Next Cursor */
-            next_cursor?: string | null;
+        /**
+         * VersionIn
+         * @description Which version (default: what the name means).
+         */
+        VersionIn: {
+            /** Version */
+            version?: number | null;
+        };
+        /**
+         * VersionOut
+         * @description A version in the list of a model's versions.
+         */
+        VersionOut: {
+            /** Version */
+            version: number;
+            state: components["schemas"]["State"];
+            /** Aliases */
+            aliases: string[];
         };
     };
     responses: never;
@@ -815,7 +600,7 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    auth_status_api_v1_auth_status_get: {
+    "auth.me": {
         parameters: {
             query?: never;
             header?: never;
@@ -830,12 +615,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["AuthStatus"];
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
         };
     };
-    auth_me_api_v1_auth_me_get: {
+    "auth.status": {
         parameters: {
             query?: never;
             header?: never;
@@ -850,23 +637,30 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Me"];
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
         };
     };
-    setup_api_v1_auth_setup_post: {
+    "models.list": {
         parameters: {
-            query?: never;
+            query?: {
+                kind?: string | null;
+                task?: string | null;
+                /** @description How many entries a page has. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string | null;
+                /** @description By time: newest or oldest first. */
+                order?: "asc" | "desc";
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["Setup"];
-            };
-        };
+        requestBody?: never;
         responses: {
             /** @description Successful Response */
             200: {
@@ -874,7 +668,9 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Me"];
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
             /** @description Validation Error */
@@ -888,18 +684,16 @@ export interface operations {
             };
         };
     };
-    login_api_v1_auth_login_post: {
+    "models.versions": {
         parameters: {
             query?: never;
             header?: never;
-            path?: never;
+            path: {
+                name: string;
+            };
             cookie?: never;
         };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["Login"];
-            };
-        };
+        requestBody?: never;
         responses: {
             /** @description Successful Response */
             200: {
@@ -907,7 +701,9 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Me"];
+                    "application/json": {
+                        [key: string]: components["schemas"]["VersionOut"][];
+                    };
                 };
             };
             /** @description Validation Error */
@@ -921,7 +717,282 @@ export interface operations {
             };
         };
     };
-    logout_api_v1_auth_logout_post: {
+    "projects.get": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                project_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    "routes.list": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RouteList"];
+                };
+            };
+        };
+    };
+    "runs.list": {
+        parameters: {
+            query?: {
+                kind?: string | null;
+                name?: string | null;
+                status?: components["schemas"]["RunStatus"] | null;
+                /** @description How many entries a page has. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string | null;
+                /** @description By time: newest or oldest first. */
+                order?: "asc" | "desc";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    "runs.get": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    h_api_v1_system_health_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+        };
+    };
+    i_api_v1_system_info_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+        };
+    };
+    m_api_v1_system_metrics_get: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    "usage.list": {
+        parameters: {
+            query?: {
+                group_by?: string;
+                since?: string | null;
+                until?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    "auth.login": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LoginIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    "auth.logout": {
         parameters: {
             query?: never;
             header?: never;
@@ -939,87 +1010,28 @@ export interface operations {
             };
         };
     };
-    info_api_v1_system_info_get: {
+    "auth.setup": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SetupIn"];
+            };
+        };
         responses: {
             /** @description Successful Response */
-            200: {
+            201: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["SystemInfo"];
-                };
-            };
-        };
-    };
-    health_api_v1_system_health_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["SystemHealth"];
-                };
-            };
-        };
-    };
-    metrics_api_v1_system_metrics_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Samples"];
-                };
-            };
-        };
-    };
-    models_api_v1_models_get: {
-        parameters: {
-            query?: {
-                kind?: string | null;
-                state_?: string | null;
-                limit?: number;
-                cursor?: string | null;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ModelList"];
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
             /** @description Validation Error */
@@ -1033,7 +1045,7 @@ export interface operations {
             };
         };
     };
-    model_api_v1_models__name__get: {
+    "models.load": {
         parameters: {
             query?: never;
             header?: never;
@@ -1042,7 +1054,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["LoadIn"] | null;
+            };
+        };
         responses: {
             /** @description Successful Response */
             200: {
@@ -1050,7 +1066,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Model"];
+                    "application/json": components["schemas"]["ModelOut"];
                 };
             };
             /** @description Validation Error */
@@ -1064,7 +1080,7 @@ export interface operations {
             };
         };
     };
-    versions_api_v1_models__name__versions_get: {
+    "models.pull": {
         parameters: {
             query?: never;
             header?: never;
@@ -1073,15 +1089,21 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["VersionIn"] | null;
+            };
+        };
         responses: {
             /** @description Successful Response */
-            200: {
+            202: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["VersionList"];
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
             /** @description Validation Error */
@@ -1095,52 +1117,20 @@ export interface operations {
             };
         };
     };
-    runs_api_v1_runs_get: {
-        parameters: {
-            query?: {
-                status?: string | null;
-                kind?: string | null;
-                name?: string | null;
-                limit?: number;
-                cursor?: string | null;
-                order?: string | null;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["RunList"];
-                };
-            };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
-        };
-    };
-    run_api_v1_runs__run_id__get: {
+    "models.unload": {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                run_id: string;
+                name: string;
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["VersionIn"] | null;
+            };
+        };
         responses: {
             /** @description Successful Response */
             200: {
@@ -1148,7 +1138,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Run"];
+                    "application/json": components["schemas"]["ModelOut"];
                 };
             };
             /** @description Validation Error */
@@ -1162,38 +1152,7 @@ export interface operations {
             };
         };
     };
-    cancel_api_v1_runs__run_id__cancel_post: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                run_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Run"];
-                };
-            };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
-        };
-    };
-    retry_api_v1_runs__run_id__retry_post: {
+    "runs.cancel": {
         parameters: {
             query?: never;
             header?: never;
@@ -1210,71 +1169,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Run"];
-                };
-            };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
-        };
-    };
-    logs_api_v1_runs__run_id__logs_get: {
-        parameters: {
-            query?: {
-                limit?: number;
-                cursor?: string | null;
-            };
-            header?: never;
-            path: {
-                run_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["LogList"];
-                };
-            };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
-        };
-    };
-    run_events_api_v1_runs__run_id__events_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                run_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
                     "application/json": unknown;
                 };
             };
@@ -1289,105 +1183,12 @@ export interface operations {
             };
         };
     };
-    events_api_v1_events_get: {
-        parameters: {
-            query?: {
-                topics?: string;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": unknown;
-                };
-            };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
-        };
-    };
-    load_api_v1_models__name__load_post: {
+    "runs.retry": {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                name: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Model"];
-                };
-            };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
-        };
-    };
-    unload_api_v1_models__name__unload_post: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                name: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Model"];
-                };
-            };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
-        };
-    };
-    pull_api_v1_models__name__pull_post: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                name: string;
+                run_id: string;
             };
             cookie?: never;
         };
@@ -1399,69 +1200,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Run"];
-                };
-            };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
-        };
-    };
-    usage_api_v1_usage_get: {
-        parameters: {
-            query?: {
-                group_by?: string;
-                start?: string | null;
-                end?: string | null;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Usage"];
-                };
-            };
-            /** @description Validation Error */
-            422: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["HTTPValidationError"];
-                };
-            };
-        };
-    };
-    chat_api_v1_playground_chat_post: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
                     "application/json": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
                 };
             };
         };

@@ -3,7 +3,7 @@ import { useLocalStorage } from '@mantine/hooks'
 import { useQuery } from '@tanstack/react-query'
 import { getRouteApi, useNavigate } from '@tanstack/react-router'
 import { useCallback, useLayoutEffect, useMemo, useRef, useState, type ReactNode } from 'react'
-import { modelsQuery } from '../models/queries'
+import { routesQuery } from '../models/queries'
 import { IconChat, IconCode, IconPlus, IconSettings } from '../ui/icons'
 import { useTitle } from '../ui/title'
 import { Trouble } from '../ui/trouble'
@@ -65,7 +65,7 @@ export default function Chat(): ReactNode {
   useTitle('Chat')
   const { model: asked } = route.useSearch()
   const navigate = useNavigate()
-  const models = useQuery(modelsQuery())
+  const models = useQuery(routesQuery)
   const [last, setLast] = useLocalStorage<string>({ key: 'nexus-chat-model', defaultValue: '', getInitialValueInEffect: false })
   const [parameters, setParameters] = useLocalStorage<Parameters>({ key: 'nexus-chat-parameters', defaultValue: NO_PARAMETERS, getInitialValueInEffect: false })
   const [tuning, setTuning] = useState(false)

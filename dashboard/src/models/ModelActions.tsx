@@ -3,56 +3,61 @@ import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import type { ReactNode } from 'react'
 import { api, data } from '../api/client'
-import type { Model, Run } from '../api/types'
-import { IconChat, IconDownload, IconPower } from '../ui/icons'
-import { complain, tell } from '../ui/toast'
+import type { Model, Route, Run } from '../api/types'
 import { ProgressLine } from '../runs/ProgressLine'
 import { runsQuery, takeRun } from '../runs/queries'
-import { takeModel } from './queries'
+import { IconChat, IconDownload, IconPower } from '../ui/icons'
 import { ButtonLink, IconLink } from '../ui/links'
-
-export type Verb = 'load' | 'unload' | 'pull'
-
-/** What can be done with a model in this state. */
-export function verbOf(state: string): Verb | null {
-  if (state === 'ready' || state === 'loaded') return 'unload'
-  if (state === 'missing' || state === 'not_pulled' || state === 'remote') return 'pull'
-  if (state === 'available' || state === 'pulled' || state === 'unloaded' || state === 'failed') return 'load'
-  return null
-}
+import { complain, tell } from '../ui/toast'
+import { takeModel } from './queries'
+import { verbOf, type Verb } from './words'
 
 const WORDS = {
-  load: { name: 'Load', icon: IconPower, done: 'is loaded' },
-  unload: { name: 'Unload', icon: IconPower, done: 'is unloaded' },
+  load: { name: 'Load', icon: IconPower, done: 'is in memory' },
+  unload: { name: 'Unload', icon: IconPower, done: 'is leaving the memory' },
   pull: { name: 'Pull', icon: IconDownload, done: 'is being pulled' },
 } as const
 
 /** The pull of this model that runs just now, if any. */
 function usePull(name: string): Run | undefined {
-  const runs = useQuery(runsQuery({ limit: 20, status: 'running' }))
-  return runs.data?.data.find((run) => run.kind.includes('pull') && run.name === name && run.status === 'running')
+  const runs = useQuery(runsQuery({ limit: 20 }))
+  return runs.data?.data.find((run) => run.kind.includes('pull') && run.name.includes(name) && (run.status === 'running' || run.status === 'queued'))
+}
+
+function useAct(model: Model) {
+  const queries = useQueryClient()
+  return useMutation({
+    mutationFn: async (verb: Verb): Promise<void> => {
+      const path = { params: { path: { name: model.name } } }
+      if (verb === 'load') takeModel(queries, await data<Model>(api.POST('/api/v1/models/{name}/load', path)))
+      else if (verb === 'unload') takeModel(queries, await data<Model>(api.POST('/api/v1/models/{name}/unload', path)))
+      else {
+        takeRun(queries, await data<Run>(api.POST('/api/v1/models/{name}/pull', path)))
+        void queries.invalidateQueries({ queryKey: ['runs'] })
+      }
+    },
+    onSuccess: (_, verb) => {
+      void queries.invalidateQueries({ queryKey: ['models'] })
+      tell(`${model.name} ${WORDS[verb].done}`)
+    },
+    onError: (error, verb) => complain(`${WORDS[verb].name} failed: ${model.name}`, error),
+  })
+}
+
+interface ModelActionsProps {
+  model: Model
+  /** The name by which one talks to it. */
+  route: Route | undefined
+  wide?: boolean
 }
 
 /** Load, unload or pull, whichever fits; a pull shows how far it is. */
-export function ModelActions({ model, wide = false }: { model: Model; wide?: boolean }): ReactNode {
-  const queries = useQueryClient()
+export function ModelActions({ model, route, wide = false }: ModelActionsProps): ReactNode {
   const pull = usePull(model.name)
-  const verb = model.source === 'route' ? null : verbOf(model.state)
-  const act = useMutation({
-    mutationFn: async (which: Verb): Promise<unknown> => {
-      const path = { params: { path: { name: model.name } } }
-      if (which === 'load') return data(api.POST('/api/v1/models/{name}/load', path))
-      if (which === 'unload') return data(api.POST('/api/v1/models/{name}/unload', path))
-      return data(api.POST('/api/v1/models/{name}/pull', path))
-    },
-    onSuccess: (answer, which) => {
-      if (which === 'pull') takeRun(queries, answer as Run)
-      else takeModel(queries, answer as Model)
-      void queries.invalidateQueries({ queryKey: ['models'] })
-      tell(`${model.name} ${WORDS[which].done}`)
-    },
-    onError: (error, which) => complain(`${model.name}: ${WORDS[which].name.toLowerCase()} failed`, error),
-  })
+  const act = useAct(model)
+  const verb = verbOf(model.state)
+  const words = verb ? WORDS[verb] : null
+  const chat = route && verb !== 'pull' ? { to: '/chat' as const, search: { model: route.name } } : null
   if (pull) {
     return (
       <Link to="/runs/$runId" params={{ runId: pull.id }}>
@@ -60,8 +65,6 @@ export function ModelActions({ model, wide = false }: { model: Model; wide?: boo
       </Link>
     )
   }
-  const chat = model.task === 'chat' ? { to: '/chat' as const, search: { model: model.name } } : null
-  const words = verb ? WORDS[verb] : null
   if (wide) {
     return (
       <>

@@ -2,7 +2,7 @@ import { Button, Chip as Choice, Group, Skeleton, TextInput } from '@mantine/cor
 import { useQuery } from '@tanstack/react-query'
 import { getRouteApi, Link, useNavigate } from '@tanstack/react-router'
 import type { ReactNode } from 'react'
-import type { Model } from '../api/types'
+import type { Alias, Model, Route } from '../api/types'
 import { bytes, words } from '../ui/format'
 import { IconModels, IconSearch } from '../ui/icons'
 import { useTitle } from '../ui/title'
@@ -10,27 +10,28 @@ import { Trouble } from '../ui/trouble'
 import { Chip, Empty, PageHead, Status } from '../ui/words'
 import { ModelActions } from './ModelActions'
 import { ModelDrawer } from './ModelDrawer'
-import { modelsQuery } from './queries'
+import { modelsQuery, routesQuery } from './queries'
+import { routeOf, stateWords } from './words'
 
 const route = getRouteApi('/models')
 
 /** Names such as "champion" with the version that each stands for. */
-export function Aliases({ aliases }: { aliases: Record<string, number> | undefined }): ReactNode {
-  return Object.entries(aliases ?? {}).map(([alias, version]) => (
-    <Chip key={alias} tone={alias === 'champion' ? 'brand' : undefined}>
-      {alias} v{version}
+function Aliases({ aliases, version }: { aliases: readonly Alias[]; version: number }): ReactNode {
+  return aliases.map((each) => (
+    <Chip key={each.alias} tone={each.alias === 'champion' ? 'brand' : undefined}>
+      {each.version === version ? each.alias : `${each.alias} v${each.version}`}
     </Chip>
   ))
 }
 
-function Row({ model, open }: { model: Model; open: () => void }): ReactNode {
+function Row({ model, route, open }: { model: Model; route: Route | undefined; open: () => void }): ReactNode {
   return (
     <tr data-open onClick={open}>
       <td>
         <Link to="/models" search={(old) => ({ ...old, model: model.name })} onClick={(event) => event.stopPropagation()}>
           {model.name}
         </Link>
-        {model.demo ? (
+        {route?.demo ? (
           <>
             {' '}
             <Chip tone="warn" title="Small and for trying things out, not for work">
@@ -38,29 +39,29 @@ function Row({ model, open }: { model: Model; open: () => void }): ReactNode {
             </Chip>
           </>
         ) : null}
-        <div className="soft small model-about">{model.description}</div>
+        {model.note ? <div className="soft small model-about">{model.note}</div> : null}
         <div className="narrow model-narrow">
-          <Status value={model.state} />
-          <span className="soft small">{words(model.kind)}</span>
+          <Status value={model.state} label={stateWords(model.state)} />
+          <span className="soft small">{words(model.task)}</span>
         </div>
       </td>
       <td className="soft wide">
-        {words(model.kind)}
-        {model.task !== model.kind ? <div className="small">{model.task}</div> : null}
+        {words(model.task)}
+        <div className="small">{words(model.kind)}</div>
       </td>
       <td className="wide">
-        <Status value={model.state} />
+        <Status value={model.state} label={stateWords(model.state)} />
       </td>
       <td className="wide">
         <span className="chips">
-          {model.version ? <span className="numbers small soft">v{model.version}</span> : null}
-          <Aliases aliases={model.aliases} />
+          <span className="numbers small soft">v{model.version}</span>
+          <Aliases aliases={model.aliases} version={model.version} />
         </span>
       </td>
       <td className="wide numbers soft right">{model.size ? bytes(model.size) : '–'}</td>
-      <td className="wide soft small">{model.licence ?? '–'}</td>
+      <td className="wide soft small">{model.licence || '–'}</td>
       <td className="right" onClick={(event) => event.stopPropagation()}>
-        <ModelActions model={model} />
+        <ModelActions model={model} route={route} />
       </td>
     </tr>
   )
@@ -71,11 +72,13 @@ export default function Models(): ReactNode {
   useTitle('Models')
   const search = route.useSearch()
   const navigate = useNavigate()
-  const query = useQuery(modelsQuery())
+  const query = useQuery(modelsQuery)
+  const routes = useQuery(routesQuery).data?.data ?? []
   const all = query.data?.data ?? []
   const kinds = [...new Set(all.map((model) => model.kind))]
   const wanted = (search.q ?? '').toLowerCase()
-  const rows = all.filter((model) => (!search.kind || model.kind === search.kind) && (!wanted || `${model.name} ${model.task} ${model.description ?? ''}`.toLowerCase().includes(wanted)))
+  const rows = all.filter((model) => (!search.kind || model.kind === search.kind) && (!wanted || `${model.name} ${model.task} ${model.kind} ${model.note}`.toLowerCase().includes(wanted)))
+  const chosen = all.find((model) => model.name === search.model)
   const set = (change: Partial<typeof search>): void => void navigate({ to: '/models', search: { ...search, ...change }, replace: true })
   return (
     <div className="page">
@@ -113,7 +116,7 @@ export default function Models(): ReactNode {
             <thead>
               <tr>
                 <th scope="col">Model</th>
-                <th scope="col" className="wide">Kind</th>
+                <th scope="col" className="wide">Task</th>
                 <th scope="col" className="wide">State</th>
                 <th scope="col" className="wide">Version</th>
                 <th scope="col" className="wide right">Size</th>
@@ -123,13 +126,13 @@ export default function Models(): ReactNode {
             </thead>
             <tbody>
               {rows.map((model) => (
-                <Row key={model.name} model={model} open={() => set({ model: model.name })} />
+                <Row key={model.name} model={model} route={routeOf(model, routes)} open={() => set({ model: model.name })} />
               ))}
             </tbody>
           </table>
         ) : null}
       </section>
-      <ModelDrawer model={all.find((model) => model.name === search.model)} onClose={() => set({ model: undefined })} />
+      <ModelDrawer model={chosen} route={chosen && routeOf(chosen, routes)} onClose={() => set({ model: undefined })} />
     </div>
   )
 }

@@ -13,7 +13,7 @@ export function Logs({ lines, active }: { lines: readonly LogLine[]; active: boo
     const element = box.current
     if (element && stuck.current) element.scrollTop = element.scrollHeight
   }, [lines])
-  const text = (): string => lines.map((line) => `${line.at} ${line.level} ${line.step_key ?? ''} ${line.message}`).join('\n')
+  const text = (): string => lines.map((line) => `${line.at} ${line.level} ${line.step ?? ''} ${line.message}`).join('\n')
   return (
     <Panel title="Log" aside={lines.length > 0 ? <CopyButton text={text} label="Copy the log" /> : null} body={false}>
       <div
@@ -29,9 +29,9 @@ export function Logs({ lines, active }: { lines: readonly LogLine[]; active: boo
       >
         {lines.length === 0 ? <p className="soft small">{active ? 'Nothing logged yet.' : 'This run has logged nothing.'}</p> : null}
         {lines.map((line) => (
-          <div key={line.seq} className="log-line" data-level={line.level}>
+          <div key={line.id} className="log-line" data-level={line.level}>
             <time dateTime={line.at}>{clock(line.at)}</time>
-            <span className="log-step">{line.step_key}</span>
+            <span className="log-step">{line.step}</span>
             <span>{line.message}</span>
           </div>
         ))}

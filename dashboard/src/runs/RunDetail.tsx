@@ -14,7 +14,7 @@ import { Trouble } from '../ui/trouble'
 import { PageHead, Panel, Status } from '../ui/words'
 import { Logs } from './Logs'
 import { useLogs } from './logs'
-import { ProgressLine } from './ProgressLine'
+import { ProgressLine, progressWords } from './ProgressLine'
 import { runQuery, takeRun } from './queries'
 import { Timeline } from './Timeline'
 
@@ -25,9 +25,10 @@ function Actions({ run }: { run: Run }): ReactNode {
   const queries = useQueryClient()
   const path = { params: { path: { run_id: run.id } } }
   const act = useMutation({
-    mutationFn: (verb: 'cancel' | 'retry') => (verb === 'cancel' ? data(api.POST('/api/v1/runs/{run_id}/cancel', path)) : data(api.POST('/api/v1/runs/{run_id}/retry', path))),
+    mutationFn: (verb: 'cancel' | 'retry') => (verb === 'cancel' ? data<Run>(api.POST('/api/v1/runs/{run_id}/cancel', path)) : data<Run>(api.POST('/api/v1/runs/{run_id}/retry', path))),
     onSuccess: (fresh, verb) => {
-      takeRun(queries, fresh as Run)
+      takeRun(queries, fresh)
+      void queries.invalidateQueries({ queryKey: ['runs'] })
       void queries.invalidateQueries({ queryKey: ['run', run.id] })
       tell(verb === 'cancel' ? 'The run is being cancelled' : 'The run starts again')
     },
@@ -67,7 +68,7 @@ function Facts({ run, now }: { run: Run; now: number }): ReactNode {
       <div>
         <dt>Progress</dt>
         <dd>
-          <ProgressLine progress={run.progress} />
+          {ACTIVE.has(run.status) ? <ProgressLine progress={run.progress} /> : progressWords(run.progress) || '–'}
         </dd>
       </div>
     </dl>
@@ -81,7 +82,7 @@ export default function RunDetail(): ReactNode {
   const run = query.data
   const active = run ? ACTIVE.has(run.status) : false
   const now = useNow(active)
-  const lines = useLogs(runId, active)
+  const lines = useLogs(runId)
   useTitle(run ? run.name : 'Run')
   if (query.isError) return <Trouble error={query.error} retry={() => void query.refetch()} />
   if (!run) return <Skeleton height={520} radius={12} className="page" aria-label="Loading" />
@@ -108,8 +109,8 @@ export default function RunDetail(): ReactNode {
       </PageHead>
       <div className="stack">
         {failure ? (
-          <Alert color="red" icon={<IconAlert />} title={String(failure['message'] ?? failure['detail'] ?? 'The run failed')}>
-            <span className="mono">{String(failure['code'] ?? '')}</span>
+          <Alert color="red" icon={<IconAlert />} title={failure.message}>
+            <span className="mono">{failure.step ? `${failure.step}: ` : ''}{failure.code}</span>
           </Alert>
         ) : null}
         <Facts run={run} now={now} />
@@ -117,7 +118,7 @@ export default function RunDetail(): ReactNode {
           <Timeline run={run} now={now} />
         </Panel>
         <Logs lines={lines} active={active} />
-        {run.result != null && Object.keys(run.result as object).length > 0 ? (
+        {run.result && Object.keys(run.result).length > 0 ? (
           <Panel title="Result" aside={<CopyButton text={JSON.stringify(run.result, null, 2)} label="Copy the result" />}>
             <pre className="code" tabIndex={0} aria-label="Result">
               {JSON.stringify(run.result, null, 2)}

@@ -2,7 +2,7 @@ import { Button, Select, Skeleton } from '@mantine/core'
 import { useInfiniteQuery } from '@tanstack/react-query'
 import { getRouteApi, Link, useNavigate } from '@tanstack/react-router'
 import type { ReactNode } from 'react'
-import type { Run } from '../api/types'
+import { RUN_STATUSES, type Run, type RunStatus } from '../api/types'
 import { useNow } from '../ui/clock'
 import { ago, between, duration, words } from '../ui/format'
 import { IconRuns } from '../ui/icons'
@@ -14,7 +14,6 @@ import { runPagesQuery } from './queries'
 import { ButtonLink } from '../ui/links'
 
 const route = getRouteApi('/runs')
-const STATUSES = ['queued', 'running', 'waiting', 'succeeded', 'failed', 'cancelled']
 const KINDS = ['workflow', 'training', 'model.pull', 'vision.batch', 'forecast', 'batch', 'ingest']
 
 function Row({ run, now }: { run: Run; now: number }): ReactNode {
@@ -39,7 +38,7 @@ function Row({ run, now }: { run: Run; now: number }): ReactNode {
           </div>
         ) : null}
       </td>
-      <td className="wide">{active ? <ProgressLine progress={run.progress} /> : run.error ? <span className="cut soft error-words">{String(run.error['message'] ?? run.error['detail'] ?? '')}</span> : null}</td>
+      <td className="wide">{active ? <ProgressLine progress={run.progress} /> : run.error ? <span className="cut soft error-words">{run.error.message}</span> : null}</td>
       <td className="wide numbers soft">{duration(between(run.started_at, run.finished_at, now))}</td>
       <td className="right numbers soft">
         <time dateTime={run.created_at} title={run.created_at}>
@@ -64,7 +63,7 @@ export default function Runs(): ReactNode {
   return (
     <div className="page">
       <PageHead title="Runs" about="Durable work: training, pulls, batches and workflows. A crash loses nothing.">
-        <Select aria-label="Status" placeholder="Any status" data={STATUSES} value={filter.status ?? null} onChange={(status) => set({ status: status ?? undefined })} clearable w={148} size="sm" clearButtonProps={{ 'aria-label': 'Any status' }} />
+        <Select aria-label="Status" placeholder="Any status" data={RUN_STATUSES as unknown as string[]} value={filter.status ?? null} onChange={(status) => set({ status: (status as RunStatus | null) ?? undefined })} clearable w={148} size="sm" clearButtonProps={{ 'aria-label': 'Any status' }} />
         <Select aria-label="Kind" placeholder="Any kind" data={kinds.map((kind) => ({ value: kind, label: words(kind) }))} value={filter.kind ?? null} onChange={(kind) => set({ kind: kind ?? undefined })} clearable w={148} size="sm" clearButtonProps={{ 'aria-label': 'Any kind' }} />
       </PageHead>
       <section className="panel" aria-label="Runs">

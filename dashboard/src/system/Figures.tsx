@@ -1,6 +1,6 @@
 import type { ReactNode } from 'react'
 import type { Sample } from '../api/types'
-import { bytes } from '../ui/format'
+import { bytes, memory } from '../ui/format'
 import { IconCpu, IconDisk, IconGpu, IconMemory, type Icon } from '../ui/icons'
 import { useSample } from './samples'
 
@@ -38,29 +38,30 @@ function Figure({ name, icon: Drawn, percent, value, note }: FigureProps): React
 
 const NO_GPU: Record<string, string> = {
   no_driver: 'No NVIDIA driver on this machine',
-  no_library: 'The NVIDIA library is not installed',
+  no_device: 'No NVIDIA device on this machine',
+  no_permission: 'The GPU may not be read',
   error: 'The GPU cannot be read',
 }
 
 function GpuFigure({ gpu }: { gpu: Sample['gpu'] | undefined }): ReactNode {
   const devices = gpu?.devices ?? []
   const device = devices[0]
-  if (!gpu || gpu.state !== 'ok' || !device) return <Figure name="GPU" icon={IconGpu} value={gpu ? 'None' : '–'} note={gpu ? gpu.detail || NO_GPU[gpu.state] || 'Models run on the CPU' : ''} />
-  const heat = device.temperature_c == null ? '' : `, ${Math.round(device.temperature_c)} °C`
-  const memory = device.memory_total ? `${bytes(device.memory_used)} of ${bytes(device.memory_total)}${heat}` : heat.slice(2)
+  if (!gpu || gpu.state !== 'ok' || !device) return <Figure name="GPU" icon={IconGpu} value={gpu ? 'None' : '–'} note={gpu ? (NO_GPU[gpu.state] ?? 'Models run on the CPU') : ''} />
+  const heat = device.temperature == null ? '' : `, ${Math.round(device.temperature)} °C`
+  const memory = device.memory_total ? `${memory(device.memory_used)} of ${memory(device.memory_total)}${heat}` : heat.slice(2)
   const more = devices.length > 1 ? `${devices.length} × ` : ''
-  return <Figure name="GPU" icon={IconGpu} percent={device.util_percent} value="Active" note={`${more}${device.name}: ${memory}`} />
+  return <Figure name="GPU" icon={IconGpu} percent={device.utilization} value="Active" note={`${more}${device.name ?? 'GPU'}: ${memory}`} />
 }
 
 /** CPU, memory, disk and GPU as they are now. */
 export function Figures(): ReactNode {
   const now = useSample()
-  const cores = now?.cpu.per_core.length ?? 0
+  const cores = now?.cpu.limit ?? now?.cpu.count ?? 0
   return (
     <>
-      <Figure name="CPU" icon={IconCpu} percent={now?.cpu.percent} note={now ? `${cores} ${cores === 1 ? 'core' : 'cores'}, load ${now.cpu.load[0]?.toFixed(2) ?? '–'}` : ''} />
-      <Figure name="Memory" icon={IconMemory} percent={now?.memory.percent} note={now ? `${bytes(now.memory.used)} of ${bytes(now.memory.total)}, NEXUS ${bytes(now.process.rss)}` : ''} />
-      <Figure name="Disk" icon={IconDisk} percent={now?.disk.percent} note={now ? `${bytes(now.disk.total - now.disk.used)} free of ${bytes(now.disk.total)}` : ''} />
+      <Figure name="CPU" icon={IconCpu} percent={now?.cpu.percent} note={now ? `${cores} ${cores === 1 ? 'core' : 'cores'}, load ${now.cpu.load?.[0]?.toFixed(2) ?? '–'}` : ''} />
+      <Figure name="Memory" icon={IconMemory} percent={now?.memory.percent} note={now ? `${memory(now.memory.used)} of ${memory(now.memory.total)}, NEXUS ${memory(now.process.rss)}` : ''} />
+      <Figure name="Disk" icon={IconDisk} percent={now?.disk.percent} note={now ? `${bytes(now.disk.free)} free of ${bytes(now.disk.total)}` : ''} />
       <GpuFigure gpu={now?.gpu} />
     </>
   )

@@ -13,7 +13,7 @@ export function Health(): ReactNode {
   const troubled = parts.filter((part) => toneOf(part.status) !== 'good')
   const whole = parts.length === 0 ? null : troubled.length === 0 ? <Status value="ok" label="All well" /> : <Status value={troubled.some((part) => toneOf(part.status) === 'bad') ? 'failed' : 'degraded'} label={`${troubled.length} of ${parts.length} need a look`} />
   return (
-    <Panel title="Health" aside={whole} className="half" body={false}>
+    <Panel title="Health" aside={whole} className="third" body={false}>
       {health.isError ? <Trouble error={health.error} retry={() => void health.refetch()} /> : null}
       {health.isPending ? (
         <div className="panel-body">

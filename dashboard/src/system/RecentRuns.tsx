@@ -3,7 +3,7 @@ import { useQuery } from '@tanstack/react-query'
 import { Link } from '@tanstack/react-router'
 import type { ReactNode } from 'react'
 import { useNow } from '../ui/clock'
-import { ago, words } from '../ui/format'
+import { ago } from '../ui/format'
 import { IconRuns } from '../ui/icons'
 import { Empty, Panel, toneOf } from '../ui/words'
 import { runsQuery } from '../runs/queries'
@@ -16,7 +16,7 @@ export function RecentRuns(): ReactNode {
   const now = useNow()
   const rows = runs.data?.data ?? []
   return (
-    <Panel title="Recent runs" aside={<Link to="/runs" className="link small">All runs</Link>} className="half" body={false}>
+    <Panel title="Recent runs" aside={<Link to="/runs" className="link small">All runs</Link>} className="third" body={false}>
       {runs.isPending ? (
         <div className="panel-body">
           <Skeleton height={190} />
@@ -34,7 +34,6 @@ export function RecentRuns(): ReactNode {
             <Link to="/runs/$runId" params={{ runId: run.id }} className="link rows-name cut">
               {run.name}
             </Link>
-            <span className="soft small cut">{words(run.kind)}</span>
             <span className="small rows-end soft numbers">{run.status === 'running' ? <ProgressLine progress={run.progress} /> : `${run.status} ${ago(run.finished_at ?? run.created_at, now)}`}</span>
           </li>
         ))}

@@ -1,21 +1,20 @@
 import { queryOptions } from '@tanstack/react-query'
 import { api, data } from '../api/client'
+import type { Page, SystemHealth, SystemInfo, UsageRow } from '../api/types'
 
 /** The state of every part of the server. */
-export const healthQuery = queryOptions({ queryKey: ['health'], queryFn: () => data(api.GET('/api/v1/system/health')), refetchInterval: 15_000 })
+export const healthQuery = queryOptions({ queryKey: ['health'], queryFn: () => data<SystemHealth>(api.GET('/api/v1/system/health')), refetchInterval: 15_000 })
 
 /** Version and age of the server. */
-export const infoQuery = queryOptions({ queryKey: ['info'], queryFn: () => data(api.GET('/api/v1/system/info')), staleTime: 60_000 })
+export const infoQuery = queryOptions({ queryKey: ['info'], queryFn: () => data<SystemInfo>(api.GET('/api/v1/system/info')), staleTime: 60_000 })
 
-/** Calls, tokens and cost, grouped by model, hour or day. */
-export function usageQuery(groupBy: 'model' | 'hour' | 'day') {
-  return queryOptions({
-    queryKey: ['usage', groupBy],
-    queryFn: () => {
-      const start = new Date()
-      start.setHours(0, 0, 0, 0)
-      return data(api.GET('/api/v1/usage', { params: { query: { group_by: groupBy, start: start.toISOString() } } }))
-    },
-    refetchInterval: 30_000,
-  })
-}
+/** Calls, tokens and cost since midnight, by model. */
+export const usageQuery = queryOptions({
+  queryKey: ['usage', 'model'],
+  queryFn: () => {
+    const since = new Date()
+    since.setHours(0, 0, 0, 0)
+    return data<Page<UsageRow>>(api.GET('/api/v1/usage', { params: { query: { group_by: 'model', since: since.toISOString() } } }))
+  },
+  refetchInterval: 30_000,
+})

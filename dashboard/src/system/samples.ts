@@ -3,20 +3,20 @@ import type { AlignedData } from 'uplot'
 import { api, data } from '../api/client'
 import { live } from '../api/live'
 import { Ring } from '../api/ring'
-import type { Sample } from '../api/types'
+import type { Page, Sample } from '../api/types'
 
 /** What each column of the ring holds. */
 const COLUMNS = {
   time: (each: Sample) => each.ts,
   cpu: (each: Sample) => each.cpu.percent,
   memory: (each: Sample) => each.memory.percent,
-  received: (each: Sample) => each.network.rx_bytes_s,
-  sent: (each: Sample) => each.network.tx_bytes_s,
-  read: (each: Sample) => each.disk.read_bytes_s,
-  written: (each: Sample) => each.disk.write_bytes_s,
-  gpu: (each: Sample) => each.gpu.devices?.[0]?.util_percent,
+  received: (each: Sample) => each.network.receive_rate,
+  sent: (each: Sample) => each.network.send_rate,
+  read: (each: Sample) => each.disk.read_rate,
+  written: (each: Sample) => each.disk.write_rate,
+  gpu: (each: Sample) => each.gpu.devices[0]?.utilization,
   gpuMemory: (each: Sample) => {
-    const device = each.gpu.devices?.[0]
+    const device = each.gpu.devices[0]
     return device?.memory_used != null && device.memory_total ? (100 * device.memory_used) / device.memory_total : null
   },
   requests: (each: Sample) => each.requests?.per_second,
@@ -44,7 +44,7 @@ class Samples {
 
   /** Loads what the server remembers; a second call while the first runs does nothing. */
   fill(): Promise<void> {
-    this.filling ??= data(api.GET('/api/v1/system/metrics'))
+    this.filling ??= data<Page<Sample>>(api.GET('/api/v1/system/metrics', { params: { query: { limit: KEPT } } }))
       .then((answer) => this.add(answer.data))
       .catch(() => undefined)
       .finally(() => {

@@ -2,9 +2,12 @@ import { ActionIcon, Avatar, Menu, Tooltip, useMantineColorScheme } from '@manti
 import { useHotkeys } from '@mantine/hooks'
 import { Link, Outlet, useRouterState } from '@tanstack/react-router'
 import { lazy, Suspense, useEffect, useRef, useState, type ReactNode } from 'react'
+import { useQuery } from '@tanstack/react-query'
 import { address } from '../api/place'
 import { useLiveState } from '../api/live'
+import { projectQuery } from '../access/queries'
 import { useMe, useSignOut } from '../access/session'
+import { useLiveData } from '../runs/live'
 import { IconLogout, IconMonitor, IconMoon, IconSearch, IconSun, type Icon } from './icons'
 import { PAGES } from './pages'
 import { Safely } from './trouble'
@@ -62,7 +65,8 @@ function SchemeMenu(): ReactNode {
 function Person(): ReactNode {
   const me = useMe()
   const signOut = useSignOut()
-  const name = me.user.name || me.user.email
+  const name = me.user?.name || me.user?.email || me.id
+  const project = useQuery(projectQuery(me.project_id)).data?.name ?? ''
   return (
     <Menu position="top-start" width={220}>
       <Menu.Target>
@@ -70,15 +74,15 @@ function Person(): ReactNode {
           <Avatar size={28} radius="xl" color="violet" variant="light" name={name} />
           <span className="cut wide">
             <b className="cut">{name}</b>
-            <span className="cut soft">{me.project.name}</span>
+            <span className="cut soft">{project}</span>
           </span>
         </button>
       </Menu.Target>
       <Menu.Dropdown>
         <Menu.Label>
-          {me.user.email}
+          {me.user?.email}
           <br />
-          {me.role} of {me.project.name}
+          {[me.role, project].filter(Boolean).join(' of ')}
         </Menu.Label>
         <Menu.Divider />
         <Menu.Item leftSection={<IconLogout size={16} />} onClick={() => void signOut()}>
@@ -117,6 +121,7 @@ function Connection(): ReactNode {
 
 /** The frame around every page: navigation, search, account, colour scheme. */
 export function Frame(): ReactNode {
+  useLiveData()
   const [searching, setSearching] = useState(false)
   const [everSearched, setEverSearched] = useState(false)
   const main = useRef<HTMLElement>(null)

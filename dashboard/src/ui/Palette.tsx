@@ -37,7 +37,7 @@ function useCommands(open: boolean, close: () => void): Command[] {
   const navigate = useNavigate()
   const signOut = useSignOut()
   const { setColorScheme } = useMantineColorScheme()
-  const models = useQuery({ ...modelsQuery(), enabled: open })
+  const models = useQuery({ ...modelsQuery, enabled: open })
   const runs = useQuery({ ...runsQuery({ limit: 20 }), enabled: open })
   return useMemo(() => {
     const go = (call: () => unknown) => () => {

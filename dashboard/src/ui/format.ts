@@ -13,6 +13,20 @@ export function bytes(value: number | null | undefined): string {
   return `${value < 0 ? '-' : ''}${size.toFixed(digits)} ${UNITS[unit]}`
 }
 
+const BINARY = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const
+
+/** Bytes of memory, 1024-based as memory is sold: 34359738368 -> "32 GiB". */
+export function memory(value: number | null | undefined): string {
+  if (value == null || !Number.isFinite(value)) return '–'
+  let size = value
+  let unit = 0
+  while (size >= 1023.5 && unit < BINARY.length - 1) {
+    size /= 1024
+    unit += 1
+  }
+  return `${size.toFixed(unit === 0 || size >= 99.5 ? 0 : 1).replace(/\.0$/, '')} ${BINARY[unit]}`
+}
+
 /** Seconds for people: "320 ms", "4.2 s", "3 min 20 s", "2 h 5 min", "4 d 2 h". */
 export function duration(seconds: number | null | undefined): string {
   if (seconds == null || !Number.isFinite(seconds) || seconds < 0) return '–'
@@ -76,5 +90,6 @@ export function between(from: string | null | undefined, to: string | null | und
 /** "model.pull" or "vision_batch" as words. */
 export function words(name: string): string {
   const plain = name.replace(/[._-]+/g, ' ').trim()
-  return plain.charAt(0).toUpperCase() + plain.slice(1)
+  const short = plain.replace(/\b(llm|ocr|api|gpu|cpu)\b/g, (each) => each.toUpperCase())
+  return short.charAt(0).toUpperCase() + short.slice(1)
 }

@@ -4,6 +4,7 @@ const violet: MantineColorsTuple = ['#f2f0ff', '#e4e0fd', '#c8c1f8', '#a99ef2', 
 const dark: MantineColorsTuple = ['#e6e8ee', '#c6cad5', '#9ba2b3', '#7f8799', '#2c313d', '#232832', '#171a21', '#0e1015', '#0a0c10', '#06070a']
 const gray: MantineColorsTuple = ['#f7f8fa', '#eff1f4', '#e4e7ec', '#d5d9e0', '#b8bec9', '#98a0ae', '#6b7383', '#4b5362', '#2f3643', '#1a1f2a']
 
+// lockScroll writes a <style> tag, which the content security policy forbids; style.css locks the page instead.
 export const theme = createTheme({
   primaryColor: 'violet',
   primaryShade: { light: 6, dark: 5 },
@@ -22,8 +23,8 @@ export const theme = createTheme({
   components: {
     Button: { defaultProps: { size: 'sm' } },
     Tooltip: { defaultProps: { openDelay: 350, withArrow: true } },
-    Modal: { defaultProps: { centered: true, overlayProps: { backgroundOpacity: 0.45, blur: 2 }, closeButtonProps: { 'aria-label': 'Close' } } },
-    Drawer: { defaultProps: { overlayProps: { backgroundOpacity: 0.4 }, closeButtonProps: { 'aria-label': 'Close' } } },
+    Modal: { defaultProps: { centered: true, lockScroll: false, overlayProps: { backgroundOpacity: 0.45, blur: 2 }, closeButtonProps: { 'aria-label': 'Close' } } },
+    Drawer: { defaultProps: { lockScroll: false, overlayProps: { backgroundOpacity: 0.4 }, closeButtonProps: { 'aria-label': 'Close' } } },
     ActionIcon: { defaultProps: { variant: 'subtle', color: 'gray' } },
   },
 })
