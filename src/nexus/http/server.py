@@ -1,7 +1,8 @@
 """The web process: uvicorn with uvloop and httptools, and an end that keeps its promises.
 
 At SIGTERM or SIGINT: readiness turns false, listening stops, endless event streams end with an event, running
-requests have `shutdown_grace` seconds, then the process exits with status 0. A second signal does not wait.
+requests have `shutdown_grace` seconds, then the process exits with status 0. A second signal
+cancels the running requests, a third does not wait for anything.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Server(uvicorn.Server):
         """Serve `config` and keep `lifecycle` true."""
         super().__init__(config)
         self._lifecycle = lifecycle
+        self._signals = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening; from here on the process is ready."""
@@ -59,10 +61,15 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def _on_signal(self) -> None:
-        if self.should_exit:
-            self.force_exit = True
+        self._signals += 1
         self.should_exit = True
         self._lifecycle.drain()
+        if self._signals == 2:
+            # The app still gets its proper end, which is where what was recorded is written down.
+            for task in list(self.server_state.tasks):
+                task.cancel()
+        elif self._signals > 2:
+            self.force_exit = True
 
 
 def make_server(app: App, settings: HTTPSettings, lifecycle: Lifecycle, **overrides: Any) -> Server:

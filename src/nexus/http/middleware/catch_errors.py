@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from starlette.requests import ClientDisconnect
 
 from nexus.core.errors import NexusError
+from nexus.http.errors import ShuttingDown
+from nexus.http.lifecycle import lifecycle_of
 from nexus.http.problem import send_error
 from nexus.http.types import App, Message, Receive, Scope, Send
 
@@ -36,6 +39,15 @@ class CatchErrors:
             await self._app(scope, receive, send_watched)
         except ClientDisconnect:
             return
+        except asyncio.CancelledError:
+            lifecycle = lifecycle_of(scope)
+            if lifecycle is None or not lifecycle.draining.is_set():
+                raise
+            # The time for a graceful end is over, and this is the outermost frame of the request's own task.
+            if started:
+                self._cut_off(scope, ShuttingDown())
+            else:
+                await send_error(scope, send, ShuttingDown(retry_after=1))
         except NexusError as error:
             if started:
                 self._cut_off(scope, error)

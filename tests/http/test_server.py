@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+
+
+class Child:
+    def __init__(self, grace: int) -> None:
+        command = [sys.executable, str(HERE / "served.py"), str(grace)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def signal(self, number: int = signal.SIGTERM) -> float:
+        self.process.send_signal(number)
+        return time.monotonic()
+
+
+@pytest.fixture
+def child(request: pytest.FixtureRequest) -> Iterator[Child]:
+    started = Child(getattr(request, "param", 6))
+    yield started
+    started.process.kill()
+    started.process.communicate()
+
+
+async def wait(child: Child) -> int:
+    return await asyncio.to_thread(child.process.wait, 40)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_an_idle_server_ends_at_once_with_0(child: Child, number: int) -> None:
+    began = child.signal(number)
+    assert await wait(child) == 0
+    assert time.monotonic() - began < 3
+    assert child.process.stdout is not None
+    assert "lifespan ended" in child.process.stdout.read()
+
+
+async def test_an_open_event_stream_ends_with_an_event(child: Child) -> None:
+    lines: list[str] = []
+    async with httpx.AsyncClient(timeout=30) as client, client.stream("GET", child.url + "/api/v1/events") as answer:
+        began = 0.0
+        async for line in answer.aiter_lines():
+            lines.append(line)
+            if line.startswith("id: 3"):
+                began = child.signal()
+    assert await wait(child) == 0
+    assert time.monotonic() - began < 4
+    at = lines.index("event: error")
+    problem = json.loads(lines[at + 1].removeprefix("data: "))
+    assert (problem["code"], problem["retryable"]) == ("shutting_down", True)
+    assert problem["request_id"].startswith("req_")
+
+
+async def test_running_requests_end_properly_while_new_ones_are_refused(child: Child) -> None:
+    async with httpx.AsyncClient(timeout=30) as client:
+        running = asyncio.create_task(client.get(child.url + "/work/1.5"))
+        await asyncio.sleep(0.3)
+        child.signal()
+        await asyncio.sleep(0.3)
+        with pytest.raises(httpx.ConnectError):
+            await client.get(child.url + "/work/0")
+        assert (await running).text == "done"
+    assert await wait(child) == 0
+
+
+@pytest.mark.parametrize("child", [2], indirect=True)
+async def test_what_takes_longer_than_the_grace_is_cut_off(child: Child) -> None:
+    async with httpx.AsyncClient(timeout=30) as client:
+        running = asyncio.create_task(client.get(child.url + "/work/60"))
+        await asyncio.sleep(0.3)
+        began = child.signal()
+        answer = await running
+    assert (answer.status_code, answer.json()["code"]) == (503, "shutting_down")
+    assert await wait(child) == 0
+    assert 1.5 < time.monotonic() - began < 5
+
+
+async def test_half_sent_headers_do_not_hold_up_the_end(child: Child) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", child.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: loc")
+    await asyncio.sleep(0.2)
+    began = child.signal()
+    assert await wait(child) == 0
+    assert time.monotonic() - began < 3
+    writer.transport.abort()
+
+
+async def test_a_second_signal_does_not_wait(child: Child) -> None:
+    async with httpx.AsyncClient(timeout=30) as client:
+        running = asyncio.create_task(client.get(child.url + "/work/60"))
+        await asyncio.sleep(0.3)
+        began = child.signal()
+        await asyncio.sleep(0.5)
+        child.signal()
+        assert (await running).status_code == 503
+    assert await wait(child) == 0
+    assert time.monotonic() - began < 4
+    assert child.process.stdout is not None
+    assert "lifespan ended" in child.process.stdout.read()
