@@ -46,6 +46,10 @@ class Projects:
         own = await self._database.read(storage.project, principal.project_id)
         return [own] if own is not None and (after is None or own.id > after) else []
 
+    async def of_user(self, user_id: str) -> list[ProjectRow]:
+        """Return the projects that a user is a member of, oldest first."""
+        return await self._database.read(storage.projects_of, user_id, None, 1000)
+
     async def get(self, principal: Principal, project_id: str) -> ProjectRow:
         """Return one project. Raises `ProjectNotFound`."""
         return await self._database.read(_visible, principal, project_id)
