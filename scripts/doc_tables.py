@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from nexus.analytics.service import FORECASTERS, PREDICTORS
+from nexus.analytics.forecaster import FORECASTERS
+from nexus.analytics.predictor import PREDICTORS
 from nexus.app import openapi
 from nexus.automation.step import STEPS
 from nexus.bench.bench import BENCHES
@@ -72,8 +71,7 @@ def _attribute_doc(model: type[BaseModel], name: str) -> str:
 
 def routes() -> str:
     """Every route: the native ones from OpenAPI, the raw ones from their table."""
-    with tempfile.TemporaryDirectory() as folder:
-        described = openapi(Settings(data_dir=Path(folder)))
+    described = openapi()
     rows = [(f"`{method} {path}`", "OpenAI-compatible, raw handler") for method, path in HOT_ROUTES]
     for path, methods in described["paths"].items():
         rows += [

@@ -7,7 +7,9 @@ FastAPI routes, the dashboard's files.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from importlib.resources import files as resources
 from pathlib import Path
@@ -25,6 +27,7 @@ from nexus.automation import routes as automation_routes
 from nexus.catalog import routes as catalog_routes
 from nexus.catalog.pool import ModelPool
 from nexus.composition import Parts, build
+from nexus.core.errors import NexusError
 from nexus.files import routes as files_routes
 from nexus.http import handlers
 from nexus.http.dispatch import Dispatch
@@ -36,9 +39,11 @@ from nexus.http.types import App
 from nexus.ledger import routes as ledger_routes
 from nexus.llm import routes as llm_routes
 from nexus.llm.hot import HOT_ROUTES, chat_completions
+from nexus.llm.local_runtime import LocalRuntime
 from nexus.runs import routes as runs_routes
 from nexus.runs.service import RunService
 from nexus.settings import Settings
+from nexus.setup import check_migrated
 from nexus.system import routes as system_routes
 from nexus.system.checks import checks_of
 from nexus.system.events import EventHub
@@ -87,11 +92,15 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> App:
 def _api(parts: Parts, sampler: Sampler) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(check_migrated, parts.database)
         await parts.start()
         await sampler.start()
+        await _invite(parts)
+        warming = asyncio.create_task(_warm(parts.services.get(LocalRuntime)))
         try:
             yield
         finally:
+            warming.cancel()
             await sampler.stop()
             await parts.stop()
 
@@ -113,7 +122,21 @@ def _api(parts: Parts, sampler: Sampler) -> FastAPI:
     return api
 
 
-def openapi(settings: Settings) -> dict[str, Any]:
+async def _invite(parts: Parts) -> None:
+    """Print the one-time token of the set-up page while nobody can sign in."""
+    token = await parts.services.get(AccessService).accounts.issue_setup_token()
+    if token is not None:
+        # Not by the log, which hides secrets, and with good reason ends up elsewhere.
+        sys.stderr.write(f"\nNobody can sign in yet. Set-up token, good for one hour: {token.reveal()}\n\n")
+
+
+async def _warm(local: LocalRuntime) -> None:
+    """Start the built-in language model, so that the first question need not wait for it."""
+    with contextlib.suppress(NexusError):
+        await local.find()
+
+
+def openapi() -> dict[str, Any]:
     """Return the OpenAPI description of the native API, without starting anything."""
     api = FastAPI(title="NEXUS", version=__version__)
     for module in ROUTERS:

@@ -14,6 +14,7 @@ from nexus.composition import build
 from nexus.runs.types import Handlers
 from nexus.runs.worker import EngineWorker
 from nexus.settings import Settings
+from nexus.setup import check_migrated
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ async def run_engine(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
+    await asyncio.to_thread(check_migrated, parts.database)
     await parts.start()
     await worker.start()
     log.info("the engine works")
