@@ -66,18 +66,11 @@ def content_type_of(head: bytes, declared: str) -> str:
     for offset, magic, kind in _MAGIC:
         if head.startswith(magic, offset) and (kind not in _RIFF or head.startswith(b"RIFF")):
             return bare if bare.partition("/")[0] == kind.partition("/")[0] == "video" else kind
-    if _MARKUP.match(head):
-        return (
-            said
-            if bare in ("text/html", "image/svg+xml", "application/xhtml+xml", "text/xml", "application/xml")
-            else "text/html"
-        )
+    if _MARKUP.match(_without_comments(head)):
+        return said if bare in _MARKUP_TYPES else "text/html"
     if _is_text(head):
-        return (
-            said
-            if bare.startswith("text/") or (bare.startswith("application/") and bare != _FALLBACK)
-            else "text/plain"
-        )
+        possible = bare.startswith("text/") or (bare.startswith("application/") and bare != _FALLBACK)
+        return said if possible else "text/plain"
     if bare.startswith(("text/", "image/")) or bare == "application/json":
         return _FALLBACK
     return said
