@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, insert, select, update
 from sqlalchemy.orm import Session
 
 from nexus.runs.engine_storage import Claimed, Ended, Terms, claimed_of
@@ -39,6 +39,12 @@ _LOCK_RUN: Final = (
     select(RUN.c.id, RUN.c.status, RUN.c.cancel_requested, RUN.c.steps_left, RUN.c.error)
     .where(RUN.c.id == bindparam("b_run"))
     .with_for_update()
+)
+_COUNT_DOWN: Final = (
+    update(RUN)
+    .where(RUN.c.id == bindparam("b_run"))
+    .values(steps_left=RUN.c.steps_left - 1)
+    .returning(RUN.c.id, RUN.c.status, RUN.c.cancel_requested, RUN.c.steps_left, RUN.c.error)
 )
 _FENCE: Final = (STEP.c.id == bindparam("b_id"), STEP.c.epoch == bindparam("b_epoch"), STEP.c.status == "running")
 _END: Final = (
@@ -87,6 +93,8 @@ _TAKE: Final = _COUNT.values(
     started_at=bindparam("now"),
 )
 _LEFT: Final = update(RUN).where(RUN.c.id == bindparam("b_run")).values(steps_left=bindparam("steps_left"))
+_EVENTS: Final = insert(EVENT)
+_MESSAGES: Final = insert(OUTBOX)
 _ALL: Final = select(
     STEP.c.key, STEP.c.needed_by, STEP.c.status, STEP.c.output, STEP.c.error, STEP.c.finished_at
 ).where(STEP.c.run_id == bindparam("b_run"))
@@ -97,11 +105,13 @@ class _Ending:
     """What has come together so far while an attempt ends."""
 
     session: Session
+    connection: Connection
     claimed: Claimed
     now: datetime
     terms: Terms
     cancel_requested: bool
     steps_left: int
+    written_left: int
     error: dict[str, Any] | None
     lines: Sequence[dict[str, Any]]
     progress: dict[str, Any] | None = None
@@ -137,13 +147,21 @@ def finish(
     With `go_on`, one step that has become ready in the same queue is taken by `owner` at once, without
     a message. `lines` are log lines and `progress` the newest report of the attempt, not stored yet.
     """
-    ending = _begin(session, claimed, now, terms, lines)
-    if ending is None:
+    connection = session.connection()
+    # Locks the run in any case: everything that touches its steps does so first, and in this order.
+    certain = isinstance(outcome, Succeeded | Skipped | Cancelled)
+    row = connection.execute(_COUNT_DOWN if certain else _LOCK_RUN, {"b_run": claimed.run_id}).one_or_none()
+    if row is None:
         return Ended(fenced=True)
-    ending.progress = progress
-    if not _apply(ending, outcome):
-        return Ended(fenced=True)
-    return _close(ending, owner if go_on else None)
+    left = row.steps_left + certain
+    ending = _Ending(
+        session, connection, claimed, now, terms, row.cancel_requested, left, row.steps_left, row.error, lines, progress
+    )
+    if _apply(ending, outcome):
+        return _close(ending, owner if go_on else None)
+    if certain:
+        connection.execute(_LEFT, {"b_run": claimed.run_id, "steps_left": left})
+    return Ended(fenced=True)
 
 
 def give_back(
@@ -155,15 +173,16 @@ def give_back(
     step = session.execute(select(STEP).where(*fence).with_for_update()).one_or_none()
     if row is None or step is None:
         return False
+    claimed, left = claimed_of(row, step), row.steps_left
     ending = _Ending(
-        session, claimed_of(row, step), now, terms, row.cancel_requested, row.steps_left, row.error, lines=()
+        session, session.connection(), claimed, now, terms, row.cancel_requested, left, left, row.error, lines=()
     )
     if row.cancel_requested:
         _end(ending, StepStatus.CANCELLED)
     elif not crashed:
-        _again(ending, 0.0, "step.released", _counters(ending.claimed))
+        _again(ending, 0.0, "step.released", _counters(claimed))
     else:
-        counters = _counters(ending.claimed, crashes=1)
+        counters = _counters(claimed, crashes=1)
         verdict = after_crash(counters["crashes"], terms.crash_limit)
         if isinstance(verdict, Again):
             _again(ending, verdict.delay, "step.lost", counters)
@@ -171,15 +190,6 @@ def give_back(
             _end(ending, StepStatus.FAILED, error=failure_json(verdict), counters=counters)
     _close(ending, None)
     return True
-
-
-def _begin(
-    session: Session, claimed: Claimed, now: datetime, terms: Terms, lines: Sequence[dict[str, Any]]
-) -> _Ending | None:
-    row = session.execute(_LOCK_RUN, {"b_run": claimed.run_id}).one_or_none()
-    if row is None:
-        return None
-    return _Ending(session, claimed, now, terms, row.cancel_requested, row.steps_left, row.error, lines)
 
 
 def _apply(ending: _Ending, outcome: Outcome) -> bool:
@@ -305,30 +315,30 @@ def _message(claimed: Claimed, now: datetime, due: datetime) -> dict[str, Any]:
 
 
 def _fenced(ending: _Ending, statement: Any, values: dict[str, Any]) -> bool:
-    result: Any = ending.session.execute(statement, values)
+    result: Any = ending.connection.execute(statement, values)
     return bool(result.rowcount)
 
 
 def _close(ending: _Ending, owner: str | None) -> Ended:
     """Do what follows from the end of the attempt, and write it all."""
-    session, claimed = ending.session, ending.claimed
+    connection, claimed = ending.connection, ending.claimed
     if ending.status.final:
         ending.steps_left -= 1
         _settle(ending)
         _hand_out(ending, owner)
-        if ending.steps_left:
-            session.execute(_LEFT, {"b_run": claimed.run_id, "steps_left": ending.steps_left})
+        if ending.steps_left != ending.written_left:
+            connection.execute(_LEFT, {"b_run": claimed.run_id, "steps_left": ending.steps_left})
     finished = ending.steps_left == 0
     if finished:
         _finish_run(ending)
     elif ending.following is None and not ending.ready:
-        _rest_run(session, claimed.run_id)
+        _rest_run(connection, claimed.run_id)
     if ending.progress is not None:
-        session.execute(update(STEP).where(STEP.c.id == claimed.step_id).values(progress=ending.progress))
+        connection.execute(update(STEP).where(STEP.c.id == claimed.step_id).values(progress=ending.progress))
     if ending.messages:
-        session.execute(insert(OUTBOX), ending.messages)
-        announce(session, "outbox")
-    session.execute(insert(EVENT), [*ending.lines, *ending.events])
+        connection.execute(_MESSAGES, ending.messages)
+        announce(ending.session, "outbox")
+    connection.execute(_EVENTS, [*ending.lines, *ending.events])
     return Ended(
         next=ending.following,
         published=bool(ending.messages),
@@ -348,7 +358,9 @@ def _settle(ending: _Ending) -> None:
     frontier = [(ending.claimed.needed_by, ending.status, failed)]
     while frontier:
         keys, status, failed = frontier.pop()
-        found = ending.session.execute(_BEHIND, {"b_run": ending.claimed.run_id, "b_keys": keys}).all() if keys else []
+        found = (
+            ending.connection.execute(_BEHIND, {"b_run": ending.claimed.run_id, "b_keys": keys}).all() if keys else []
+        )
         for row in found:
             left, skipped = counted.get(row.id, (row.needs_left, row.needs_skipped))
             left, skipped = left - 1, skipped + (status is StepStatus.SKIPPED)
@@ -360,31 +372,31 @@ def _settle(ending: _Ending) -> None:
                 frontier.append((row.needed_by, StepStatus.SKIPPED, failed))
             else:
                 counted[row.id] = (left, skipped)
-                ending.session.execute(_COUNT, {"b_id": row.id, "needs_left": left, "needs_skipped": skipped})
+                ending.connection.execute(_COUNT, {"b_id": row.id, "needs_left": left, "needs_skipped": skipped})
 
 
 def _skip(ending: _Ending, row: Row[Any], failed: bool) -> None:
     error = failure_json(Failure("need_failed", "A step that this one needs did not succeed.")) if failed else None
     values = {"status": StepStatus.SKIPPED, "finished_at": ending.now, "error": error}
-    ending.session.execute(update(STEP).where(STEP.c.id == row.id).values(values))
+    ending.connection.execute(update(STEP).where(STEP.c.id == row.id).values(values))
     ending.steps_left -= 1
     ending.event(row.key, "step.skipped", reason="needs")
 
 
 def _hand_out(ending: _Ending, owner: str | None) -> None:
     """Take one of the ready steps for the same worker, if it may go on, and write messages for the others."""
-    session, now = ending.session, ending.now
+    connection, now = ending.connection, ending.now
     mine = None
     if owner is not None and not ending.cancel_requested:
         mine = next((row for row, _, _ in ending.ready if row.queue == ending.claimed.queue), None)
     for row, left, skipped in ending.ready:
         values = {"b_id": row.id, "needs_left": left, "needs_skipped": skipped, "now": now}
         if row is mine:
-            session.execute(_TAKE, {**values, "owner": owner, "lease_until": ending.later(ending.terms.lease)})
+            connection.execute(_TAKE, {**values, "owner": owner, "lease_until": ending.later(ending.terms.lease)})
             ending.following = _following(ending.claimed, row)
             ending.event(row.key, "step.started", attempt=row.attempts + 1)
         else:
-            session.execute(_RELEASE, {**values, "republish_at": ending.later(ending.terms.republish)})
+            connection.execute(_RELEASE, {**values, "republish_at": ending.later(ending.terms.republish)})
             step = {"id": row.id, "epoch": row.epoch + 1, "project_id": row.project_id, "queue": row.queue}
             ending.messages.append(message(step, now, now))
 
@@ -394,8 +406,8 @@ def _following(claimed: Claimed, row: Row[Any]) -> Claimed:
 
 
 def _finish_run(ending: _Ending) -> None:
-    session, run_id = ending.session, ending.claimed.run_id
-    steps = session.execute(_ALL, {"b_run": run_id}).all()
+    connection, run_id = ending.connection, ending.claimed.run_id
+    steps = connection.execute(_ALL, {"b_run": run_id}).all()
     statuses = [StepStatus(step.status) for step in steps]
     status = run_end(statuses, cancel_requested=ending.cancel_requested, deadline_passed=ending.error is not None)
     values: dict[str, Any] = {"status": status, "finished_at": ending.now, "error": ending.error, "steps_left": 0}
@@ -403,15 +415,16 @@ def _finish_run(ending: _Ending) -> None:
         values["error"] = None
         values["result"] = run_result((s.key, s.needed_by, StepStatus(s.status), s.output) for s in steps)
     elif status is RunStatus.FAILED and ending.error is None:
-        failed = [step for step in steps if step.status == StepStatus.FAILED]
-        first = min(failed, key=lambda step: step.finished_at)
-        values["error"] = {**(first.error or {}), "step": first.key}
-    session.execute(update(RUN).where(RUN.c.id == run_id).values(values))
+        failed = [step for step in steps if step.status in (StepStatus.FAILED, StepStatus.CANCELLED)]
+        first = min(failed, key=lambda step: (step.status != StepStatus.FAILED, step.finished_at))
+        stopped = failure_json(Failure("step_cancelled", "The step was stopped."))
+        values["error"] = {**(first.error or stopped), "step": first.key}
+    connection.execute(update(RUN).where(RUN.c.id == run_id).values(values))
     ending.event(None, "run.finished", status=status)
 
 
-def _rest_run(session: Session, run_id: str) -> None:
+def _rest_run(connection: Connection, run_id: str) -> None:
     """Show the run as waiting when nothing of it is ready or runs."""
     active = exists().where(STEP.c.run_id == run_id, STEP.c.status.in_((StepStatus.READY, StepStatus.RUNNING)))
-    if not session.execute(select(active)).scalar_one():
-        session.execute(update(RUN).where(RUN.c.id == run_id).values(status=RunStatus.WAITING))
+    if not connection.execute(select(active)).scalar_one():
+        connection.execute(update(RUN).where(RUN.c.id == run_id).values(status=RunStatus.WAITING))
