@@ -13,7 +13,7 @@ from nexus.access.tables import IdempotencyRow
 from nexus.access.types import Principal
 from nexus.storage.db import Database
 
-from .conftest import Browser
+from .conftest import KEYRING, Browser
 
 
 class Maker:
@@ -38,7 +38,12 @@ class Maker:
         self.made += 1
         if self.status == 500:
             raise RuntimeError
-        headers = [(b"content-type", self.kind), (b"location", b"/api/v1/things/1"), (b"set-cookie", b"secret=1")]
+        headers = [
+            (b"cache-control", b"no-store"),
+            (b"content-type", self.kind),
+            (b"location", b"/api/v1/things/1"),
+            (b"set-cookie", b"secret=1"),
+        ]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         answer = b'{"n":%d}' % self.made + b" " * self.size
         await send({"type": "http.response.body", "body": answer[:4], "more_body": True})
@@ -66,7 +71,7 @@ def maker() -> Maker:
 
 @pytest.fixture
 def layer(any_database: Database, maker: Maker) -> Idempotency:
-    return Idempotency(maker, database=any_database)
+    return Idempotency(maker, database=any_database, keyring=KEYRING)
 
 
 async def test_the_second_request_gets_the_first_answer(layer: Idempotency, maker: Maker) -> None:
@@ -186,3 +191,32 @@ async def test_it_stands_in_the_real_order_of_layers(root: Browser) -> None:
     numbers = [(await root.client.post("/api/v1/things", json={}, headers=headers)).json()["number"] for _ in range(3)]
     assert numbers == [1, 1, 1]
     assert (await root.client.post("/api/v1/things", json={})).json()["number"] == 2
+
+
+async def test_kept_answers_are_unreadable_at_rest(layer: Idempotency, any_database: Database) -> None:
+    await Client(layer).post("k")
+    [row] = await any_database.read(lambda session: list(session.scalars(select(IdempotencyRow))))
+    assert row.body is not None
+    assert b'"n"' not in row.body
+
+
+async def test_without_a_keyring_secrets_are_not_kept(any_database: Database, maker: Maker) -> None:
+    client = Client(Idempotency(maker, database=any_database))
+    await client.post("k")
+    await client.post("k")
+    assert maker.made == 2
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+async def test_a_form_that_is_sent_again_has_another_boundary(layer: Idempotency, maker: Maker, size: int) -> None:
+    http = Client(layer).http
+    headers = {"idempotency-key": "k"}
+
+    async def send(content: bytes) -> httpx.Response:
+        return await http.post("/api/v1/things", files={"file": ("a", content)}, headers=headers)
+
+    assert (await send(b"x" * size)).status_code == 201
+    again = await send(b"x" * size)
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (201, "true")
+    assert (await send(b"y" * size)).status_code == 422
+    assert maker.made == 1

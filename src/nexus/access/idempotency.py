@@ -4,7 +4,8 @@ The first request with a key claims it, and its answer is kept for 24 hours and 
 (`Idempotent-Replayed: true`). A claim is bound to project, principal, method and path. The same
 key with another body is a 422, one still being served a 409. Only answers that made something are
 kept (2xx and 3xx): a refused or failed request may be mended and sent again under its key. Streams
-and answers over 1 MB pass through unkept.
+and answers over 1 MB pass through unkept. Answers may hold a secret that is shown once (a new API
+key), so they are kept encrypted; without a keyring those marked `no-store` are not kept.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from nexus.access.types import Principal
 from nexus.core.clock import Clock, SystemClock
 from nexus.core.errors import InvalidInput, NexusError
 from nexus.core.ids import new_id
+from nexus.core.secrets import Keyring
 from nexus.http.problem import send_error
 from nexus.http.types import App, Message, Receive, Scope, Send, header, path_of
 from nexus.storage.db import Database
@@ -38,17 +40,22 @@ _KEPT_FOR: Final = timedelta(hours=24)
 _LOCKED_FOR: Final = timedelta(minutes=5)
 _LARGEST_ANSWER: Final = 1024 * 1024
 _IN_MEMORY: Final = 1024 * 1024
+_PIECE: Final = 256 * 1024
+_BOUNDARY: Final = re.compile(rb'boundary="?([^";,\s]{1,70})', re.IGNORECASE)
 _FORM: Final = re.compile(rb"[\x21-\x7e]{1,255}")
-_KEPT_HEADERS: Final = frozenset({b"content-type", b"location", b"etag"})
+_KEPT_HEADERS: Final = frozenset({b"content-type", b"location", b"etag", b"cache-control"})
 
 
 class Idempotency:
     """The ASGI layer behind `Authentication`. Only POST below /api/v1 (but not /api/v1/auth) is looked at."""
 
-    def __init__(self, app: App, *, database: Database, clock: Clock | None = None) -> None:
-        """Stand before `app`."""
+    def __init__(
+        self, app: App, *, database: Database, keyring: Keyring | None = None, clock: Clock | None = None
+    ) -> None:
+        """Stand before `app`. With a `keyring` kept answers are encrypted."""
         self._app = app
         self._database = database
+        self._keyring = keyring
         self._clock = clock or SystemClock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +69,7 @@ class Idempotency:
             if not _FORM.fullmatch(key):
                 raise InvalidInput("An Idempotency-Key has 1 to 255 visible ASCII characters.", field="idempotency-key")
             with SpooledTemporaryFile[bytes](max_size=_IN_MEMORY) as body:
-                digest = await _read(receive, body)
+                digest = await _read(receive, body, header(scope, b"content-type") or b"")
                 await self._serve(scope, receive, send, _identity(scope, principal, key), digest, body)
         except NexusError as error:
             await send_error(scope, send, error)
@@ -81,9 +88,9 @@ class Idempotency:
         claim = new_id("idm")
         kept = await self._database.write(_claim, identity, claim, digest, self._clock.now())
         if kept is not None:
-            await _replay(kept, digest, send)
+            await _replay(kept, digest, send, self._keyring)
             return
-        recorder = _Recorder(send)
+        recorder = _Recorder(send, keeps_secrets=self._keyring is not None)
         chunks = _chunks(body, receive)
         try:
             await self._app(scope, lambda: anext(chunks), recorder.send)
@@ -93,7 +100,10 @@ class Idempotency:
 
     async def _settle(self, identity: str, claim: str, recorder: _Recorder) -> None:
         if recorder.is_kept:
-            await self._database.write(_keep, identity, claim, recorder.status, recorder.headers, bytes(recorder.body))
+            body = bytes(recorder.body)
+            if self._keyring is not None:
+                body = self._keyring.encrypt(body.decode("latin-1"), _place(identity)).encode("ascii")
+            await self._database.write(_keep, identity, claim, recorder.status, recorder.headers, body)
         else:
             await self._database.write(_release, identity, claim)
 
@@ -103,6 +113,7 @@ class _Recorder:
     """Passes an answer on and remembers it."""
 
     forward: Send
+    keeps_secrets: bool = False
     status: int = 0
     headers: list[list[str]] = field(default_factory=list)
     body: bytearray = field(default_factory=bytearray)
@@ -118,9 +129,12 @@ class _Recorder:
         """Take one message of the answer."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            kept = [(name, value) for name, value in message.get("headers", []) if name.lower() in _KEPT_HEADERS]
+            given = [(name.lower(), value) for name, value in message.get("headers", [])]
+            kept = [(name, value) for name, value in given if name in _KEPT_HEADERS]
             self.headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in kept]
-            self.unkeepable = any(value.startswith(b"text/event-stream") for _, value in kept)
+            is_secret = any(name == b"cache-control" and b"no-store" in value for name, value in given)
+            is_stream = any(value.startswith(b"text/event-stream") for _, value in kept)
+            self.unkeepable = is_stream or (is_secret and not self.keeps_secrets)
         elif message["type"] == "http.response.body" and not self.unkeepable:
             self.body += message.get("body", b"")
             self.complete = not message.get("more_body", False)
@@ -144,8 +158,12 @@ def _identity(scope: Scope, principal: Principal, key: bytes) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-async def _read(receive: Receive, body: SpooledTemporaryFile[bytes]) -> str:
-    """Copy the request body and return its digest."""
+def _place(identity: str) -> str:
+    return f"idempotency_key|{identity}|body"
+
+
+async def _read(receive: Receive, body: SpooledTemporaryFile[bytes], content_type: bytes) -> str:
+    """Copy the request body and return its digest, which the random boundary of a form does not change."""
     digest = hashlib.sha256()
     more = True
     while more:
@@ -160,14 +178,28 @@ async def _read(receive: Receive, body: SpooledTemporaryFile[bytes]) -> str:
             body.write(chunk)
         more = message.get("more_body", False)
     body.seek(0)
+    if content_type.startswith(b"multipart/") and (found := _BOUNDARY.search(content_type)):
+        return await asyncio.to_thread(_digest_without, body, found[1])
+    return digest.hexdigest()
+
+
+def _digest_without(body: SpooledTemporaryFile[bytes], boundary: bytes) -> str:
+    digest, carried, overlap = hashlib.sha256(), b"", len(boundary) - 1
+    while chunk := body.read(_PIECE):
+        data = (carried + chunk).replace(boundary, b"")
+        cut = max(0, len(data) - overlap)
+        digest.update(data[:cut])
+        carried = data[cut:]
+    digest.update(carried)
+    body.seek(0)
     return digest.hexdigest()
 
 
 async def _chunks(body: SpooledTemporaryFile[bytes], receive: Receive) -> AsyncIterator[Message]:
     """Give the copied body out again, then whatever the connection says."""
-    chunk = body.read(256 * 1024)
+    chunk = body.read(_PIECE)
     while True:
-        following = await asyncio.to_thread(body.read, 256 * 1024) if len(chunk) == 256 * 1024 else b""
+        following = await asyncio.to_thread(body.read, _PIECE) if len(chunk) == _PIECE else b""
         yield {"type": "http.request", "body": chunk, "more_body": bool(following)}
         if not following:
             break
@@ -176,12 +208,14 @@ async def _chunks(body: SpooledTemporaryFile[bytes], receive: Receive) -> AsyncI
         yield await receive()
 
 
-async def _replay(kept: IdempotencyRow, digest: str, send: Send) -> None:
+async def _replay(kept: IdempotencyRow, digest: str, send: Send, keyring: Keyring | None) -> None:
     if kept.body_sha256 != digest:
         raise IdempotencyMismatch(field="idempotency-key")
     if kept.status is None:
         raise IdempotencyInFlight(retry_after=1)
     body = kept.body or b""
+    if keyring is not None:
+        body = keyring.decrypt(body.decode("ascii"), _place(kept.id)).reveal().encode("latin-1")
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in kept.headers]
     headers.append((b"idempotent-replayed", b"true"))
     # RFC 9110, section 8.6: a 204 and a 304 have no length.

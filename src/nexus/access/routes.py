@@ -219,8 +219,11 @@ async def list_keys(who: Anyone, page: Paged, access: Access) -> dict[str, Any]:
 
 
 @router.post("/keys", status_code=201, operation_id="keys.create")
-async def create_key(body: schemas.KeyIn, who: Anyone, request: Request, access: Access) -> dict[str, Any]:
+async def create_key(
+    body: schemas.KeyIn, who: Anyone, request: Request, response: Response, access: Access
+) -> dict[str, Any]:
     """Make an API key. The answer is the only place where it is ever shown."""
+    response.headers["cache-control"] = "no-store"
     view = await access.keys.create(
         who,
         name=body.name,
@@ -253,10 +256,12 @@ async def rotate_key(
     key_id: str,
     who: Anyone,
     request: Request,
+    response: Response,
     access: Access,
     body: Annotated[schemas.RotateIn | None, Body()] = None,
 ) -> dict[str, Any]:
     """Give an API key a new secret; the old one goes on for the overlap."""
+    response.headers["cache-control"] = "no-store"
     overlap = body.overlap_hours if body else None
     view = await access.keys.rotate(who, key_id, overlap_hours=overlap, origin=origin_of(request.scope))
     return schemas.key_out(view)
