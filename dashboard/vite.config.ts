@@ -4,7 +4,7 @@ import { brotliCompressSync, constants, gzipSync } from 'node:zlib'
 import { convertCssVariables, DEFAULT_THEME, defaultCssVariablesResolver, mergeMantineTheme } from '@mantine/core'
 import react from '@vitejs/plugin-react'
 import { defineConfig, type Plugin } from 'vite'
-import { theme } from './src/ui/theme'
+import { theme } from './src/ui/theme.ts'
 
 /** Puts a .gz and a .br beside every asset, so that the server only has to choose one. */
 function precompress(): Plugin {

@@ -1,6 +1,7 @@
 import { memo, useMemo, type ReactNode } from 'react'
 import { CopyButton } from '../ui/CopyButton'
-import { blocksOf, safeHtml, type Block } from './markdown'
+import { blocksOf, type Block } from './blocks'
+import { safeHtml } from './markdown'
 
 const Text = memo(function Text({ raw }: { raw: string }): ReactNode {
   const html = useMemo(() => safeHtml(raw), [raw])

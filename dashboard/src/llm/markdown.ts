@@ -1,7 +1,5 @@
 import DOMPurify from 'dompurify'
-import { Marked } from 'marked'
-
-const marked = new Marked({ gfm: true, breaks: true, async: false })
+import { marked } from './blocks'
 
 // Text of a model is foreign text: no styles, no forms, no frames, and no pictures, since the address of a picture
 // can carry words of the conversation out of the house.
@@ -24,24 +22,6 @@ DOMPurify.addHook('afterSanitizeAttributes', (node) => {
   if (marks.length > 0) node.setAttribute('class', marks.join(' '))
   else node.removeAttribute('class')
 })
-
-export interface Block {
-  kind: 'text' | 'code'
-  raw: string
-  /** The text of a code block, and the language its fence names. */
-  code?: string
-  language?: string
-}
-
-/** Cuts Markdown into its top-level blocks, so that while text grows only the last one is drawn anew. */
-export function blocksOf(markdown: string): Block[] {
-  return marked
-    .lexer(markdown)
-    .filter((token) => token.type !== 'space')
-    .map((token) =>
-      token.type === 'code' ? { kind: 'code', raw: token.raw, code: String(token['text']), language: String(token['lang'] ?? '').split(/\s/)[0] ?? '' } : { kind: 'text', raw: token.raw },
-    )
-}
 
 /** Markdown as HTML that is safe to put into the page. */
 export function safeHtml(markdown: string): string {

@@ -59,7 +59,7 @@ function Row({ model, route, open }: { model: Model; route: Route | undefined; o
         </span>
       </td>
       <td className="wide numbers soft right">{model.size ? bytes(model.size) : '–'}</td>
-      <td className="wide soft small">{model.licence || '–'}</td>
+      <td className="wide soft small nowrap">{model.licence || '–'}</td>
       <td className="right" onClick={(event) => event.stopPropagation()}>
         <ModelActions model={model} route={route} />
       </td>

@@ -5,19 +5,8 @@ import { between, duration } from '../ui/format'
 import { CopyButton } from '../ui/CopyButton'
 import { IconChevron } from '../ui/icons'
 import { Status, toneOf } from '../ui/words'
-import { progressWords } from './ProgressLine'
-
-const time = (text: string | null | undefined): number => (text ? Date.parse(text) : Number.NaN)
-
-/** Where a step's bar stands between the start and the end of the run, as shares of the whole. */
-export function barOf(step: Pick<StepRun, 'started_at' | 'finished_at'>, from: number, to: number, now: number): { left: number; width: number } | null {
-  const start = time(step.started_at)
-  if (Number.isNaN(start) || to <= from) return null
-  const end = step.finished_at ? time(step.finished_at) : now
-  const clamp = (value: number): number => Math.min(1, Math.max(0, value))
-  const left = clamp((start - from) / (to - from))
-  return { left, width: Math.max(0.006, clamp((end - from) / (to - from)) - left) }
-}
+import { progressWords } from './progress'
+import { barOf, time } from './timeline_bar'
 
 function Json({ name, value }: { name: string; value: unknown }): ReactNode {
   const text = typeof value === 'string' ? value : JSON.stringify(value, null, 2)

@@ -48,9 +48,9 @@ function GpuFigure({ gpu }: { gpu: Sample['gpu'] | undefined }): ReactNode {
   const device = devices[0]
   if (!gpu || gpu.state !== 'ok' || !device) return <Figure name="GPU" icon={IconGpu} value={gpu ? 'None' : '–'} note={gpu ? (NO_GPU[gpu.state] ?? 'Models run on the CPU') : ''} />
   const heat = device.temperature == null ? '' : `, ${Math.round(device.temperature)} °C`
-  const memory = device.memory_total ? `${memory(device.memory_used)} of ${memory(device.memory_total)}${heat}` : heat.slice(2)
+  const filled = device.memory_total ? `${memory(device.memory_used)} of ${memory(device.memory_total)}${heat}` : heat.slice(2)
   const more = devices.length > 1 ? `${devices.length} × ` : ''
-  return <Figure name="GPU" icon={IconGpu} percent={device.utilization} value="Active" note={`${more}${device.name ?? 'GPU'}: ${memory}`} />
+  return <Figure name="GPU" icon={IconGpu} percent={device.utilization} value="Active" note={`${more}${device.name ?? 'GPU'}: ${filled}`} />
 }
 
 /** CPU, memory, disk and GPU as they are now. */

@@ -7,6 +7,7 @@ import { runsQuery } from '../runs/queries'
 import { useSignOut } from '../access/session'
 import { IconLogout, IconModels, IconMoon, IconRuns, IconSearch, IconSun, type Icon } from './icons'
 import { PAGES } from './pages'
+import { fits } from './fits'
 
 interface Command {
   id: string
@@ -15,22 +16,6 @@ interface Command {
   about: string
   icon: Icon
   run: () => void
-}
-
-/** Whether all letters of `wanted` occur in `text` in that order; words that start with it come first. */
-export function fits(text: string, wanted: string): number {
-  const hay = text.toLowerCase()
-  const needle = wanted.toLowerCase().trim()
-  if (needle === '') return 1
-  const at = hay.indexOf(needle)
-  if (at === 0) return 4
-  if (at > 0) return /\W/.test(hay[at - 1] ?? '') ? 3 : 2
-  let from = 0
-  for (const letter of needle) {
-    from = hay.indexOf(letter, from) + 1
-    if (from === 0) return 0
-  }
-  return 1
 }
 
 function useCommands(open: boolean, close: () => void): Command[] {
