@@ -169,7 +169,7 @@ async def _exchange(
         if body:
             writer.write(connection.send(h11.Data(data=body)) or b"")
         writer.write(connection.send(h11.EndOfMessage()) or b"")
-        return await _response(connection, reader, target, limit)
+        return await _response(connection, reader, target, limit, announced=method != "HEAD")
     except h11.RemoteProtocolError:
         raise FetchFailed("The server's answer is not valid HTTP, or it was cut off.", field="url") from None
     except OSError:
@@ -178,7 +178,10 @@ async def _exchange(
         writer.transport.abort()
 
 
-async def _response(connection: h11.Connection, reader: asyncio.StreamReader, target: Target, limit: int) -> Fetched:
+async def _response(
+    connection: h11.Connection, reader: asyncio.StreamReader, target: Target, limit: int, *, announced: bool
+) -> Fetched:
+    """Read the answer; `announced` says that its Content-Length is that of a body which follows."""
     status, headers = 0, {}
     chunks: list[bytes] = []
     size = 0
@@ -189,7 +192,7 @@ async def _response(connection: h11.Connection, reader: asyncio.StreamReader, ta
         elif isinstance(event, h11.Response):
             status = event.status_code
             headers = {name.decode().lower(): value.decode("latin-1") for name, value in event.headers}
-            if int(headers.get("content-length", "0")) > limit and connection.their_state is h11.SEND_BODY:
+            if announced and int(headers.get("content-length", "0")) > limit:
                 raise _too_large(limit)
         elif isinstance(event, h11.Data):
             size += len(event.data)
