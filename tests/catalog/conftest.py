@@ -94,7 +94,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if until < len(content):
             self.close_connection = True
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         """Keep quiet."""
 
 

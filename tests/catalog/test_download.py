@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.catalog.conftest import FileServer
 
 from nexus.catalog.download import download
 from nexus.catalog.errors import ChecksumMismatch, SourceRefused, SourceUnreachable
 from nexus.catalog.settings import CatalogSettings
 from nexus.catalog.source import Work
-from tests.catalog.conftest import FileServer
 
 CONTENT = os.urandom(3_000_000)
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.catalog.conftest import FileServer, row_of, spec_of
 
 from nexus.catalog.disk import Manifest, ModelFolders
 from nexus.catalog.errors import (
@@ -27,7 +28,6 @@ from nexus.catalog.pull import Puller, Watch
 from nexus.catalog.settings import CatalogSettings
 from nexus.catalog.types import ConversionSpec
 from nexus.core.clock import SystemClock
-from tests.catalog.conftest import FileServer, row_of, spec_of
 
 CONTENT = os.urandom(2_000_000)
 OTHER = os.urandom(50_000)

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.catalog.conftest import FileServer, spec_of
 
 from nexus.catalog.errors import ChecksumMismatch, SourceRefused, SourceUnreachable
 from nexus.catalog.pull import SOURCES
@@ -15,7 +16,6 @@ from nexus.catalog.settings import CatalogSettings
 from nexus.catalog.source import Source, Work
 from nexus.catalog.sources.file import folder_of
 from nexus.catalog.types import FileSpec
-from tests.catalog.conftest import FileServer, spec_of
 
 CONTENT = os.urandom(100_000)
 

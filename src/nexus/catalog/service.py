@@ -146,6 +146,8 @@ class CatalogService:
         Raises `ModelExists` when the name belongs to the catalogue or to a model of another kind.
         """
         check_model_name(name)
+        if alias is not None:
+            check_model_name(alias, "alias")
         if self.catalogue.versions(name):
             raise ModelExists("The name belongs to a model of the catalogue.", field="name")
         added = await self.own.add(principal, name, kind=kind, task=task, files=files, meta=meta, licence=licence)
