@@ -12,13 +12,12 @@ from collections.abc import Callable
 from typing import Final
 
 from nexus.access.accounts import csrf_token
-from nexus.access.credentials import SAFE_METHODS, Credentials, first_segment, is_secure, read_credentials
+from nexus.access.credentials import SAFE_METHODS, Credentials, first_segment, read_credentials
 from nexus.access.errors import CsrfFailed, ProjectNotFound
 from nexus.access.service import AccessService
 from nexus.access.types import Principal
 from nexus.access.types import Scope as Right
 from nexus.core.errors import NexusError, Unauthenticated
-from nexus.http.middleware.origins import normal_origin
 from nexus.http.problem import send_error
 from nexus.http.types import App, Receive, Scope, Send, path_of
 
@@ -55,7 +54,6 @@ class Authentication:
         """Stand before `app`. `observe_failure` hears the error code of every refusal, for the metrics."""
         self._app = app
         self._access = access
-        self._public_origin = normal_origin(access.public_url) if access.public_url else None
         self._observe_failure = observe_failure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,8 +79,7 @@ class Authentication:
         await self._app(scope, receive, send)
 
     async def _authenticate(self, scope: Scope, path: str) -> Principal:
-        secure = is_secure(scope, self._access.public_url)
-        shown = read_credentials(scope, path, secure=secure, public_origin=self._public_origin)
+        shown = read_credentials(scope, path, self._access.public_url)
         if shown.token is not None:
             client = scope.get("client")
             return self._access.principal_from_key(shown.token, client[0] if client else None)

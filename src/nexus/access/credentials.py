@@ -21,6 +21,15 @@ PLAIN_COOKIE: Final = "nexus"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _KEY_HEADERS: Final = frozenset({b"x-api-key", b"api-key", b"x-goog-api-key"})
+_READ: Final = _KEY_HEADERS | {
+    b"authorization",
+    b"cookie",
+    b"x-csrf-token",
+    b"x-nexus-project",
+    b"origin",
+    b"host",
+    b"sec-fetch-site",
+}
 _NO_COOKIES: Final = frozenset({"v1", "v1beta", "v2", "mcp", "hooks"})
 
 
@@ -40,13 +49,15 @@ def first_segment(path: str) -> str:
     return path.lstrip("/").partition("/")[0].lower()
 
 
-def read_credentials(scope: Scope, path: str, *, secure: bool, public_origin: str | None) -> Credentials:
+def read_credentials(scope: Scope, path: str, public_url: str | None) -> Credentials:
     """Collect what a request shows. Raises `InvalidKey` for malformed or contradicting API keys."""
     found = Credentials()
     tokens: set[str] = set()
     cookies: list[bytes] = []
     origin = host = site = None
     for name, value in scope["headers"]:
+        if name not in _READ:
+            continue
         if name == b"authorization":
             kind, _, token = value.decode("latin-1").partition(" ")
             if kind.lower() != "bearer":
@@ -73,8 +84,8 @@ def read_credentials(scope: Scope, path: str, *, secure: bool, public_origin: st
         raise InvalidKey("The request carries different API keys; send one.")
     found.token = next(iter(tokens), None)
     if cookies and not tokens and segment not in _NO_COOKIES:
-        found.cookie = _cookie(cookies, SECURE_COOKIE if secure else PLAIN_COOKIE)
-        found.same_origin = _is_same_origin(origin, host, site, public_origin)
+        found.cookie = _cookie(cookies, SECURE_COOKIE if is_secure(scope, public_url) else PLAIN_COOKIE)
+        found.same_origin = _is_same_origin(origin, host, site, public_url)
     return found
 
 
@@ -99,7 +110,7 @@ def _cookie(headers: list[bytes], name: str) -> str | None:
     return None
 
 
-def _is_same_origin(origin: str | None, host: str | None, site: bytes | None, public_origin: str | None) -> bool:
+def _is_same_origin(origin: str | None, host: str | None, site: bytes | None, public_url: str | None) -> bool:
     """Tell whether the browser says that one of our own pages sent this. Silence is no yes."""
     if site is not None and site != b"same-origin":
         return False
@@ -109,4 +120,4 @@ def _is_same_origin(origin: str | None, host: str | None, site: bytes | None, pu
     if normal is None:
         return False
     own = normal_origin(f"{normal.partition('://')[0]}://{host or ''}")
-    return normal in (own, public_origin)
+    return normal in (own, normal_origin(public_url or ""))

@@ -7,12 +7,12 @@ anything has changed. A key's rights are those it carries and its creator still 
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import Final
 
 from nexus.access import keys, storage
@@ -38,6 +38,17 @@ class KeyEntry:
     networks: tuple[Network, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The entries by public id, and those that a token has been proved against, by the token's full SHA-256.
+
+    One object, replaced as a whole, so that a token proved against old entries is never looked up beside new ones.
+    """
+
+    entries: Mapping[str, KeyEntry]
+    proved: dict[bytes, KeyEntry] = field(default_factory=dict)
+
+
 class KeySnapshot:
     """The table of living keys."""
 
@@ -46,27 +57,33 @@ class KeySnapshot:
         self._database = database
         self._pepper = pepper
         self._clock = clock
-        self._entries: Mapping[str, KeyEntry] = {}
+        self._table = _Table({})
         self._version = -1
         self._mutex = threading.Lock()
-        self._used: dict[str, datetime] = {}
+        self._used: set[str] = set()
 
     def principal_of(self, token: str, client: str | None = None) -> Principal:
         """Return who a key stands for. Raises `InvalidKey` or `AddressNotAllowed`; touches no database."""
-        parsed = keys.parse(token)
-        if parsed is None:
-            raise InvalidKey
-        entry = self._entries.get(parsed.public_id)
-        digest = keys.digest(self._pepper, parsed.secret)
-        if not hmac.compare_digest(digest, entry.digest if entry else _NOBODY) or entry is None:
-            raise InvalidKey
-        now = self._clock.now()
-        if entry.expires_at is not None and now.timestamp() >= entry.expires_at:
+        table = self._table
+        proof = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        entry = table.proved.get(proof) or self._prove(table, token, proof)
+        if entry.expires_at is not None and self._clock.now().timestamp() >= entry.expires_at:
             raise InvalidKey("The API key has expired.")
         if entry.networks and not _lies_in(client, entry.networks):
             raise AddressNotAllowed
-        self._used[entry.principal.id] = now
+        self._used.add(entry.principal.id)
         return entry.principal
+
+    def _prove(self, table: _Table, token: str, proof: bytes) -> KeyEntry:
+        parsed = keys.parse(token)
+        if parsed is None:
+            raise InvalidKey
+        entry = table.entries.get(parsed.public_id)
+        digest = keys.digest(self._pepper, parsed.secret)
+        if not hmac.compare_digest(digest, entry.digest if entry else _NOBODY) or entry is None:
+            raise InvalidKey
+        table.proved[proof] = entry
+        return entry
 
     def load(self, *, only_if_changed: bool = False) -> None:
         """Read the table anew. Reads are one after another, so an older one never replaces a newer one."""
@@ -74,14 +91,15 @@ class KeySnapshot:
             if only_if_changed and self._database.read_now(storage.version) == self._version:
                 return
             version, living = self._database.read_now(storage.living_keys, self._clock.now())
-            self._entries = {key.secret.public_id: entry for key in living if (entry := _entry(key)) is not None}
+            entries = {key.secret.public_id: entry for key in living if (entry := _entry(key)) is not None}
+            self._table = _Table(entries)
             self._version = version
 
     def write_last_used(self) -> None:
         """Keep when each key was last used; called once a minute."""
-        used, self._used = self._used, {}
+        used, self._used = self._used, set()
         if used:
-            self._database.write_now(storage.keys_used, used)
+            self._database.write_now(storage.keys_used, used, self._clock.now())
 
 
 def _entry(found: storage.LivingKey) -> KeyEntry | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -229,10 +229,9 @@ def secrets_of(session: Session, key_ids: Sequence[str]) -> list[KeySecretRow]:
     return list(session.scalars(query.order_by(KeySecretRow.created_at)))
 
 
-def keys_used(session: Session, used: dict[str, datetime]) -> None:
+def keys_used(session: Session, key_ids: Collection[str], now: datetime) -> None:
     """Keep when keys were last used."""
-    for key_id, moment in used.items():
-        session.execute(update(KeyRow).where(KeyRow.id == key_id).values(last_used_at=moment))
+    session.execute(update(KeyRow).where(KeyRow.id.in_(key_ids)).values(last_used_at=now))
 
 
 def remove_ended(session: Session, now: datetime, idle_since: datetime) -> None:
