@@ -1,18 +1,24 @@
-"""Fixtures that every test may use: databases, the shared data, a quiet environment."""
+"""Fixtures that every test may use: databases, the shared data, the starter models, one running instance."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
+from nexus.cli.instance import Place, private
 from nexus.storage.db import Base, Database
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+MODELS = ROOT / ".cache" / "models"
+SHARED_MODELS = SHARED / "data" / "vision" / "models"
 
 
 @pytest.fixture(scope="session")
@@ -49,12 +55,57 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """The same test on both databases."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'nexus.db'}"
-    else:
-        url = request.getfixturevalue("postgres_url")
+    sqlite = f"sqlite:///{tmp_path / 'nexus.db'}"
+    url = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     database = Database(url)
     Base.metadata.drop_all(database.engine)
     Base.metadata.create_all(database.engine)
     yield database
     database.close()
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """The starter models, pulled once for all test runs of this checkout."""
+    MODELS.mkdir(parents=True, exist_ok=True)
+    home = MODELS.parent / "models-home"
+    home.mkdir(exist_ok=True)
+    if not (home / "models").exists():
+        (home / "models").symlink_to(MODELS, target_is_directory=True)
+    command = [sys.executable, "-m", "nexus", "setup", "--no-first-admin", "--data-dir", str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, env=settings_for_tests(), check=False)
+    if done.returncode or "could not be fetched" in done.stderr:
+        pytest.skip(f"the starter models cannot be had here: {done.stderr[-300:]}")
+    return MODELS
+
+
+def settings_for_tests() -> dict[str, str]:
+    """This environment, with the models beside the repository as a source where they are."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
+    if SHARED_MODELS.is_dir():
+        environment["NEXUS_MODEL_SOURCES"] = str(SHARED_MODELS)
+    return environment
+
+
+@pytest.fixture(scope="session")
+def data_dir(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data dir of the shared instance."""
+    folder = tmp_path_factory.mktemp("instance")
+    (folder / "models").symlink_to(models, target_is_directory=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def place(data_dir: Path) -> Iterator[Place]:
+    """Where the shared instance listens, and a key."""
+    settings = {"NEXUS_FETCH_ALLOW": "127.0.0.0/8", "NEXUS_TELEMETRY__LOG_FORMAT": "json"}
+    with private(data_dir, settings=settings, log=data_dir / "instance.log") as (where, _process):
+        yield where
+
+
+@pytest.fixture
+def http(place: Place) -> Iterator[httpx2.Client]:
+    """A client with the first admin's key."""
+    headers = {"authorization": f"Bearer {place.key}"}
+    with httpx2.Client(base_url=place.url, headers=headers, timeout=120, trust_env=False) as client:
+        yield client

@@ -85,7 +85,7 @@ CASES: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("GET", "/api/v1/runs/run_none", {}, 404, "run"),
     ("GET", "/api/v1/runs?limit=0", {}, 422, "limit"),
     ("GET", "/api/v1/runs?cursor=forged", {}, 422, "cursor"),
-    ("GET", "/v1/files/../../etc/passwd", {}, 404, ""),
+    ("GET", "/v1/files/%2e%2e%2f%2e%2e%2fetc%2fpasswd", {}, 404, ""),
     # everywhere
     ("GET", "/api/v1/none", {}, 404, "not_found"),
     ("DELETE", "/v1/models", {}, 405, ""),
@@ -114,11 +114,11 @@ def test_is_refused_clearly(
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/api/v1/runs", "/api/v1/models", "/metrics", "/openapi.json", "/docs"])
-@pytest.mark.parametrize("key", ["", "nx_short", "nx_" + "a" * 8 + "_" + "b" * 43 + "_cccccc", "' OR 1=1--", "\x7f"])
+@pytest.mark.parametrize("key", ["nx_short", "nx_" + "a" * 8 + "_" + "b" * 43 + "_cccccc", "' OR 1=1--", "x" * 8_000])
 def test_a_wrong_key_opens_nothing(http: httpx2.Client, path: str, key: str) -> None:
     headers = {"authorization": f"Bearer {key}"}
     if path == "/metrics":
         headers["x-forwarded-for"] = "8.8.8.8"
     answer = http.get(path, headers=headers)
     assert answer.status_code == 401 or (path == "/metrics" and answer.status_code == 200), answer.text[:300]
-    assert key == "" or key not in answer.text
+    assert key not in answer.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import http.server
 import json
 import os
@@ -24,11 +25,15 @@ pytestmark = pytest.mark.slow
 
 
 def _child(parent: int, name: str) -> psutil.Process:
-    return next(
-        process
-        for process in psutil.Process(parent).children(recursive=True)
-        if name in process.cmdline() and "nexus" in process.cmdline()
-    )
+    """Return the process of a part, waiting for it while it is being started again."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        for process in psutil.Process(parent).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if name in process.cmdline() and "nexus" in process.cmdline():
+                    return process
+        time.sleep(0.05)
+    raise AssertionError(f"there is no {name}")
 
 
 def _invocations(client: httpx2.Client, kind: str = "chat") -> list[dict[str, object]]:
