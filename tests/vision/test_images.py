@@ -14,6 +14,9 @@ from nexus.vision.errors import ImageTooLarge, ImageUnreadable
 from nexus.vision.images import decode, encode_png, sniff, upright
 from nexus.vision.settings import VisionSettings
 
+# pytest puts its own filters around every test; outside of it Pillow is silenced once.
+pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
+
 LIMITS = VisionSettings()
 SIXTEEN = (np.arange(64 * 48, dtype=np.uint32).reshape(48, 64) * 21).astype(np.uint16)
 

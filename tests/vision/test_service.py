@@ -20,7 +20,14 @@ from nexus.ledger.service import Ledger
 from nexus.ledger.types import Invocation
 from nexus.storage.caches.memory import MemoryCache
 from nexus.testing.images import encoded, gradient
-from nexus.vision.errors import ImageUnreadable, ModelBroken, VisionBusy, VisionTaskNotFound, WrongTask
+from nexus.vision.errors import (
+    ImageUnreadable,
+    ModelBroken,
+    ModelNotRunnable,
+    VisionBusy,
+    VisionTaskNotFound,
+    WrongTask,
+)
 from nexus.vision.service import Trace, VisionService
 from nexus.vision.settings import VisionSettings
 from nexus.vision.tasks.detect import plug as detect
@@ -181,28 +188,41 @@ async def test_many_at_once_give_what_one_gives(vision: VisionService, images: P
     assert [each.results for each in together] == [each.results for each in alone]
 
 
-async def test_a_model_whose_description_is_wrong_is_broken_not_a_crash(
-    pool: ModelPool, ledger: Ledger, yolox: ModelVersion, lite0: ModelVersion, catalogue: Any, dinner: bytes
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"meta": {}}, ModelNotRunnable),
+        ({"meta": {"labels": "coco80"}}, ModelNotRunnable),
+        ({"decoder": {"name": "absent"}}, ModelNotRunnable),
+        ({"decoder": {"name": "softmax"}}, ModelNotRunnable),
+        ({"labels": "absent"}, ModelNotRunnable),
+        ({"labels": "../../x"}, ModelNotRunnable),
+        ({"files": {}}, ModelNotRunnable),
+        ({"files": {"model": Path("x.tflite")}}, ModelNotRunnable),
+        ({"files": {"model": Path("absent.onnx")}}, ModelBroken),
+        ({"input": {"size": 320}}, ModelBroken),
+        ({"decoder": {"name": "centernet"}}, ModelBroken),
+        ({"decoder": {"name": "yolox", "params": {"output": "absent"}}}, ModelBroken),
+    ],
+)
+async def test_a_model_that_does_not_fit_its_description_is_refused(
+    pool: ModelPool,
+    ledger: Ledger,
+    yolox: ModelVersion,
+    catalogue: Any,
+    dinner: bytes,
+    change: dict[str, Any],
+    error: type[NexusError],
 ) -> None:
-    wrong = [
-        {**yolox.meta, "decoder": {"name": "absent"}},
-        {**yolox.meta, "decoder": {"name": "softmax"}},
-        {**yolox.meta, "labels": "absent"},
-        {**yolox.meta, "labels": "../../x"},
-        {**yolox.meta, "input": {"size": 320}},
-        {**yolox.meta, "decoder": {"name": "centernet"}},
-        {"labels": "coco80"},
-        {},
-    ]
-    versions = [replace(yolox, model=f"wrong-{number}", meta=meta) for number, meta in enumerate(wrong)]
-    versions.append(replace(yolox, model="no-network", files={"model": lite0.files["model"].parent / "absent.onnx"}))
+    whole = change if set(change) <= {"meta", "files"} else {"meta": {**yolox.meta, **change}}
+    version = replace(yolox, model=f"wrong-{abs(hash(str(change)))}", **whole)
     service = VisionService(
-        settings=VisionSettings(), catalog=type(catalogue)(versions), pool=pool, ledger=ledger, device="cpu"
+        settings=VisionSettings(), catalog=type(catalogue)([version]), pool=pool, ledger=ledger, device="cpu"
     )
-    for version in versions:
-        with pytest.raises(ModelBroken) as caught:
-            await service.run(WHO, "detect", dinner, {"model": version.model})
-        assert caught.value.status == 503
+    with pytest.raises(error) as caught:
+        await service.run(WHO, "detect", dinner, {"model": version.model})
+    assert (caught.value.status, caught.value.field) in ((422, "model"), (503, None))
+    assert ".onnx" not in caught.value.message
     await service.stop()
 
 

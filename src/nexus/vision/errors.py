@@ -37,6 +37,12 @@ class WrongTask(InvalidInput):
     code = "model_wrong_task"
 
 
+class ModelNotRunnable(InvalidInput):
+    """The description of this model does not say how to run it."""
+
+    code = "model_not_runnable"
+
+
 class VisionTaskNotFound(NotFound):
     """There is no vision task of this name."""
 
@@ -50,7 +56,7 @@ class VisionBusy(RateLimited):
 
 
 class ModelBroken(Unavailable):
-    """The files or the description of this model cannot be used."""
+    """The files of this model cannot be used, or do not fit its description."""
 
     code = "model_broken"
     retryable = False

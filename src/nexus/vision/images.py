@@ -101,8 +101,8 @@ def _open(data: bytes, kind: str) -> Any:
 def _pillow() -> Any:
     from PIL import Image as Pillow
 
-    # The pixels are judged here, by a limit that an operator can set.
-    warnings.filterwarnings("ignore", category=Pillow.DecompressionBombWarning)
+    # It warns on the console of large or broken pictures, which are judged and refused here.
+    warnings.filterwarnings("ignore", module="PIL")
     return Pillow
 
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
-from nexus.vision.errors import ModelBroken
+from nexus.vision.errors import ModelNotRunnable
 
 
 def labels_of(described: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the names for a row's `labels`: a list as it is, the shipped list of that name, none for None.
 
-    Raises `ModelBroken` for an unknown list.
+    Raises `ModelNotRunnable` for an unknown list.
     """
     if described is None:
         return ()
@@ -26,5 +26,5 @@ def labels_of(described: str | Sequence[str] | None) -> tuple[str, ...]:
 def _shipped(name: str) -> tuple[str, ...]:
     file = files("nexus.vision").joinpath("labels", f"{name}.txt")
     if not name.isidentifier() or not file.is_file():
-        raise ModelBroken("The model's description names a label list that is not there.")
+        raise ModelNotRunnable("The model's description names a label list that is not there.", field="model")
     return tuple(file.read_text("utf-8").splitlines())

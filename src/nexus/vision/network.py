@@ -13,7 +13,7 @@ from nexus.catalog.types import ModelVersion
 from nexus.core.errors import NotFound
 from nexus.vision.backend import BACKENDS, Array, Runtime, Session
 from nexus.vision.decoder import DECODERS, Decoder, Scene
-from nexus.vision.errors import ModelBroken
+from nexus.vision.errors import ModelNotRunnable
 from nexus.vision.geometry import Placement
 from nexus.vision.inputs import InputSpec, fit, tensor
 from nexus.vision.naming import labels_of
@@ -44,12 +44,14 @@ class NetworkSpec(BaseModel):
 
     @classmethod
     def of(cls, version: ModelVersion) -> NetworkSpec:
-        """Read it. Raises `ModelBroken` when something is missing or wrong."""
+        """Read it. Raises `ModelNotRunnable` when something is missing or wrong."""
         try:
             return cls.model_validate(version.meta)
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise ModelBroken(f"The model's description is wrong at `{where}`.") from None
+            raise ModelNotRunnable(
+                f"The model's description is missing or wrong at `{where}`.", field="model"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +65,21 @@ class Network:
 
     @classmethod
     def load(cls, version: ModelVersion, runtime: Runtime, *, task: str) -> Network:
-        """Open the network of a version whose decoder must serve `task`. Raises `ModelBroken`, `DeviceUnavailable`."""
+        """Open the network of a version whose decoder must serve `task`.
+
+        Raises `ModelNotRunnable`, and what `Backend.open` raises.
+        """
         spec = NetworkSpec.of(version)
         try:
             decoder = DECODERS.get(spec.decoder.name)
         except NotFound:
-            raise ModelBroken("The model's description names a decoder that is not there.") from None
+            raise ModelNotRunnable(
+                "The model's description names a decoder that is not there.", field="model"
+            ) from None
         path = version.files.get("model") or next(iter(version.files.values()), None)
         backend = next((each for each in BACKENDS.all().values() if path and path.suffix in each.suffixes), None)
         if path is None or backend is None or decoder.task != task:
-            raise ModelBroken("No back-end and decoder here can run this model's files.")
+            raise ModelNotRunnable("No back-end and decoder here can run this model's files.", field="model")
         return cls(backend.open(path, runtime), spec, decoder, labels_of(spec.labels))
 
     @property

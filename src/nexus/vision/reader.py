@@ -16,7 +16,7 @@ import numpy as np
 
 from nexus.vision.backend import Runtime
 from nexus.vision.backends.onnx import open_session
-from nexus.vision.errors import ModelBroken
+from nexus.vision.errors import ModelNotRunnable
 from nexus.vision.opencv import opencv
 from nexus.vision.types import Floats, Pixels
 
@@ -43,11 +43,14 @@ class TextReader:
     """Three loaded networks that read a page. Safe to use from many threads at once."""
 
     def __init__(self, files: Mapping[str, Path], runtime: Runtime) -> None:
-        """Load `det` and `rec`, and `cls` (upside-down text) where it is given. Raises `ModelBroken`."""
+        """Load `det` and `rec`, and `cls` (upside-down text) where it is given.
+
+        Raises `ModelNotRunnable`, `ModelBroken`, `DeviceUnavailable`.
+        """
         import logging
 
         if "det" not in files or "rec" not in files:
-            raise ModelBroken("A text reader needs the files `det` and `rec`.")
+            raise ModelNotRunnable("A text reader needs the files `det` and `rec`.", field="model")
         from rapidocr.ch_ppocr_cls import TextClassifier
         from rapidocr.ch_ppocr_det import TextDetector
         from rapidocr.ch_ppocr_rec import TextRecognizer

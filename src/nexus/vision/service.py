@@ -158,6 +158,16 @@ class VisionService:
         """Return every task with its parameters (JSON schema) and the models that can do it."""
         return [await self._described(principal, plug) for plug in TASKS.all().values()]
 
+    async def load(self, version: ModelVersion) -> None:
+        """Bring a model into memory for every task that it serves (`nexus.catalog.runner.Runner`)."""
+        for plug in TASKS.all().values():
+            if plug.accepts(version):
+                async with self._loaded(plug, version):
+                    pass
+
+    async def unload(self, version: ModelVersion) -> None:
+        """Do nothing: all that vision loads lies in the `ModelPool`."""
+
     async def _described(self, principal: Principal, plug: VisionTask[Any, Any]) -> dict[str, Any]:
         models = await self._catalog.list(principal, task=plug.model_task)
         shown = [{"name": m.model, "version": m.version, "state": m.state, "licence": m.licence} for m in models]

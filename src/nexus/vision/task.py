@@ -72,7 +72,7 @@ class VisionTask(ABC, Generic[M, P]):
 
     @abstractmethod
     def load(self, version: ModelVersion, runtime: Runtime) -> M:
-        """Load a model. Blocking; runs in the loader's thread. Raises `ModelBroken`, `DeviceUnavailable`."""
+        """Load a model. Blocking; runs in the loader's thread. Raises `ModelNotRunnable`, `ModelBroken`."""
 
     @abstractmethod
     def run(self, loaded: Loaded[M], image: Image, parameters: P, watch: Stopwatch) -> Findings:

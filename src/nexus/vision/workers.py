@@ -9,12 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from nexus.vision.errors import VisionBusy
+from nexus.vision.memory import give_back
+
+_LONG = 0.25
+_NOW_AND_THEN = 2.0
 
 A = ParamSpec("A")
 T = TypeVar("T")
@@ -23,13 +28,22 @@ T = TypeVar("T")
 class Seat:
     """The right to run functions in a worker thread, one after the other."""
 
-    def __init__(self, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, threads: ThreadPoolExecutor, tidy: Callable[[float], None]) -> None:
         self._threads = threads
+        self._tidy = tidy
         self.last: Future[Any] | None = None
 
     async def run(self, function: Callable[A, T], *args: A.args, **kwargs: A.kwargs) -> T:
         """Run a blocking function and return what it returns. A cancelled one that has not begun never does."""
-        future: Future[T] = self._threads.submit(function, *args, **kwargs)
+
+        def work() -> T:
+            start = time.monotonic()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._tidy(time.monotonic() - start)
+
+        future = self._threads.submit(work)
         self.last = future
         return await asyncio.wrap_future(future)
 
@@ -44,6 +58,7 @@ class Workers:
         self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="vision")
         self._lock = threading.Lock()
         self._taken = 0
+        self._tidied = 0.0
 
     @property
     def taken(self) -> int:
@@ -57,7 +72,7 @@ class Workers:
             if self._taken >= self.places:
                 raise VisionBusy(retry_after=1.0)
             self._taken += 1
-        seat = Seat(self._threads)
+        seat = Seat(self._threads, self._tidy)
         try:
             yield seat
         finally:
@@ -69,6 +84,13 @@ class Workers:
     def close(self) -> None:
         """Let the running threads end and start no others."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _tidy(self, seconds: float) -> None:
+        """Give freed memory back after long work, and now and then after short work."""
+        now = time.monotonic()
+        if seconds >= _LONG or now - self._tidied >= _NOW_AND_THEN:
+            self._tidied = now
+            give_back()
 
     def _free(self, _: object = None) -> None:
         with self._lock:
