@@ -35,7 +35,7 @@ def build_edge(
 
     `checks` decide readiness; `bind_request_id` and `observe` carry ids to the logs and figures to the metrics.
     """
-    app = BodyLimit(app, limit_of=limit_by(settings), timeout=settings.body_timeout, rate=settings.body_rate)
+    app = BodyLimit(app, limit_of=limit_by(settings))
     app = OriginCheck(app, origins=[*settings.origins, *([settings.public_url] if settings.public_url else [])])
     app = HostCheck(app, hosts=hosts_of(settings))
     app = InFlight(app, lifecycle=lifecycle, limit=settings.max_inflight)

@@ -1,9 +1,10 @@
-"""uvicorn's HTTP protocol with the time and size limits for request headers that it lacks (research F4)."""
+"""uvicorn's HTTP protocol with the limits of time and size that it lacks (research security_api F4)."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar, Final
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -20,25 +21,37 @@ class HeadersTooLarge(InvalidInput):
     status = 431
 
 
-_DEFAULT_LIMIT: Final = 64 * 1024
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a connection may take: seconds, bytes, bytes per second, open connections."""
+
+    header_timeout: float = 10.0
+    header_bytes: int = 64 * 1024
+    body_timeout: float = 30.0
+    body_rate: int = 1024
+    connections: int = 4096
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes connections whose headers are too slow (408) or too large (431), in the dialect of the path."""
+    """Closes connections whose headers or body come too slowly (408) or whose headers are too large (431).
 
-    header_timeout: ClassVar[float] = 10.0
-    header_limit: ClassVar[int] = _DEFAULT_LIMIT
-    connection_limit: ClassVar[int] = 4096
+    A body may pause for `body_timeout`, and in all take that plus a second for each `body_rate` bytes; time in
+    which the application does not read is not the client's. A request that arrives in one piece costs no timer.
+    """
 
-    _deadline: asyncio.TimerHandle | None = None
-    _header_bytes = 0
+    limits: ClassVar[Limits] = Limits()
+
+    _clock: asyncio.TimerHandle | None = None
     _in_headers = True
+    _header_bytes = 0
+    _body_bytes = 0
+    _body_began = 0.0
     url = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock."""
         super().connection_made(transport)
-        self._expect_headers()
+        self._expect(self.limits.header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
@@ -46,27 +59,32 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count bytes while headers are incomplete."""
-        if self._deadline is None and self._in_headers:
-            self._expect_headers()
+        """Count bytes while headers are incomplete, watch the time while the body is."""
         if self._in_headers:
             self._header_bytes += len(data)
         super().data_received(data)
-        # Still in the headers after a whole piece: the pieces so far were headers only.
-        if self._in_headers and self._header_bytes > self.header_limit and not self.transport.is_closing():
-            self._refuse(HeadersTooLarge(limit=self.header_limit))
+        if self.transport.is_closing():
+            self._stop_clock()
+        elif self._in_headers:
+            # Still in the headers after a whole piece: the pieces so far were headers only.
+            if self._header_bytes > self.limits.header_bytes:
+                self._refuse(HeadersTooLarge(limit=self.limits.header_bytes))
+        elif self.cycle.more_body:
+            self._watch_body(len(data))
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """A request begins, and with it the clock for its headers."""
         super().on_message_begin()
         self._in_headers = True
+        if self._clock is None:
+            self._expect(self.limits.header_timeout)
 
     def on_headers_complete(self) -> None:
         """The headers are there in time."""
         self._stop_clock()
         self._in_headers = False
-        self._header_bytes = 0
-        crowded = len(self.connections) > self.connection_limit
+        self._header_bytes = self._body_bytes = 0
+        crowded = len(self.connections) > self.limits.connections
         self.app = _answer_overloaded if crowded else self.config.loaded_app
         super().on_headers_complete()
 
@@ -76,38 +94,56 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_message_complete(self) -> None:
-        """What comes next are the headers of another request, with a clock that starts with their first byte."""
+        """What comes next are the headers of another request."""
         super().on_message_complete()
+        self._stop_clock()
         self._in_headers = True
 
     def send_400_response(self, msg: str) -> None:
         """Say that this was no HTTP, in the dialect of the path if that much was readable."""
         self._refuse(MalformedBody("This is not a valid HTTP request."))
 
-    def _expect_headers(self) -> None:
-        self._deadline = self.loop.call_later(self.header_timeout, self._too_slow)
+    def _expect(self, seconds: float) -> None:
+        self._stop_clock()
+        self._clock = self.loop.call_later(max(0.0, seconds), self._too_slow)
 
     def _stop_clock(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _watch_body(self, arrived: int) -> None:
+        now = self.loop.time()
+        if self._body_bytes == 0:
+            self._body_began = now
+        self._body_bytes += arrived
+        patience = self.limits.body_timeout
+        self._expect(min(patience, self._body_began + patience + self._body_bytes / self.limits.body_rate - now))
 
     def _too_slow(self) -> None:
-        if not self.transport.is_closing():
-            self._refuse(RequestTimeout())
+        self._clock = None
+        if self.transport.is_closing():
+            return
+        if not self._in_headers and self.flow.read_paused:
+            # Nothing comes because the application takes nothing.
+            self._body_began += self.limits.body_timeout
+            self._expect(self.limits.body_timeout)
+            return
+        self._refuse(RequestTimeout())
 
     def _refuse(self, error: NexusError) -> None:
         self._stop_clock()
         busy = self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]
         if busy:
-            # The app's own answer is cut off, or it comes too late.
+            # The app's own answer is cut off, or it comes too late; its reading ends with a disconnect.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if self.cycle.response_started:
                 self.transport.close()
                 return
         path = self.url.partition(b"?")[0].decode("latin-1") or "/"
-        request_id = new_id("req")
+        given = self.scope.get("request_id") if busy else None
+        request_id = str(given or new_id("req"))
         answer = render(path, error, request_id)
         body = answer.encode()
         headers: list[Any] = [*self.server_state.default_headers, *answer.raw_headers(len(body))]
@@ -121,7 +157,6 @@ async def _answer_overloaded(scope: Any, receive: Any, send: Any) -> None:
     await send_error(scope, send, Overloaded(retry_after=1), headers=[(b"connection", b"close")])
 
 
-def bounded_protocol(*, header_timeout: float, header_limit: int, connection_limit: int) -> type[BoundedProtocol]:
-    """Return the protocol class with these limits (seconds, bytes, open connections)."""
-    limits = {"header_timeout": header_timeout, "header_limit": header_limit, "connection_limit": connection_limit}
-    return type("ConfiguredProtocol", (BoundedProtocol,), limits)
+def bounded_protocol(limits: Limits) -> type[BoundedProtocol]:
+    """Return the protocol class with these limits."""
+    return type("ConfiguredProtocol", (BoundedProtocol,), {"limits": limits})

@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 
 from nexus.http.lifecycle import Lifecycle
-from nexus.http.protocol import bounded_protocol
+from nexus.http.protocol import Limits, bounded_protocol
 from nexus.http.settings import HTTPSettings
 from nexus.http.types import App
 
@@ -79,9 +79,13 @@ def make_server(app: App, settings: HTTPSettings, lifecycle: Lifecycle, **overri
         "port": settings.port,
         "root_path": settings.root_path,
         "http": bounded_protocol(
-            header_timeout=settings.header_timeout,
-            header_limit=settings.header_limit,
-            connection_limit=settings.max_connections,
+            Limits(
+                header_timeout=settings.header_timeout,
+                header_bytes=settings.header_limit,
+                body_timeout=settings.body_timeout,
+                body_rate=settings.body_rate,
+                connections=settings.max_connections,
+            )
         ),
         "ws": "none",
         "lifespan": "on",

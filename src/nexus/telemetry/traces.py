@@ -51,8 +51,10 @@ def parse_traceparent(value: str) -> TraceContext | None:
 
 def child_of(parent: TraceContext | None, *, sampled: bool = False) -> TraceContext:
     """Return a new span's context below `parent`, or the start of a new trace."""
-    trace_id = parent.trace_id if parent else secrets.token_hex(16)
-    return TraceContext(trace_id, secrets.token_hex(8), parent.sampled if parent else sampled)
+    if parent is not None:
+        return TraceContext(parent.trace_id, secrets.token_hex(8), parent.sampled)
+    fresh = secrets.token_hex(24)
+    return TraceContext(fresh[:32], fresh[32:], sampled)
 
 
 def current_trace() -> TraceContext | None:

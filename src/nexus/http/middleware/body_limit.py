@@ -1,14 +1,12 @@
-"""Caps what a request may send, counted on the bytes that arrive, and the time it may take over them."""
+"""Caps what a request may send, counted on the bytes that arrive."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Final
 
 from nexus.core.errors import MalformedBody, NexusError, TooLarge
-from nexus.http.errors import RequestTimeout
 from nexus.http.problem import send_error
 from nexus.http.types import App, Message, Receive, Scope, Send, header
 
@@ -19,21 +17,17 @@ Limit = Callable[[Scope], int]
 
 
 class BodyLimit:
-    """Answers 413 for too much and 408 for too slow.
+    """Answers 413 for too much.
 
     A limit is enforced on the bytes read, so a missing or lying Content-Length changes nothing. When a layer
     below has already turned the broken read into another error, its answer is replaced by the right one.
+    Bodies that come too slowly are the business of `nexus.http.protocol`.
     """
 
-    def __init__(self, app: App, *, limit_of: Limit, timeout: float, rate: int) -> None:
-        """`limit_of(scope)` is the cap in bytes.
-
-        A body may pause for `timeout` seconds, and in all take that plus a second for each `rate` bytes.
-        """
+    def __init__(self, app: App, *, limit_of: Limit) -> None:
+        """`limit_of(scope)` is the cap in bytes."""
         self._app = app
         self._limit_of = limit_of
-        self._timeout = timeout
-        self._rate = rate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -46,56 +40,43 @@ class BodyLimit:
             error = _too_large(limit) if announced.isdigit() else MalformedBody("Content-Length is not a number.")
             await refuse(scope, receive, send, error)
             return
-        await _Guarded(self._app, limit, self._timeout, self._rate).serve(scope, receive, send)
+        guarded = _Guarded(limit, receive, send)
+        try:
+            await self._app(scope, guarded.read, guarded.write)
+        except NexusError as error:
+            if error is not guarded.failure:
+                raise
+        if guarded.failure is not None and not guarded.answering:
+            await refuse(scope, receive, send, guarded.failure)
 
 
 class _Guarded:
     """One request under guard."""
 
-    def __init__(self, app: App, limit: int, timeout: float, rate: int) -> None:
-        self._app, self._limit, self._timeout, self._rate = app, limit, timeout, rate
+    __slots__ = ("_limit", "_receive", "_send", "_size", "answering", "failure")
+
+    def __init__(self, limit: int, receive: Receive, send: Send) -> None:
+        self._limit, self._receive, self._send = limit, receive, send
         self._size = 0
-        self._complete = False
-        self._failure: NexusError | None = None
-        self._answering = False
-        self._began = 0.0
+        self.failure: NexusError | None = None
+        self.answering = False
 
-    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the app; say the true reason when its reading failed."""
-        self._receive, self._send = receive, send
-        try:
-            await self._app(scope, self._read, self._write)
-        except NexusError as error:
-            if error is not self._failure:
-                raise
-        if self._failure is not None and not self._answering:
-            await refuse(scope, receive, send, self._failure)
-
-    async def _read(self) -> Message:
-        if self._complete:
-            return await self._receive()
-        if self._failure is not None:
-            raise self._failure
-        now = time.monotonic()
-        self._began = self._began or now
-        patience = min(self._timeout, self._began + self._timeout + self._size / self._rate - now)
-        try:
-            async with asyncio.timeout(patience):
-                message = await self._receive()
-        except TimeoutError:
-            self._failure = RequestTimeout()
-            raise self._failure from None
+    async def read(self) -> Message:
+        """Pass on what arrives, as long as it is not too much."""
+        if self.failure is not None:
+            raise self.failure
+        message = await self._receive()
         self._size += len(message.get("body", b""))
-        self._complete = not message.get("more_body", False)
         if self._size > self._limit:
-            self._failure = _too_large(self._limit)
-            raise self._failure
+            self.failure = _too_large(self._limit)
+            raise self.failure
         return message
 
-    async def _write(self, message: Message) -> None:
-        if self._failure is not None and not self._answering:
+    async def write(self, message: Message) -> None:
+        """Pass on the answer, unless a better one will be given."""
+        if self.failure is not None and not self.answering:
             return
-        self._answering = True
+        self.answering = True
         await self._send(message)
 
 

@@ -42,7 +42,7 @@ class HostCheck:
             if len(sent) != 1 or not self._allowed(scope, host_name(sent[0].decode("latin-1"))):
                 await send_error(scope, send, HostNotAllowed())
                 return
-            if "\0" in scope["path"] or b"%00" in scope.get("query_string", b""):
+            if "\0" in scope["path"] or b"%00" in scope["query_string"]:
                 await send_error(scope, send, MalformedBody("The URL contains a NUL character."))
                 return
         await self._app(scope, receive, send)
