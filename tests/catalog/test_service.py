@@ -328,3 +328,15 @@ async def test_a_pull_as_a_step_reports_bytes(
 async def test_storage_of_an_empty_project(any_database: Database) -> None:
     assert await any_database.read(storage.own_models, "prj_x") == []
     assert await any_database.read(storage.aliases_of, "prj_x") == []
+
+
+async def test_one_starter_of_a_task_is_enough(database: Database, make_catalog: MakeCatalog, mirror: Path) -> None:
+    first, second = (
+        far_row("first", rank=1, starter=True),
+        row_of(spec_of(CONTENT), name="second", rank=2, starter=True),
+    )
+    other = far_row("other", task="chat", kind="llm", starter=True)
+    catalog = make_catalog(database, second, first, other, model_sources=[str(mirror)])
+    assert [row.name for row in catalog.starter_models()] == ["other", "first", "second"]
+    await catalog.find("second")
+    assert [row.name for row in catalog.starter_models()] == ["other", "second"]

@@ -21,7 +21,7 @@ from nexus.catalog.source import Work
 
 _CHUNK: Final = 1 << 20
 _ATTEMPTS: Final = 4
-_GONE: Final = frozenset({400, 401, 403, 404, 405, 410, 451})
+_PASSING: Final = frozenset({408, 425, 429})
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -42,7 +42,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         """Keep Range for the next host; credentials are unredirected headers and stay behind."""
         self.first = self.first or headers
         if not newurl.startswith(("http://", "https://")):
-            raise SourceUnreachable("The download was redirected to an address that is not HTTP.")
+            raise SourceRefused("The download was redirected to an address that is not HTTP.")
         following = super().redirect_request(req, fp, code, msg, headers, newurl)
         if following is not None:
             following.method = req.get_method()  # urllib would turn a HEAD into a GET
@@ -75,7 +75,7 @@ def open_url(
     `retryable` as the status says.
     """
     if not url.startswith(("http://", "https://")):
-        raise SourceUnreachable("A download address must be HTTP.", field="source.url")
+        raise SourceRefused("A download address must be HTTP.", field="source.url")
     redirects = _Redirects()
     # No file:, ftp: or data: handlers here, and the machine's own proxies and certificates.
     opener = urllib.request.OpenerDirector()
@@ -101,7 +101,7 @@ def open_url(
 
 
 def _refused(status: int) -> SourceUnreachable:
-    refusal = SourceRefused if status in _GONE else SourceUnreachable
+    refusal = SourceUnreachable if status >= 500 or status in _PASSING else SourceRefused
     return refusal(f"The place that the file comes from answered {status}.", status_of_source=status)
 
 

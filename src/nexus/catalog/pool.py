@@ -15,7 +15,6 @@ while anything is loaded, closed or awaited.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -234,11 +233,8 @@ def _matches(key: str, wanted: str) -> bool:
 
 
 def _close(models: list[Any]) -> None:
-    """Close what has a `close`, and give the memory back."""
+    """Close what has a `close`; the last reference to the others goes with the list."""
     for model in models:
         close = getattr(model, "close", None)
         if callable(close):
             close()
-    if models:
-        models.clear()
-        gc.collect()

@@ -95,9 +95,11 @@ class CatalogService:
     def starter_models(self) -> list[CatalogueRow]:
         """Return the rows that a fresh installation pulls, by task.
 
-        Of those of one task the first that can be had is enough.
+        Of those of one task the first that can be had is enough; once one is here, it is the only one.
         """
-        return [row for row in self.catalogue.starters() if self.shelf.allows(row)]
+        rows = [row for row in self.catalogue.starters() if self.shelf.allows(row)]
+        here = {row.task: row for row in reversed(rows) if self.shelf.state(row) is State.READY}
+        return [row for row in rows if here.get(row.task, row) is row]
 
     async def pull(
         self,

@@ -34,7 +34,7 @@ class HubSource:
         """Ask for the file's digest, then download it."""
         url = resolve_url(options)
         token = work.settings.hub_token
-        secret = token.reveal() if token else None
+        secret = token.get_secret_value() if token else None
         answer = open_url(url, timeout=work.settings.connect_timeout, secret=secret, method="HEAD")
         answer.close()
         digest = str(answer.first.get("X-Linked-Etag") or answer.first.get("ETag") or "").removeprefix("W/").strip('"')

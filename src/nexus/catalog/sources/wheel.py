@@ -69,7 +69,7 @@ def download_package(options: Mapping[str, Any], folder: Path, work: Work) -> No
     if importlib.util.find_spec("pip"):
         argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", *form, *check]
         argv += ["--dest", str(folder), "--requirement", str(requirements)]
-    elif uv := shutil.which("uv"):
+    elif uv := shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent)):
         argv = [uv, "pip", "install", "--quiet", "--no-deps", *form, *check, "--python", sys.executable]
         argv += ["--target", str(folder), "--requirement", str(requirements)]
     else:
