@@ -16,6 +16,8 @@ from nexus.analytics.predictor import Fitted, Lesson, Predictor
 from nexus.analytics.types import Floats, Task
 
 _SMALL = 5000
+# Below so many cells a second thread waits more than it works.
+_ONE_THREAD = 1_000_000
 
 
 class Boosted(Fitted):
@@ -60,6 +62,7 @@ class LightGbm(Predictor):
             "seed": lesson.seed,
             "deterministic": True,
             "force_row_wise": True,
+            "num_threads": 1 if lesson.x.size < _ONE_THREAD else 0,
             "verbosity": -1,
         }
         if lesson.classes > 2:
@@ -74,7 +77,7 @@ class LightGbm(Predictor):
         import lightgbm
 
         text = files["model"].read_text(encoding="utf-8")
-        return Boosted(lightgbm.Booster(model_str=text, params={"verbosity": -1}), classes)
+        return Boosted(lightgbm.Booster(model_str=text), classes)
 
 
 def _objective(task: Task, classes: int) -> str:
