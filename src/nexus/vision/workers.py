@@ -25,6 +25,12 @@ A = ParamSpec("A")
 T = TypeVar("T")
 
 
+def _cores() -> int:
+    """Return the cores that this process may use; not every system can tell them from those of the machine."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 class Seat:
     """The right to run functions in a worker thread, one after the other."""
 
@@ -53,7 +59,7 @@ class Workers:
 
     def __init__(self, *, workers: int, queue: int) -> None:
         """Have `workers` threads (0: one for each core), with `queue` pictures waiting at the most."""
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or _cores()
         self.places = self.workers + queue
         self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="vision")
         self._lock = threading.Lock()
