@@ -31,31 +31,30 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 SECRETS = [
-    "sk-canary-0123456789abcdef",
-    "sk-ant-api03-" + "a" * 40,
-    "sk-proj-" + "Ab1_" * 10,
-    "nx_abcd1234_" + "x" * 43 + "_a1b2c3",
-    "whsec_" + "bWVzc2FnZQ" * 3,
-    "AKIAIOSFODNN7EXAMPLE",
-    "hf_" + "a" * 30,
-    "AIza" + "b" * 35,
-    "ghp_" + "c" * 36,
-    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
-    "Bearer abcdef.0123456789",
-    "Basic dXNlcjpwYXNzd29yZA==",
-    '"x-api-key": "0123456789abcdef"',
-    "password=correct-horse",
-    "postgresql://nexus:tr0ub4dor@db/nexus",
+    ("sk-canary-0123456789abcdef", "0123456789abcdef"),
+    ("sk-ant-api03-" + "a" * 40, "aaaa"),
+    ("sk-proj-" + "Ab1_" * 10, "Ab1_"),
+    ("nx_abcd1234_" + "x" * 43 + "_a1b2c3", "xxxx"),
+    ("whsec_" + "bWVzc2FnZQ" * 3, "bWVz"),
+    ("AKIAIOSFODNN7EXAMPLE", "IOSFODNN7"),
+    ("hf_" + "a" * 30, "aaaa"),
+    ("AIza" + "b" * 35, "bbbb"),
+    ("ghp_" + "c" * 36, "cccc"),
+    ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "c2lnbmF0"),
+    ("Bearer abcdef.0123456789", "0123456789"),
+    ("Basic dXNlcjpwYXNzd29yZA==", "dXNlcj"),
+    ('"x-api-key": "0123456789abcdef"', "0123456789abcdef"),
+    ("password=correct-horse", "correct-horse"),
+    ("postgresql://nexus:tr0ub4dor@db/nexus", "tr0ub4dor"),
 ]
 
 
-@pytest.mark.parametrize("secret", SECRETS)
-def test_patterns_are_masked(secret: str) -> None:
-    masked = Redactor()(f"before {secret} after")
+@pytest.mark.parametrize(("text", "secret"), SECRETS)
+def test_patterns_are_masked(text: str, secret: str) -> None:
+    masked = Redactor()(f"before {text} after")
     assert MASK in masked
-    value = secret.rpartition("=")[2].strip('"') if secret.startswith(("password", '"')) else secret
-    for piece in (value[-12:], "tr0ub4dor", "0123456789abcdef"):
-        assert piece not in masked or (piece not in secret) or piece == "b@db/nexus"
+    assert secret in text
+    assert secret not in masked
     assert masked.startswith("before ")
     assert masked.endswith(" after")
 

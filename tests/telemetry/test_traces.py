@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from nexus.telemetry.traces import (
     current_trace,
     outgoing_headers,
     parse_traceparent,
+    shutdown,
     span,
 )
 
@@ -87,3 +90,37 @@ def test_children_keep_the_sampling_of_their_parent() -> None:
     parent = child_of(None, sampled=True)
     assert child_of(parent).sampled
     assert not child_of(None).sampled
+
+
+def fail_inside() -> None:
+    with span("outer", key="sk-canary-0123456789abcdef") as outer, span("inner", kind="client"):
+        assert outgoing_headers()["traceparent"].startswith(f"00-{outer.trace_id}-")
+        raise ValueError("hunter2")
+
+
+def test_with_the_extra_spans_reach_a_collector_without_secrets() -> None:
+    pytest.importorskip("opentelemetry.sdk", reason="the `otel` extra is not installed")
+    received: list[bytes] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.end_headers()
+
+    server = HTTPServer(("127.0.0.1", 0), Collector)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    assert configure(TelemetrySettings(otlp_endpoint=endpoint, trace_ratio=1.0))
+    try:
+        with pytest.raises(ValueError, match="hunter2"):
+            fail_inside()
+    finally:
+        shutdown()
+        server.shutdown()
+    sent = b"".join(received)
+    assert b"outer" in sent
+    assert b"inner" in sent
+    assert b"ValueError" in sent
+    assert b"canary" not in sent
+    assert b"hunter2" not in sent

@@ -72,6 +72,7 @@ class _Tracing:
     """The tracer of this process, None without an SDK."""
 
     tracer: Any = None
+    provider: Any = None
 
 
 def configure(settings: TelemetrySettings, *, service: str = "nexus", version: str = "") -> bool:
@@ -79,18 +80,25 @@ def configure(settings: TelemetrySettings, *, service: str = "nexus", version: s
     if not settings.otlp_endpoint or find_spec("opentelemetry.sdk") is None:
         return False
     # Of the `otel` extra; nobody else pays for it.
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # type: ignore[import-not-found,unused-ignore]
+    from opentelemetry.sdk.resources import Resource  # type: ignore[import-not-found,unused-ignore]
+    from opentelemetry.sdk.trace import TracerProvider  # type: ignore[import-not-found,unused-ignore]
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # type: ignore[import-not-found,unused-ignore]
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # type: ignore[import-not-found,unused-ignore]
 
     resource = Resource.create({"service.name": service, "service.version": version})
     provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(settings.trace_ratio)))
     endpoint = settings.otlp_endpoint.rstrip("/") + "/v1/traces"
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
-    _Tracing.tracer = provider.get_tracer("nexus", version)
+    _Tracing.provider, _Tracing.tracer = provider, provider.get_tracer("nexus", version)
     return True
+
+
+def shutdown() -> None:
+    """Send what is left and stop exporting."""
+    provider, _Tracing.provider, _Tracing.tracer = _Tracing.provider, None, None
+    if provider is not None:
+        provider.shutdown()
 
 
 @contextmanager
