@@ -82,11 +82,17 @@ class OwnModels:
             seal=lambda number: self._files.seal(document | {"version": number}),
         )
         try:
-            added = await self._database.write(storage.add_version, new)
+            added = await self._write(new)
         except Exception:
             await asyncio.to_thread(self._files.remove, project, version_id)
             raise
         return await asyncio.to_thread(self._files.check, project, added)
+
+    async def _write(self, new: storage.NewVersion) -> storage.OwnVersion:
+        try:
+            return await self._database.write(storage.add_version, new)
+        except storage.ModelBeingMade:
+            return await self._database.write(storage.add_version, new)  # by now it is there
 
     async def delete(self, principal: Principal, name: str, version: int) -> None:
         """Delete a version for good. Raises `ModelNotFound`, `ModelInUse`."""

@@ -55,6 +55,10 @@ class NewVersion:
     seal: Callable[[int], tuple[str, str]]
 
 
+class ModelBeingMade(ModelExists):
+    """The model is being made by another request; try again."""
+
+
 def own_models(session: Session, project_id: str) -> list[OwnModel]:
     """Return a project's models by name."""
     numbers: dict[str, list[int]] = {}
@@ -91,7 +95,8 @@ def own_version(session: Session, model_id: str, number: int) -> OwnVersion | No
 def add_version(session: Session, new: NewVersion) -> OwnVersion:
     """Store a version under the next number, making the model if it is the first.
 
-    Raises `ModelExists` when the name is already that of a model of another kind or task.
+    Raises `ModelExists` when the name is already that of a model of another kind or task, and
+    `ModelBeingMade` when another transaction has just made it.
     """
     model = _model(session, new.project_id, new.name, lock=True)
     if model is None:
@@ -108,7 +113,7 @@ def add_version(session: Session, new: NewVersion) -> OwnVersion:
         try:
             session.flush()
         except IntegrityError:
-            raise ModelExists("The model is being made by another request; try again.", field="name") from None
+            raise ModelBeingMade from None
     if (model.kind, model.task) != (new.kind, new.task):
         raise ModelExists(
             "The name is taken by a model of another kind or task.", field="name", kind=model.kind, task=model.task
@@ -190,7 +195,11 @@ def move_alias(
         raise AliasMoved(revision=row.revision if row else 0)
     old = row.version if row else None
     if row is None:
-        row = AliasRow(project_id=project_id, model=model, alias=alias, version=version, revision=1, updated_at=at)
+        # Not from 1 again after a deletion: an ETag of before must not fit.
+        revision = 1 + _moves(session, project_id, model, alias)
+        row = AliasRow(
+            project_id=project_id, model=model, alias=alias, version=version, revision=revision, updated_at=at
+        )
         session.add(row)
     else:
         row.version, row.revision, row.updated_at = version, row.revision + 1, at
@@ -226,6 +235,12 @@ def alias_changes(session: Session, project_id: str, model: str, alias: str, lim
     return [
         AliasChange(r.alias, r.old_version, r.new_version, r.changed_by, r.changed_at) for r in session.scalars(query)
     ]
+
+
+def _moves(session: Session, project_id: str, model: str, alias: str) -> int:
+    query = select(func.count()).select_from(AliasChangeRow)
+    where = (AliasChangeRow.project_id == project_id, AliasChangeRow.model == model, AliasChangeRow.alias == alias)
+    return session.scalar(query.where(*where)) or 0
 
 
 def _model(session: Session, project_id: str, name: str, *, lock: bool = False) -> ModelRow | None:
