@@ -150,15 +150,18 @@ class Delivery:
             entry.tally = sink.tally
             data = await answer.next()
             first = sink.feed(data) if data else sink.end()
-            while data and not first and not sink.tally.done:
+            while data and not first and not sink.tally.done and sink.tally.failure is None:
                 data = await answer.next()
                 first = sink.feed(data) if data else sink.end()
+            if (failure := sink.tally.failure) is not None and (not first or isinstance(failure, _MOVES_ON)):
+                # Nothing has reached the caller yet, so another deployment may still answer.
+                raise failure.without(_private(target)) if isinstance(failure, UpstreamRejected) else failure
         except BaseException:
             answer.close()
             raise
         standing = self._router.standing(target.deployment)
         standing.in_flight += 1
-        return Flow(answer, sink, first, ended=not data, on_close=lambda: _leave(standing))
+        return Flow(answer, sink, first, ended=not data, private=_private(target), on_close=lambda: _leave(standing))
 
     async def _target(self, route: Route, deployment: Deployment) -> Target:
         account, provider = self._registry.account(deployment.provider)
@@ -199,18 +202,20 @@ async def _expect_stream(answer: Answer, target: Target) -> None:
 def _refusal(answer: HttpAnswer, target: Target, dialect: str) -> NexusError:
     """Return the error of an error answer, without a word that names our credential or the upstream's address."""
     error = target.provider.error(answer)
-    secret = target.endpoint.secret
-    words = [secret.reveal()] if secret is not None else []
-    words.append(target.endpoint.base_url.partition("://")[2].partition("/")[0])
-    if any(word in error.message for word in words if word):
-        error = type(error)(field=error.field, retry_after=error.retry_after)
+    private = _private(target)
     if isinstance(error, UpstreamRejected):
         same = target.provider.dialect == dialect and answer.body.lstrip().startswith(b"{")
-        if not same or any(word.encode() in answer.body for word in words if word):
-            error.body = b""
-        else:
-            error.body = answer.body
+        error.body = answer.body if same else b""
+        return error.without(private)
+    if any(word in error.message for word in private):
+        return type(error)(field=error.field, retry_after=error.retry_after)
     return error
+
+
+def _private(target: Target) -> tuple[str, ...]:
+    """Return the words that no caller may read: our credential and where the upstream is."""
+    secret, host = target.endpoint.secret, target.endpoint.base_url.partition("://")[2].partition("/")[0]
+    return (host, secret.reveal()) if secret is not None else (host,)
 
 
 def _leave(standing: Standing) -> None:

@@ -20,7 +20,7 @@ class Relay(Protocol):
     tally: Tally
 
     def feed(self, data: bytes) -> bytes:
-        """Return what may go to the client now: whole events only. Raises what the stream itself reports."""
+        """Return what may go to the client now: whole events only. An error in the stream goes to `tally.failure`."""
         ...
 
     def end(self) -> bytes:

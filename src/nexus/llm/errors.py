@@ -89,6 +89,14 @@ class UpstreamRejected(InvalidInput):
         super().__init__(message, **more)
         self.upstream_status = upstream_status
         self.body = body
+        self.event = b""
+
+    def without(self, private: tuple[str, ...]) -> UpstreamRejected:
+        """Return this error, or a bare one if it repeats any of the `private` words."""
+        said = self.message.encode() + self.body + self.event
+        if any(word.encode() in said for word in private):
+            return UpstreamRejected(upstream_status=self.upstream_status, field=self.field)
+        return self
 
 
 class UpstreamRateLimited(RateLimited):
@@ -175,14 +183,24 @@ def from_status(status: int, *, message: str | None, body: bytes, retry_after: f
     return UpstreamMalformed()
 
 
-def from_stream(error: Any) -> NexusError:
-    """Turn an error object found in the place of an answer into ours; its words stay here."""
-    code = error.get("code") if isinstance(error, dict) else None
-    kind = str(error.get("type") or "") if isinstance(error, dict) else ""
-    if isinstance(code, str) and code.isdigit():
-        code = int(code)
-    if isinstance(code, int) and 400 <= code < 600:
-        return from_status(code, message=None, body=b"", retry_after=None)
+def from_stream(error: Any, *, body: bytes = b"", event: bytes = b"") -> NexusError:
+    """Turn an error object found in the place of an answer into ours.
+
+    Where the fault is the caller's, `body` (the JSON that holds it) and `event` (the raw event of a
+    stream) are kept for callers who speak the provider's dialect; else its words stay here.
+    """
+    told = error if isinstance(error, dict) else {}
+    code, kind, message = told.get("code"), str(told.get("type") or ""), told.get("message")
+    numbers = [int(n) for n in (str(told.get("status_code")), str(code)) if n.isdecimal()]
+    status = next((n for n in numbers if 400 <= n < 600), None)
+    if status is None and kind == "invalid_request_error":
+        status = 400
+    if status is not None:
+        text = message[:2000] if isinstance(message, str) and message else None
+        found = from_status(status, message=text, body=body, retry_after=None)
+        if isinstance(found, UpstreamRejected):
+            found.event = event
+        return found
     if "rate_limit" in kind or code in ("rate_limit_exceeded", "insufficient_quota"):
         return UpstreamRateLimited()
     return UpstreamUnavailable()

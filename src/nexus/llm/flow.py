@@ -7,6 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 from nexus.llm.client import Answer
 from nexus.llm.dialect import Writer
+from nexus.llm.errors import UpstreamRejected
 from nexus.llm.provider import Decoder
 from nexus.llm.types import Tally
 
@@ -54,7 +55,8 @@ class Translation:
 
     def end(self) -> bytes:
         """Return the closing events. Raises `UpstreamTruncated`."""
-        return self._writer.write(self._decoder.end()) + self._close()
+        out = self._writer.write(self._decoder.end())
+        return out if self.tally.failure is not None else out + self._close()
 
     def _close(self) -> bytes:
         if self._over:
@@ -66,8 +68,21 @@ class Translation:
 class Flow(Generic[T]):
     """An open stream: `first` has come already; `next` returns None at the end; `close` at any time."""
 
-    def __init__(self, answer: Answer, sink: Sink[T], first: T, *, ended: bool, on_close: Callable[[], None]) -> None:
-        """Take over an answer of which the first piece has been read; `ended` if that was all."""
+    def __init__(
+        self,
+        answer: Answer,
+        sink: Sink[T],
+        first: T,
+        *,
+        ended: bool,
+        private: tuple[str, ...],
+        on_close: Callable[[], None],
+    ) -> None:
+        """Take over an answer of which the first piece has been read; `ended` if that was all.
+
+        No error that repeats one of the `private` words is handed on as it is.
+        """
+        self._private = private
         self.first = first
         self._answer = answer
         self._sink = sink
@@ -76,20 +91,21 @@ class Flow(Generic[T]):
 
     async def next(self) -> T | None:
         """Return the next piece. Raises what the stream reports, `UpstreamTruncated`, `UpstreamTimeout` ..."""
-        while not self._ended:
-            if self._sink.tally.done:
+        tally = self._sink.tally
+        while True:
+            if (failure := tally.failure) is not None:
+                raise failure.without(self._private) if isinstance(failure, UpstreamRejected) else failure
+            if self._ended:
+                return None
+            if tally.done:
                 self._ended = True
                 await self._answer.drain(_DRAIN)
                 return None
             data = await self._answer.next()
-            if data:
-                piece = self._sink.feed(data)
-            else:
-                self._ended = True
-                piece = self._sink.end()
+            self._ended = not data
+            piece = self._sink.feed(data) if data else self._sink.end()
             if piece:
                 return piece
-        return None
 
     async def close(self) -> None:
         """Let go of the upstream: its connection is kept if the answer is over, closed at once if not."""

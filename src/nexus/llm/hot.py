@@ -158,7 +158,8 @@ async def _stream(scope: Scope, send: Send, service: LLMService, call: Call, dia
         entry.close(error)
         if not outlet.started:
             raise
-        await outlet.write(dialect.stream_error(error, scope.get("request_id")))
+        own = error.event if isinstance(error, UpstreamRejected) else b""
+        await outlet.write(own + b"\n\n" if own else dialect.stream_error(error, scope.get("request_id")))
         await outlet.end()
         raise _StreamFailed from None
     finally:

@@ -42,7 +42,7 @@ class Decoder(Protocol):
     tally: Tally
 
     def feed(self, data: bytes) -> list[Chunk]:
-        """Return the pieces that `data` completes. Raises a `NexusError` that the stream itself reports."""
+        """Return the pieces that `data` completes; an error that the stream reports goes to `tally.failure`."""
         ...
 
     def end(self) -> list[Chunk]:
@@ -51,11 +51,7 @@ class Decoder(Protocol):
 
 
 class Provider(ABC):
-    """One kind of upstream.
-
-    `dialect` names the wire form of its chat endpoint ("" if no client speaks it), `environment` the
-    usual variable of its key, which `settings` reads.
-    """
+    """One kind of upstream: `dialect` names the wire form of its chat endpoint ("" if no client speaks it)."""
 
     dialect: str = ""
     base_url: str = ""

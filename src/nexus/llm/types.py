@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from nexus.core.errors import NexusError
+
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "pause", "other"]
 Need = Literal["tools", "images", "audio", "documents", "json_schema", "reasoning", "choices", "logprobs"]
@@ -379,7 +381,10 @@ class Call(msgspec.Struct, kw_only=True):
 
 
 class Tally(msgspec.Struct, kw_only=True):
-    """What was seen of an answer while it passed: enough to account for it, however it ended."""
+    """What was seen of an answer while it passed: enough to account for it, however it ended.
+
+    `failure` is an error that the stream itself reported; what came before it is still to be handed on.
+    """
 
     usage: Usage | None = None
     characters: int = 0
@@ -387,6 +392,7 @@ class Tally(msgspec.Struct, kw_only=True):
     finished: int = 0
     finish_reason: str | None = None
     done: bool = False
+    failure: NexusError | None = None
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):

@@ -148,7 +148,7 @@ class OpenAIChat(Dialect):
         tally = Tally(done=True)
         event = _read_event(body)
         if event.error is not None and not event.choices:
-            raise from_stream(event.error)
+            raise from_stream(event.error, body=body)
         if event.choices is None:
             raise UpstreamMalformed
         _count(tally, event)
@@ -185,11 +185,10 @@ class OpenAIRelay:
 
     def end(self) -> bytes:
         """Return the rest, with the end mark if the upstream forgot it. Raises `UpstreamTruncated`."""
-        try:
-            rest = self._pass(self._splitter.end())
-        except UpstreamMalformed:
-            raise UpstreamTruncated from None
-        if self.tally.done:
+        rest = self._pass(self._splitter.end())
+        if isinstance(self.tally.failure, UpstreamMalformed):
+            self.tally.failure = UpstreamTruncated()
+        if self.tally.done or self.tally.failure is not None:
             return rest
         if self.tally.finished < self._choices:
             raise UpstreamTruncated
@@ -199,28 +198,31 @@ class OpenAIRelay:
     def _pass(self, events: list[bytes]) -> bytes:
         out: list[bytes] = []
         tally = self.tally
-        for event in events:
-            if tally.done:
-                break
-            data = data_of(event)
-            if data is None:
-                if tally.events:
+        try:
+            for event in events:
+                if tally.done:
+                    break
+                data = data_of(event)
+                if data is None:
+                    if tally.events:
+                        out.append(event)
+                elif data.strip() == b"[DONE]":
+                    tally.done = True
+                    out.append(b"data: [DONE]")
+                elif self._see(data, event):
                     out.append(event)
-            elif data.strip() == b"[DONE]":
-                tally.done = True
-                out.append(b"data: [DONE]")
-            elif self._see(data):
-                out.append(event)
+        except NexusError as error:
+            tally.failure = error
         out.append(b"")
         return b"\n\n".join(out)
 
-    def _see(self, data: bytes) -> bool:
+    def _see(self, data: bytes, raw: bytes) -> bool:
         """Count an event; False for one that stays here. Raises the error that it carries."""
         event = _read_event(data)
-        if event.error is not None:
-            raise from_stream(event.error)
         self.tally.events += 1
         _count(self.tally, event)
+        if event.error is not None:
+            raise from_stream(event.error, body=data, event=raw)
         return not (self._strip and not event.choices and event.usage is not None)
 
 

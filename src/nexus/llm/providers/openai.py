@@ -133,17 +133,25 @@ class OpenAIDecoder:
 
     def feed(self, data: bytes) -> list[Chunk]:
         """Return the pieces that `data` completes."""
-        return [chunk for event in self._splitter.feed(data) for chunk in self._read(event)]
+        return self._pass(self._splitter.feed(data))
 
     def end(self) -> list[Chunk]:
         """Return the rest. Raises `UpstreamTruncated` when no end was seen."""
-        try:
-            rest = [chunk for event in self._splitter.end() for chunk in self._read(event)]
-        except UpstreamMalformed:
-            raise UpstreamTruncated from None
-        if not self.tally.done and self.tally.finished < self._choices:
+        rest = self._pass(self._splitter.end())
+        if isinstance(self.tally.failure, UpstreamMalformed):
+            self.tally.failure = UpstreamTruncated()
+        if not self.tally.done and self.tally.failure is None and self.tally.finished < self._choices:
             raise UpstreamTruncated
         return rest
+
+    def _pass(self, events: list[bytes]) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        try:
+            for event in events:
+                chunks += self._read(event)
+        except NexusError as error:
+            self.tally.failure = error
+        return chunks
 
     def _read(self, event: bytes) -> list[Chunk]:
         data = data_of(event)
