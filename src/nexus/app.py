@@ -76,7 +76,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> App:
     api = _api(parts, sampler)
     hot = {**HOT_ROUTES, PLAYGROUND: chat_completions}
     inner: App = Dispatch(api, services=services, hot=hot, pages=Dashboard(dashboard_folder()))
-    inner = Idempotency(inner, database=parts.database, clock=parts.clock)
+    inner = Idempotency(inner, database=parts.database, keyring=parts.keyring, clock=parts.clock)
     access = services.get(AccessService)
     inner = Authentication(inner, access=access, observe_failure=lambda code: metrics.AUTH_FAILURES.labels(code).inc())
     return build_edge(

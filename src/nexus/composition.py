@@ -79,7 +79,14 @@ def build(settings: Settings, *, children: int) -> Parts:
     fetch.configure(settings.fetch_allow)
     cache, shared = _caches(settings, database)
     parts.stops += [cache.close, shared.close]
-    access = AccessService(database=database, keyring=keyring, cache=shared, settings=settings.access, clock=clock)
+    access = AccessService(
+        database=database,
+        keyring=keyring,
+        cache=shared,
+        settings=settings.access,
+        clock=clock,
+        public_url=settings.public_url,
+    )
     ledger = Ledger(
         database=database,
         folder=settings.data_dir / "ledger",
@@ -87,7 +94,9 @@ def build(settings: Settings, *, children: int) -> Parts:
         observe=_count_lost,
     )
     blobs = LocalBlobs(settings.data_dir / "blobs")
-    files = FileService(database=database, blobs=blobs, settings=settings.files, clock=clock)
+    # A folder of its own: the files service removes content that no file refers to any more.
+    uploads = LocalBlobs(settings.data_dir / "files")
+    files = FileService(database=database, blobs=uploads, settings=settings.files, clock=clock)
     runs = RunService(database=database, settings=settings.runs, clock=clock)
     compute = ComputePool(settings.compute, children=children)
     for service in (database, keyring, access, ledger, files, runs, compute):
@@ -97,7 +106,7 @@ def build(settings: Settings, *, children: int) -> Parts:
     _add_models(parts, cache, blobs)
     automation = AutomationService(database=database, runs=runs, files=files, clock=clock)
     services.put(automation)
-    parts.starts += [access.start, ledger.start]
+    parts.starts += [access.start, ledger.start, files.start]
     parts.stops += [access.stop, ledger.stop, compute.stop, runs.stop, files.stop]
     return parts
 
@@ -135,6 +144,7 @@ def _add_models(parts: Parts, cache: Cache, blobs: BlobStore) -> None:
     analytics = AnalyticsService(
         settings=settings.analytics, pool=compute, ledger=ledger, catalog=catalog, runs=runs, datasets=datasets
     )
+    catalog.runners["vision"] = vision
     for service in (pool, catalog, local, embedder, llm, TextTasks(llm=llm), vision, datasets, analytics):
         services.put(service)
     parts.stops += [local.stop, llm.stop, vision.stop]
@@ -155,7 +165,7 @@ def keyring_of(settings: Settings) -> Keyring:
 
 
 def _count_lost(what: str, amount: float) -> None:
-    if what == "lost":
+    if what in ("lost", "rejected"):
         metrics.USAGE_UNRECORDED.inc(amount)
 
 
