@@ -212,11 +212,11 @@ class Connection(asyncio.Protocol):
         self._until_close = (
             "content-length" not in self.headers and "chunked" not in self.headers.get("transfer-encoding", "")
         ) and status not in (204, 304)
-        self.head_done = True
         if encoding not in ("identity", ""):
             # We asked for none, and unpacking is how a small answer becomes a large one.
             self._fail(UpstreamMalformed("The provider sent a compressed answer, which was not asked for."))
-            return
+            raise UpstreamMalformed  # the parser stops
+        self.head_done = True
         self._wake()
 
     def on_body(self, body: bytes) -> None:

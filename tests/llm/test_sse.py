@@ -1,0 +1,63 @@
+"""Events come out whole however the bytes are cut."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nexus.llm.errors import UpstreamMalformed
+from nexus.llm.sse import EventSplitter, data_of, name_of
+
+PLAIN = 'data: {"a":"ü☃"}\n\n: comment\n\nevent: x\ndata: {"b":\ndata: 2}\n\ndata:[1]\n\ndata: [DONE]\n\n'
+DATA = ['{"a":"ü☃"}', None, '{"b":\n2}', "[1]", "[DONE]"]
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    marks = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[a:b] for a, b in pairwise(marks)]
+
+
+def read(pieces: list[bytes]) -> list[bytes]:
+    splitter = EventSplitter()
+    return [event for piece in pieces for event in splitter.feed(piece)] + splitter.end()
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+@settings(deadline=None)  # the machine may be busy
+@given(places=st.lists(st.integers(0, 200)))
+def test_any_cut_gives_the_same_events(ending: str, bom: bytes, places: list[int]) -> None:
+    raw = bom + PLAIN.replace("\n", ending).encode()
+    events = read(cut(raw, places))
+    assert [data.decode() if (data := data_of(event)) is not None else None for event in events] == DATA
+    assert name_of(events[2]) == b"x"
+    assert name_of(events[0]) is None
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(places=st.lists(st.integers(0, 100)))
+def test_events_without_blank_lines_are_told_apart(places: list[int]) -> None:
+    raw = b'data: {"a":1}\ndata: {"b":{"c":2}}\ndata: [DONE]\n'
+    assert [data_of(event) for event in read(cut(raw, places))] == [b'{"a":1}', b'{"b":{"c":2}}', b"[DONE]"]
+
+
+def test_a_last_event_may_lack_its_end() -> None:
+    assert read([b"data: 1\n\ndata: 2"]) == [b"data: 1", b"data: 2"]
+    assert read([b"data: 1\n\n\n\n"]) == [b"data: 1"]
+    assert read([b""]) == []
+
+
+def test_an_endless_event_is_refused() -> None:
+    splitter = EventSplitter(limit=1000)
+    splitter.feed(b"data: " + b"x" * 900)
+    with pytest.raises(UpstreamMalformed):
+        splitter.feed(b"x" * 200)
+
+
+def test_a_data_line_may_stand_alone() -> None:
+    assert data_of(b"data") == b""
+    assert data_of(b"data:") == b""
+    assert data_of(b"id: 1\nretry: 5") is None
