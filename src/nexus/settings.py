@@ -117,10 +117,13 @@ class Settings(BaseSettings):
             "trusted_proxies": self.trusted_proxies,
             "fetch_allow": self.fetch_allow,
         }
-        catalog = {"data_dir": self.data_dir, "model_sources": self.model_sources, "offline": self.offline}
-        runs = {"data_dir": self.data_dir, "broker_url": self.redis_url}
+        # Absolute: the programs that fetch models run in folders of their own.
+        folder = self.data_dir.absolute()
+        catalog = {"data_dir": folder, "model_sources": self.model_sources, "offline": self.offline}
+        runs = {"data_dir": folder, "broker_url": self.redis_url}
         return self.model_copy(
             update={
+                "data_dir": folder,
                 "http": self.http.model_copy(update=http),
                 "catalog": self.catalog.model_copy(update=catalog),
                 "runs": self.runs.model_copy(update=runs),
