@@ -41,6 +41,7 @@ seen: list[tuple[str, str, int]] = []
 def running(serve: Serve) -> Running:
     app = FastAPI(openapi_url=None)
     install(app)
+    app.add_middleware(StrictJSON)
     app.state.services = Services()
     app.state.services.put(Greeter())
 
@@ -59,7 +60,7 @@ def running(serve: Serve) -> Running:
 
     seen.clear()
     observe = lambda route, method, status, seconds: seen.append((route, method, status))  # noqa: E731
-    edge = Dispatch(StrictJSON(app), services=app.state.services, hot={})
+    edge = Dispatch(app, services=app.state.services, hot={})
     return serve(edge, observe=observe, json_limit=2000, upload_limit=100_000)
 
 
@@ -93,6 +94,13 @@ def test_each_wrong_field_is_named(running: Running, path: str, body: Any, point
     status, problem = post(running, path, json=body)
     assert status == 422
     assert [issue["pointer"] for issue in problem["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize("body", [b'{"name":"\\ud800"}', b'{"name":NaN}', b"[" * 100_000, b'{"name":"\\u0000"}', b"{"])
+def test_what_fastapi_chokes_on_is_malformed(running: Running, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    status, problem = post(running, "/api/v1/greetings/1", content=body[:1900], headers=headers)
+    assert (status, problem["code"]) == (400, "malformed_body")
 
 
 def test_large_bodies_are_413_in_every_kind_of_route(running: Running) -> None:

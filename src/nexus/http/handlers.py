@@ -134,5 +134,8 @@ async def _on_disconnect(request: Request, error: Exception) -> Response:
 
 async def _on_anything(request: Request, error: Exception) -> Response:
     """Tell nothing but the request id; the log, which has the traceback, is written by `CatchErrors`."""
+    if isinstance(error, NexusError):
+        # Raised by a middleware, where FastAPI looks for no handler.
+        return answer(request, error)
     rendered = render(path_of(request.scope), NexusError(), request.scope.get("request_id"))
     return Response(rendered.encode(), rendered.status, media_type=rendered.media_type)
