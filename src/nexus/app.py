@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any, Final
@@ -47,7 +47,7 @@ from nexus.setup import check_migrated
 from nexus.system import routes as system_routes
 from nexus.system.checks import checks_of
 from nexus.system.events import EventHub
-from nexus.system.service import SystemService
+from nexus.system.service import Check, SystemService
 from nexus.telemetry import context, metrics
 from nexus.telemetry.system import Sampler, SystemCollector
 from nexus.vision import routes as vision_routes
@@ -83,7 +83,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> App:
         inner,
         settings=settings.http,
         lifecycle=lifecycle,
-        checks={"database": checks["database"]},
+        checks={"database": _holds(checks["database"])},
         bind_request_id=context.bind_request_id,
         observe=metrics.observe_request,
     )
@@ -120,6 +120,14 @@ def _api(parts: Parts, sampler: Sampler) -> FastAPI:
     for module in ROUTERS:
         api.include_router(module.router)
     return api
+
+
+def _holds(check: Check) -> Callable[[], Awaitable[bool]]:
+    async def holds() -> bool:
+        await check()
+        return True
+
+    return holds
 
 
 async def _invite(parts: Parts) -> None:

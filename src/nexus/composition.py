@@ -5,6 +5,7 @@ This is the only place where slices are introduced to each other.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from nexus.analytics.dataset_service import DatasetService
 from nexus.analytics.service import AnalyticsService
 from nexus.automation.service import AutomationService
 from nexus.catalog.pool import ModelPool
+from nexus.catalog.runner import PullStarter
 from nexus.catalog.service import CatalogService
 from nexus.compute.pool import ComputePool
 from nexus.core.clock import Clock, SystemClock
@@ -29,7 +31,7 @@ from nexus.llm.service import LLMService
 from nexus.llm.text import TextTasks
 from nexus.runs.schemas import run_out
 from nexus.runs.service import RunService
-from nexus.runs.types import RunSpec, StepSpec
+from nexus.runs.types import RetryPolicy, RunSpec, StepSpec
 from nexus.settings import Settings
 from nexus.storage.blob_store import BlobStore
 from nexus.storage.blobs.local import LocalBlobs
@@ -147,7 +149,7 @@ def _add_models(parts: Parts, cache: Cache, blobs: BlobStore) -> None:
     catalog.runners["vision"] = vision
     for service in (pool, catalog, local, embedder, llm, TextTasks(llm=llm), vision, datasets, analytics):
         services.put(service)
-    parts.stops += [local.stop, llm.stop, vision.stop]
+    parts.stops += [lambda: asyncio.to_thread(pool.close), local.stop, llm.stop, vision.stop]
 
 
 def _caches(settings: Settings, database: Database) -> tuple[Cache, Cache]:
@@ -174,9 +176,10 @@ def _time_vision(task: str, model: str, timing: Timing) -> None:
         metrics.VISION_SECONDS.labels(task, model, stage).observe(getattr(timing, stage) / 1000)
 
 
-def _pull_starter(runs: RunService) -> Callable[[Principal, str, int], Awaitable[dict[str, Any]]]:
+def _pull_starter(runs: RunService) -> PullStarter:
     async def start(principal: Principal, model: str, version: int) -> dict[str, Any]:
-        step = StepSpec("pull", "catalog.pull", {"model": model, "version": version}, queue="cpu")
+        given = {"model": model, "version": version}
+        step = StepSpec("pull", "catalog.pull", given, retries=RetryPolicy(max=3), queue="cpu")
         return run_out(await runs.start(principal, RunSpec(kind="model_pull", name=model, steps=[step])))
 
     return start

@@ -17,6 +17,7 @@ from nexus.access.service import AccessService
 from nexus.access.types import Principal
 from nexus.catalog.errors import ModelNotPulled
 from nexus.catalog.service import CatalogService
+from nexus.catalog.types import CatalogueRow
 from nexus.core.errors import NexusError
 from nexus.settings import Settings
 from nexus.storage.db import Database
@@ -81,26 +82,40 @@ def check_migrated(database: Database) -> None:
 
 def _revision(session: Session) -> str | None:
     try:
-        return session.scalar(text("select version_num from alembic_version"))
+        found = session.scalar(text("select version_num from alembic_version"))
     except (OperationalError, ProgrammingError):
         return None
+    return None if found is None else str(found)
 
 
 async def pull_starters(catalog: CatalogService, say: Callable[[str], None]) -> list[str]:
-    """Fetch the starter models that are not here yet; return the names of those that could not be had."""
-    missing = []
+    """Fetch a starter model for each task; return the tasks for which none could be had.
+
+    The catalogue lists them best first, and the next one is tried where the best cannot be reached.
+    """
+    tasks: dict[str, bool] = {}
     for row in catalog.starter_models():
-        try:
-            await catalog.find(row.name, version=row.version)
-            continue
-        except ModelNotPulled:
-            say(f"fetching {row.name} ({row.task})")
-        try:
-            await catalog.pull(row.name, version=row.version)
-        except NexusError as error:
-            missing.append(row.name)
-            say(f"{row.name} could not be fetched: {error.message}")
-    return missing
+        if not tasks.get(row.task):
+            tasks[row.task] = await _is_here(catalog, row) or await _fetched(catalog, row, say)
+    return [task for task, served in tasks.items() if not served]
+
+
+async def _is_here(catalog: CatalogService, row: CatalogueRow) -> bool:
+    try:
+        await catalog.find(row.name, version=row.version)
+    except ModelNotPulled:
+        return False
+    return True
+
+
+async def _fetched(catalog: CatalogService, row: CatalogueRow, say: Callable[[str], None]) -> bool:
+    say(f"fetching {row.name} ({row.task})")
+    try:
+        await catalog.pull(row.name, version=row.version)
+    except NexusError as error:
+        say(f"{row.name} could not be had here: {error.message}")
+        return False
+    return True
 
 
 async def make_first_admin(access: AccessService, settings: Settings) -> FirstAdmin | None:

@@ -91,7 +91,7 @@ def to_frame(table: Table, columns: SeriesColumns, *, frequency: str | None, fil
     if fill == "none" and np.isnan(y).any():
         row = int(np.flatnonzero(np.isnan(y))[0]) + 1
         raise InvalidValue.at(found.y, row, "the value is missing; send one, or choose a fill")
-    ids, places = _identities(table, found.unique_id)
+    ids, places = identities(table, found.unique_id)
     if len(ids) > max_series:
         raise TableTooLarge(f"There are {len(ids)} series; {max_series} are allowed.", field=found.unique_id or "file")
     order = np.lexsort((stamps.values, places))
@@ -112,7 +112,7 @@ def to_frame(table: Table, columns: SeriesColumns, *, frequency: str | None, fil
     return Frame([completed(one, chosen, fill) for one in series], chosen, stamps.style)
 
 
-def _identities(table: Table, column: str | None) -> tuple[list[str], NDArray[np.int64]]:
+def identities(table: Table, column: str | None) -> tuple[list[str], NDArray[np.int64]]:
     """Return the ids in order of appearance, and for each row the place of its id."""
     if column is None:
         return ["series"], np.zeros(table.rows, dtype=np.int64)

@@ -9,11 +9,12 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from nexus.access.guard import requires
 from nexus.access.types import Principal, Scope
-from nexus.analytics.asking import read_forecast
+from nexus.analytics.asking import read_anomalies, read_forecast
 from nexus.analytics.dataset_service import DatasetService
+from nexus.analytics.detector import DETECTORS
 from nexus.analytics.forecaster import FORECASTERS
 from nexus.analytics.predictor import PREDICTORS
-from nexus.analytics.schemas import DatasetOut, MethodOut, PredictIn, TrainingIn, dataset_out
+from nexus.analytics.schemas import AnomaliesIn, DatasetOut, ForecastIn, MethodOut, PredictIn, TrainingIn, dataset_out
 from nexus.analytics.service import AnalyticsService
 from nexus.http.depends import service
 from nexus.http.paging import Paged, page_of
@@ -60,7 +61,27 @@ _FORECAST_FORM: dict[str, Any] = {
                     },
                 }
             },
-            "application/json": {"schema": {"type": "object", "required": ["horizon"]}},
+            "application/json": {"schema": ForecastIn.model_json_schema()},
+        },
+    }
+}
+
+_ANOMALY_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": _FILE,
+                        "model": {"type": "string", "default": "auto"},
+                        "threshold": {"type": "number", "minimum": 0, "maximum": 1},
+                    },
+                }
+            },
+            "application/json": {"schema": AnomaliesIn.model_json_schema()},
         },
     }
 }
@@ -72,6 +93,21 @@ async def forecast(request: Request, who: Asker, analytics: Analytics) -> Respon
     source, spec = await read_forecast(request, analytics.settings)
     body = await analytics.forecast(who, source, spec, request_id=request.scope.get("request_id"))
     return _json(body)
+
+
+@router.post("/anomalies", operation_id="anomalies.create", openapi_extra=_ANOMALY_FORM)
+async def anomalies(request: Request, who: Asker, analytics: Analytics) -> Response:
+    """Find odd moments of series or odd rows of a table: a CSV or Parquet file, JSON, or a data set."""
+    source, spec = await read_anomalies(request, analytics.settings)
+    body = await analytics.find_anomalies(who, source, spec, request_id=request.scope.get("request_id"))
+    return _json(body)
+
+
+@router.get("/detectors", operation_id="detectors.list")
+async def detectors(who: Reader) -> dict[str, list[MethodOut]]:
+    """List the detectors that `model` may name."""
+    plugs = DETECTORS.all().items()
+    return {"data": [MethodOut(name=name, title=plug.title, source=plug.source) for name, plug in plugs]}
 
 
 @router.get("/forecasters", operation_id="forecasters.list")

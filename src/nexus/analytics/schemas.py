@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from nexus.analytics.anomalies import AnomalySpec
+from nexus.analytics.detector import Shape
 from nexus.analytics.errors import InvalidTable, InvalidValue
 from nexus.analytics.types import Dataset, ForecastSpec, SeriesColumns, TrainSpec
 from nexus.core.clock import rfc3339
@@ -62,6 +64,37 @@ class ForecastIn(ForecastOptions):
     def _exactly_one(self) -> ForecastIn:
         if (self.series is None) == (self.dataset_id is None):
             raise ValueError("give exactly one of series and dataset_id")
+        return self
+
+
+class AnomalyOptions(_In):
+    """How to look for anomalies: the fields of a form, or members beside the data in JSON."""
+
+    model: Method = Field("auto", description="A detector, or `auto`.")
+    threshold: float | None = Field(None, ge=0, le=1, description="Score from which on; by the data if not given.")
+    season: int | None = Field(None, ge=1, le=10_000, description="Steps of a season of a series.")
+    id_column: ColumnName | None = Field(None, description="Column that names the series.")
+    time_column: ColumnName | None = Field(None, description="Column of the times.")
+    target_column: ColumnName | None = Field(None, description="Column of the values.")
+
+    def spec(self, shape: Shape | None = None, columns: SeriesColumns | None = None) -> AnomalySpec:
+        """Return what the service is asked."""
+        named = SeriesColumns(self.id_column, self.time_column, self.target_column)
+        return AnomalySpec(self.model, self.threshold, self.season, shape, columns or named)
+
+
+class AnomaliesIn(AnomalyOptions):
+    """A search for anomalies asked for in JSON: in plain `values`, in `series`, in `rows`, or in a data set."""
+
+    values: list[Any] | None = Field(None, min_length=1, description="One series of numbers.")
+    series: list[dict[str, Any]] | None = Field(None, min_length=1, description="As for a forecast.")
+    rows: list[dict[str, Any]] | None = Field(None, min_length=1, description="Rows of a table.")
+    dataset_id: str | None = Field(None, max_length=40)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> AnomaliesIn:
+        if sum(one is not None for one in (self.values, self.series, self.rows, self.dataset_id)) != 1:
+            raise ValueError("give exactly one of values, series, rows and dataset_id")
         return self
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nexus.access.types import Principal
+from nexus.analytics.anomalies import AnomalySpec, check_detector, detect_table
 from nexus.analytics.dataset_service import DatasetService
 from nexus.analytics.errors import CannotLearn, ColumnNotFound, NotATabularModel, TableTooLarge, UnknownMethod, shown
 from nexus.analytics.forecasting import Budget, check_model, forecast_table
@@ -85,6 +86,27 @@ class AnalyticsService:
     def _budget(self) -> Budget:
         settings = self.settings
         return Budget(settings.max_series, settings.max_history, settings.backtest_windows, settings.backtest_seconds)
+
+    async def find_anomalies(
+        self, who: Principal, source: Source | str, spec: AnomalySpec, *, request_id: str | None = None
+    ) -> dict[str, Any]:
+        """Score the moments of series or the rows of a table, and name the anomalies among them.
+
+        The answer has the shape of design/contract.md. Raises as `forecast` does.
+        """
+        with recorded(self._ledger, who, "anomalies", spec.model, request_id=request_id) as invocation:
+            check_detector(spec.model)
+            body = await self._pool.run(
+                detect_table,
+                await self._source(who, source),
+                spec,
+                Limits.of(self.settings),
+                self.settings.max_series,
+                timeout=self.settings.anomaly_timeout,
+            )
+            invocation.items = len(body["scores"])
+            invocation.details = {"anomalies": len(body["anomalies"])}
+        return {"id": invocation.id, **body}
 
     async def _source(self, who: Principal, source: Source | str) -> Source:
         return await self.datasets.source(who, source) if isinstance(source, str) else source

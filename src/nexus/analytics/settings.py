@@ -23,5 +23,6 @@ class AnalyticsSettings(BaseModel):
     backtest_windows: int = Field(3, ge=1, description="rolling origins that choose the model of a series")
     backtest_seconds: float = Field(60.0, gt=0, description="after so long the rest of the series take the best so far")
     forecast_timeout: float = Field(300.0, gt=0, description="seconds one forecast may take")
+    anomaly_timeout: float = Field(120.0, gt=0, description="seconds one search for anomalies may take")
     predict_timeout: float = Field(60.0, gt=0, description="seconds one predict call may take")
     train_timeout: float = Field(3600.0, gt=0, description="seconds one training may take")

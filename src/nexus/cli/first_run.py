@@ -43,7 +43,7 @@ def ensure(settings: Settings, *, starters: bool, first_admin: bool) -> None:
 def stamp(*, starters: bool, first_admin: bool) -> list[str]:
     """Return the words that say what has been set up, by what."""
     migrations = sorted(path.name for path in (_HERE / "storage" / "migrations" / "versions").glob("*.py"))
-    catalogue = (_HERE / "catalog" / "catalogue.toml").read_bytes()
+    catalogue = b"".join(path.read_bytes() for path in sorted((_HERE / "catalog").glob("*.toml")))
     base = hashlib.sha256(f"{__version__} {migrations}".encode()).hexdigest()[:16]
     words = [f"database:{base}"]
     if starters:
@@ -79,7 +79,8 @@ async def _setup(settings: Settings, *, starters: bool, first_admin: bool) -> No
     done = stamp(starters=starters, first_admin=first_admin)
     try:
         await asyncio.to_thread(migrate, parts.database)
-        if starters and await pull_starters(parts.services.get(CatalogService), _say):
+        if starters and (missing := await pull_starters(parts.services.get(CatalogService), _say)):
+            _say(f"there is no model yet for {', '.join(missing)}; the next start tries again")
             done = [word for word in done if not word.startswith("models:")]
         if first_admin:
             admin = await make_first_admin(parts.services.get(AccessService), settings)

@@ -1,7 +1,7 @@
 """Waking an engine without polling, and telling whether an engine of this machine is dead.
 
 Each engine binds a datagram socket `<data dir>/engines/<owner>.sock` and holds a lock on
-`<owner>.lock`. After a commit the API sends one byte to every socket there. Engines on other machines
+`<owner>.lock` there. After a commit the API sends one byte to every socket there. Engines on other machines
 hear PostgreSQL's NOTIFY. A lost signal costs at most one poll; the kernel drops the lock of a dead
 process, so its steps are taken over at once, without waiting for their leases.
 """
@@ -26,13 +26,19 @@ OUTBOX: Final = "outbox"
 CANCEL: Final = "cancel"
 _WORDS: Final = {b"o": OUTBOX, b"c": CANCEL}
 _BYTES: Final = {word: byte for byte, word in _WORDS.items()}
-_LONGEST_SOCKET_PATH: Final = 100
+_LONGEST_SOCKET_PATH: Final = 107
+_LONGEST_NAME: Final = 56
+
+
+def lock_folder(data_dir: Path) -> Path:
+    """Return where the engines of a data folder hold their locks."""
+    return data_dir.resolve() / "engines"
 
 
 def socket_folder(data_dir: Path) -> Path:
-    """Return where the sockets of a data folder lie: in it, or, its path being too long, in a short one."""
-    folder = data_dir.resolve() / "engines"
-    if len(os.fsencode(folder)) + 40 <= _LONGEST_SOCKET_PATH:
+    """Return where their sockets lie: beside the locks, or, that path being too long, in a short one."""
+    folder = lock_folder(data_dir)
+    if len(os.fsencode(folder)) + _LONGEST_NAME <= _LONGEST_SOCKET_PATH:
         return folder
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"nexus-{os.getuid()}-{digest}"
@@ -174,14 +180,14 @@ class Presence:
     def __init__(self, data_dir: Path | None, owner: str) -> None:
         """Show `owner` as alive in `data_dir`; with None nothing is shown and no peer is known."""
         self.owner = owner
-        self._folder = None if data_dir is None else socket_folder(data_dir)
+        self._folder = None if data_dir is None else lock_folder(data_dir)
         self._lock: int | None = None
         self.socket_path: Path | None = None
-        if self._folder is not None:
+        if data_dir is not None and self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(self._folder / f"{owner}.lock", os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-            self.socket_path = self._folder / f"{owner}.sock"
+            self.socket_path = _socket_path(data_dir, owner)
 
     def dead_peers(self) -> list[str]:
         """Return the owners whose lock file nobody holds any more."""
@@ -193,8 +199,8 @@ class Presence:
     def bury(self, owner: str) -> None:
         """Remove what a dead engine left, once nothing of it is left in the database."""
         if self._folder is not None:
-            for suffix in (".sock", ".lock"):
-                (self._folder / f"{owner}{suffix}").unlink(missing_ok=True)
+            (self._folder / f"{owner}.sock").unlink(missing_ok=True)
+            (self._folder / f"{owner}.lock").unlink(missing_ok=True)
 
     def leave(self) -> None:
         """Take this engine's lock and socket away."""
@@ -202,6 +208,13 @@ class Presence:
             self.bury(self.owner)
             os.close(self._lock)
             self._lock = None
+
+
+def _socket_path(data_dir: Path, owner: str) -> Path | None:
+    """Return where `owner` may listen; None when the folder in the shared temporary one is somebody else's."""
+    folder = socket_folder(data_dir)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder / f"{owner}.sock" if folder.stat().st_uid == os.getuid() else None
 
 
 def _is_free(path: Path) -> bool:
