@@ -113,8 +113,8 @@ def test_sigterm_releases_what_takes_too_long_at_no_cost(made: Yard) -> None:
 
 
 def test_two_engines_share_the_work_and_one_may_die(made: Yard) -> None:
-    runs = made.start(20, steps=2, before=0.1, after=0.1)
     first, _second = made.engine(), made.engine()
+    runs = made.start(20, steps=2, before=0.3, after=0.3)
     made.until(lambda: made.running() > 4, 30, "they do not share")
     kill(first)
     made.until(lambda: made.all_ended(runs), 60, "runs are left")
@@ -122,10 +122,11 @@ def test_two_engines_share_the_work_and_one_may_die(made: Yard) -> None:
 
 
 def test_what_a_dead_engine_held_is_taken_up_without_waiting_for_its_lease(made: Yard) -> None:
-    runs = made.start(2, steps=1, before=0.5, after=0.5)
     first = made.engine(lease=300, heartbeat=100)
     made.engine(lease=300, heartbeat=100)
-    made.until(lambda: made.running() == 2, 20, "nothing runs")
+    runs = made.start(6, steps=1, before=1, after=1)
+    made.until(lambda: made.running() == 6, 20, "nothing runs")
     kill(first)
     made.until(lambda: made.all_ended(runs), 25, "the lock of the dead engine was not seen")
     made.check(runs)
+    assert made.count(StepEventRow.type == "step.lost") >= 2
