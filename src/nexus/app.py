@@ -40,6 +40,7 @@ from nexus.ledger import routes as ledger_routes
 from nexus.llm import routes as llm_routes
 from nexus.llm.hot import HOT_ROUTES, chat_completions
 from nexus.llm.local_runtime import LocalRuntime
+from nexus.metering import watch_queues
 from nexus.runs import routes as runs_routes
 from nexus.runs.service import RunService
 from nexus.settings import Settings
@@ -48,7 +49,7 @@ from nexus.system import routes as system_routes
 from nexus.system.checks import checks_of
 from nexus.system.events import EventHub
 from nexus.system.service import Check, SystemService
-from nexus.telemetry import context, metrics
+from nexus.telemetry import context, metrics, traces
 from nexus.telemetry.system import Sampler, SystemCollector
 from nexus.vision import routes as vision_routes
 
@@ -79,7 +80,11 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> App:
     inner = Idempotency(inner, database=parts.database, keyring=parts.keyring, clock=parts.clock)
     access = services.get(AccessService)
     inner = Authentication(inner, access=access, observe_failure=lambda code: metrics.AUTH_FAILURES.labels(code).inc())
-    return build_edge(
+    metrics.HTTP_INFLIGHT.set_function(lambda: lifecycle.inflight)
+    metrics.set_limit(settings.telemetry.max_series)
+    metrics.BUILD.info({"version": __version__})
+    traces.configure(settings.telemetry, version=__version__)
+    edge = build_edge(
         inner,
         settings=settings.http,
         lifecycle=lifecycle,
@@ -87,6 +92,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> App:
         bind_request_id=context.bind_request_id,
         observe=metrics.observe_request,
     )
+    return traces.TraceRequests(edge)
 
 
 def _api(parts: Parts, sampler: Sampler) -> FastAPI:
@@ -96,20 +102,25 @@ def _api(parts: Parts, sampler: Sampler) -> FastAPI:
         await parts.start()
         await sampler.start()
         await _invite(parts)
-        warming = asyncio.create_task(_warm(parts.services.get(LocalRuntime)))
+        beside = [
+            asyncio.create_task(_warm(parts.services.get(LocalRuntime))),
+            asyncio.create_task(watch_queues(parts.services.get(RunService))),
+        ]
         try:
             yield
         finally:
-            warming.cancel()
+            for task in beside:
+                task.cancel()
             await sampler.stop()
             await parts.stop()
+            traces.shutdown()
 
     api = FastAPI(
         title="NEXUS",
         version=__version__,
         summary="Language models, vision, analytics and automation behind one API.",
         lifespan=lifespan,
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,

@@ -29,6 +29,7 @@ from nexus.llm.embedder import Embedder
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.service import LLMService
 from nexus.llm.text import TextTasks
+from nexus.metering import count_call, count_lost, time_vision
 from nexus.runs.schemas import run_out
 from nexus.runs.service import RunService
 from nexus.runs.types import RetryPolicy, RunSpec, StepSpec
@@ -40,9 +41,8 @@ from nexus.storage.caches.memory import MemoryCache
 from nexus.storage.caches.redis import RedisCache
 from nexus.storage.caches.sql import SqlCache
 from nexus.storage.db import Database
-from nexus.telemetry import metrics
+from nexus.telemetry.redact import redactor
 from nexus.vision.service import VisionService
-from nexus.vision.types import Timing
 
 Stop = Callable[[], Awaitable[Any]]
 
@@ -93,12 +93,14 @@ def build(settings: Settings, *, children: int) -> Parts:
         database=database,
         folder=settings.data_dir / "ledger",
         settings=settings.ledger,
-        observe=_count_lost,
+        observe=count_lost,
     )
     blobs = LocalBlobs(settings.data_dir / "blobs")
     # A folder of its own: the files service removes content that no file refers to any more.
     uploads = LocalBlobs(settings.data_dir / "files")
     files = FileService(database=database, blobs=uploads, settings=settings.files, clock=clock)
+    ledger.on_record(count_call)
+    redactor.register(*(p.api_key.get_secret_value() for p in settings.llm.providers if p.api_key))
     runs = RunService(database=database, settings=settings.runs, clock=clock)
     compute = ComputePool(settings.compute, children=children)
     for service in (database, keyring, access, ledger, files, runs, compute):
@@ -138,7 +140,7 @@ def _add_models(parts: Parts, cache: Cache, blobs: BlobStore) -> None:
         cache=cache,
         files=files,
         device=settings.device,
-        observe=_time_vision,
+        observe=time_vision,
     )
     datasets = DatasetService(
         settings=settings.analytics, database=parts.database, blobs=blobs, pool=compute, clock=parts.clock
@@ -164,16 +166,6 @@ def keyring_of(settings: Settings) -> Keyring:
     """Return the keyring; its file is made only where everything runs on one machine. Raises `WeakSecretKey`."""
     path = settings.secret_key_file or settings.data_dir / "secret.key"
     return Keyring.from_file(path, create=settings.secret_key_file is None and settings.embedded)
-
-
-def _count_lost(what: str, amount: float) -> None:
-    if what in ("lost", "rejected"):
-        metrics.USAGE_UNRECORDED.inc(amount)
-
-
-def _time_vision(task: str, model: str, timing: Timing) -> None:
-    for stage in Timing.__struct_fields__:
-        metrics.VISION_SECONDS.labels(task, model, stage).observe(getattr(timing, stage) / 1000)
 
 
 def _pull_starter(runs: RunService) -> PullStarter:

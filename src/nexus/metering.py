@@ -1,0 +1,66 @@
+"""From the ledger to the metrics: what every recorded call counts towards on `/metrics`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from nexus.core.errors import NexusError
+from nexus.ledger.types import Invocation
+from nexus.runs.service import RunService
+from nexus.telemetry import metrics
+from nexus.vision.types import Timing
+
+log = logging.getLogger(__name__)
+
+_EVERY = 5.0
+_LANGUAGE = ("chat", "embedding", "text.")
+
+
+def count_call(call: Invocation) -> None:
+    """Count one recorded call."""
+    if call.kind in ("predict", "forecast") or call.kind.startswith("vision."):
+        metrics.PREDICTIONS.labels(call.kind, call.model, call.status).inc()
+    if not call.kind.startswith(_LANGUAGE):
+        return
+    provider = call.provider or "none"
+    metrics.LLM_REQUESTS.labels(provider, call.model, call.status).inc()
+    for kind, tokens in (
+        ("input", call.input_tokens),
+        ("output", call.output_tokens),
+        ("cache_read", call.cache_read_tokens),
+        ("cache_write", call.cache_write_tokens),
+        ("reasoning", call.reasoning_tokens),
+    ):
+        if tokens:
+            metrics.LLM_TOKENS.labels(provider, call.model, kind).inc(tokens)
+    if call.cost_usd:
+        metrics.LLM_COST.labels(call.project_id, call.model).inc(call.cost_usd)
+    if call.first_token_ms is not None:
+        metrics.LLM_FIRST_TOKEN.labels(provider, call.model).observe(call.first_token_ms / 1000)
+
+
+def count_lost(what: str, amount: float) -> None:
+    """Count calls that no database took."""
+    if what in ("lost", "rejected"):
+        metrics.USAGE_UNRECORDED.inc(amount)
+
+
+def time_vision(task: str, model: str, timing: Timing) -> None:
+    """Observe the stages of one vision call, given in milliseconds."""
+    for stage in Timing.__struct_fields__:
+        metrics.VISION_SECONDS.labels(task, model, stage).observe(getattr(timing, stage) / 1000)
+
+
+async def watch_queues(runs: RunService) -> None:
+    """Keep the gauges of waiting work true, until cancelled."""
+    while True:
+        try:
+            counts = await runs.counts()
+        except NexusError as error:
+            log.warning("the queues could not be counted: %s", error.code)
+        else:
+            for queue, waiting in counts.ready.items():
+                metrics.QUEUE_DEPTH.labels(queue).set(waiting)
+            metrics.QUEUE_AGE.labels("all").set(counts.oldest_ready_age)
+        await asyncio.sleep(_EVERY)
