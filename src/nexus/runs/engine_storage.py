@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from nexus.access.types import Principal
 from nexus.runs.records import event_row, principal_of
 from nexus.runs.storage import announce, message
-from nexus.runs.tables import EVENT, RUN, STEP, OutboxRow, RunRow, StepEventRow, StepRow
+from nexus.runs.tables import EVENT, OUTBOX, RUN, STEP, OutboxRow, RunRow, StepEventRow, StepRow
 from nexus.runs.types import RetryPolicy, RunStatus, StepStatus
 
 # How much earlier than its time a step may begin: clocks of two machines are never equal.
@@ -278,15 +278,23 @@ def due_messages(session: Session, now: datetime, limit: int) -> list[Message]:
 
     When more are due than that, projects take turns, so a large one does not hold up a small one.
     """
-    due = OutboxRow.due_at <= now
-    count = select(OutboxRow.id).where(due).limit(limit + 1).subquery()
-    chosen = select(OutboxRow.id).where(due)
-    if session.execute(select(func.count()).select_from(count)).scalar_one() > limit:
-        turn = func.row_number().over(partition_by=OutboxRow.project_id, order_by=OutboxRow.id).label("turn")
-        turns = select(OutboxRow.id, turn).where(due).subquery()
+    rows = session.execute(_DUE, {"b_now": now, "b_limit": limit + 1}).all()
+    if len(rows) > limit:
+        turn = func.row_number().over(partition_by=OUTBOX.c.project_id, order_by=OUTBOX.c.id).label("turn")
+        turns = select(OUTBOX.c.id, turn).where(OUTBOX.c.due_at <= now).subquery()
         chosen = select(turns.c.id).order_by(turns.c.turn, turns.c.id).limit(limit)
-    query = select(OutboxRow).where(OutboxRow.id.in_(chosen)).order_by(OutboxRow.id).with_for_update(skip_locked=True)
-    return [Message(row.id, row.step_id, row.epoch, row.queue) for row in session.execute(query).scalars()]
+        fair = select(OUTBOX).where(OUTBOX.c.id.in_(chosen)).order_by(OUTBOX.c.id)
+        rows = session.execute(fair.with_for_update(skip_locked=True)).all()
+    return [Message(row.id, row.step_id, row.epoch, row.queue) for row in rows]
+
+
+_DUE: Final = (
+    select(OUTBOX)
+    .where(OUTBOX.c.due_at <= bindparam("b_now"))
+    .order_by(OUTBOX.c.id)
+    .limit(bindparam("b_limit"))
+    .with_for_update(skip_locked=True)
+)
 
 
 def next_due(session: Session) -> datetime | None:
@@ -296,4 +304,7 @@ def next_due(session: Session) -> datetime | None:
 
 def delete_messages(session: Session, ids: Collection[int]) -> None:
     """Forget messages that the broker has taken."""
-    session.execute(delete(OutboxRow).where(OutboxRow.id.in_(ids)))
+    session.execute(_FORGET, {"b_ids": list(ids)})
+
+
+_FORGET: Final = delete(OUTBOX).where(OUTBOX.c.id.in_(bindparam("b_ids", expanding=True)))

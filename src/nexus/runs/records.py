@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nexus.access.types import Principal, Scope
-from nexus.runs.tables import RunRow, StepEventRow, StepRow
+from nexus.runs.tables import StepEventRow
 from nexus.runs.types import Failure, Progress, Run, RunEvent, RunStatus, Step, StepStatus
 
 
@@ -48,8 +48,8 @@ def _progress(stored: dict[str, Any] | None) -> Progress | None:
     return None if stored is None else Progress(**stored)
 
 
-def step_of(row: StepRow) -> Step:
-    """Return a step as it stands."""
+def step_of(row: Any) -> Step:
+    """Return a step as it stands, from anything with the attributes of a `StepRow`."""
     resting = row.status == StepStatus.WAITING or (row.status == StepStatus.READY and row.failures + row.crashes > 0)
     return Step(
         id=row.id,
@@ -67,8 +67,11 @@ def step_of(row: StepRow) -> Step:
     )
 
 
-def run_of(row: RunRow, steps: Sequence[StepRow] = ()) -> Run:
-    """Return a run as it stands. A run of one step that reports progress has that progress."""
+def run_of(row: Any, steps: Sequence[Any] = ()) -> Run:
+    """Return a run as it stands, from anything with the attributes of a `RunRow`.
+
+    A run of one step that reports progress has that progress.
+    """
     progress = Progress(row.steps_total - row.steps_left, row.steps_total, "steps")
     if len(steps) == 1 and steps[0].progress is not None:
         progress = Progress(**steps[0].progress)

@@ -53,7 +53,7 @@ class RunService:
         wanted = fingerprint(spec)
         await self._refuse_when_full()
         run, digest, created = await self._database.write(
-            storage.add_run, spec, principal, self._clock.now(), self._settings.republish
+            storage.add_run, spec, principal, self._clock.now(), self._settings.republish, wanted
         )
         if created:
             self._bell.ring(OUTBOX)

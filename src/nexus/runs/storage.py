@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Final
 
 from sqlalchemy import delete, exists, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -15,12 +16,21 @@ from nexus.core.ids import new_id
 from nexus.runs.errors import RunFinished, RunNotFinished, RunNotFound, RunNotWaiting, StepNotFound
 from nexus.runs.graph import fingerprint, needed_by
 from nexus.runs.records import event_row, failure_json, run_of, starter_of
-from nexus.runs.tables import LeaseRow, OutboxRow, RunRow, StepEventRow, StepRow
+from nexus.runs.tables import EVENT, OUTBOX, RUN, STEP, LeaseRow, OutboxRow, RunRow, StepEventRow, StepRow
 from nexus.runs.transitions import Node, reopen, run_end
 from nexus.runs.types import Failure, Run, RunCounts, RunSpec, RunStatus, StepStatus
 
 CHANNEL = "nexus_runs"
-_FRESH = {"attempts": 0, "failures": 0, "crashes": 0}
+_ZEROS: Final = {"republished": 0, "attempts": 0, "failures": 0, "crashes": 0, "child_crashes": 0}
+_FRESH_STEP: Final = dict.fromkeys(("started_at", "finished_at", "output", "error", "progress"))
+_FRESH_RUN: Final = dict.fromkeys(("started_at", "finished_at", "error", "result"))
+_PUT_RUN: Final = {
+    "sqlite": sqlite.insert(RUN).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(RUN).on_conflict_do_nothing(),
+}
+_PUT_STEPS: Final = insert(STEP)
+_PUT_MESSAGES: Final = insert(OUTBOX)
+_PUT_EVENTS: Final = insert(EVENT)
 _LIVE = (StepStatus.READY, StepStatus.RUNNING, StepStatus.WAITING)
 _IDLE = (StepStatus.PENDING, StepStatus.READY, StepStatus.WAITING)
 
@@ -32,18 +42,17 @@ def announce(session: Session, what: str) -> None:
 
 
 def add_run(
-    session: Session, spec: RunSpec, principal: Principal, now: datetime, republish: float
+    session: Session, spec: RunSpec, principal: Principal, now: datetime, republish: float, digest: str | None = None
 ) -> tuple[Run, str, bool]:
-    """Insert a run, its steps, and the messages of those that need nothing.
+    """Insert a run, its steps, and the messages of those that need nothing. `digest` is the fingerprint of `spec`.
 
     Returns the run, its fingerprint and True; or False and the run that has the same project, kind,
     name and idempotency key already, whose fingerprint may differ.
     """
-    values = _run_values(spec, principal, now)
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    put = dialect.insert(RunRow).values(values).on_conflict_do_nothing().returning(RunRow)
-    row = session.execute(put).scalar_one_or_none()
-    if row is None:
+    connection = session.connection()
+    digest = digest or fingerprint(spec)
+    values = {**_run_values(spec, principal, now), "fingerprint": digest}
+    if not connection.execute(_PUT_RUN[connection.dialect.name], values).rowcount:
         first = select(RunRow).where(
             RunRow.project_id == principal.project_id,
             RunRow.kind == spec.kind,
@@ -52,12 +61,13 @@ def add_run(
         )
         row = session.execute(first).scalar_one()
         return run_of(row, steps_of(session, row.id)), row.fingerprint, False
-    steps = _step_values(row.id, spec, principal.project_id, now, republish)
-    session.execute(insert(StepRow), steps)
-    session.execute(insert(OutboxRow), [message(step, now, now) for step in steps if step["status"] == "ready"])
-    session.execute(insert(StepEventRow), [event_row(row.id, None, "run.created", now, steps=len(steps))])
+    steps = _step_values(values["id"], spec, principal.project_id, now, republish)
+    connection.execute(_PUT_STEPS, steps)
+    connection.execute(_PUT_MESSAGES, [message(step, now, now) for step in steps if step["status"] == "ready"])
+    connection.execute(_PUT_EVENTS, [event_row(values["id"], None, "run.created", now, steps=len(steps))])
     announce(session, "outbox")
-    return run_of(row, [StepRow(**{**_FRESH, **step}) for step in steps]), row.fingerprint, True
+    shown = [SimpleNamespace(**_FRESH_STEP, **step) for step in steps]
+    return run_of(SimpleNamespace(**_FRESH_RUN, **values), shown), digest, True
 
 
 def _run_values(spec: RunSpec, principal: Principal, now: datetime) -> dict[str, Any]:
@@ -72,7 +82,6 @@ def _run_values(spec: RunSpec, principal: Principal, now: datetime) -> dict[str,
         "status": RunStatus.QUEUED,
         "inputs": spec.inputs,
         "idempotency_key": spec.idempotency_key,
-        "fingerprint": fingerprint(spec),
         "steps_total": len(spec.steps),
         "steps_left": len(spec.steps),
         "cancel_requested": False,
@@ -91,7 +100,7 @@ def _step_values(run_id: str, spec: RunSpec, project_id: str, now: datetime, rep
             "position": place,
             "key": step.key,
             "uses": step.uses,
-            "with_": step.with_,
+            "with": step.with_,
             "when": step.when,
             "needs": step.needs,
             "needed_by": after[step.key],
@@ -110,6 +119,7 @@ def _step_values(run_id: str, spec: RunSpec, project_id: str, now: datetime, rep
             "run_at": None if step.needs else now,
             "ready_at": None if step.needs else now,
             "republish_at": None if step.needs else now + timedelta(seconds=republish),
+            **_ZEROS,
         }
         for place, step in enumerate(spec.steps)
     ]
