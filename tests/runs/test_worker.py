@@ -13,6 +13,7 @@ import pytest
 from nexus.access.types import Principal, Scope
 from nexus.compute.errors import ComputeCrashed
 from nexus.core.errors import InvalidInput, RateLimited
+from nexus.runs import storage
 from nexus.runs.errors import (
     IdempotencyKeyReused,
     QueueFull,
@@ -22,6 +23,7 @@ from nexus.runs.errors import (
     RunNotWaiting,
     StepNotFound,
 )
+from nexus.runs.failpoints import Failpoints
 from nexus.runs.service import RunService
 from nexus.runs.settings import RunsSettings
 from nexus.runs.types import Parked, RetryPolicy, Run, RunSpec, RunStatus, StepContext, StepSpec, StepStatus
@@ -536,3 +538,42 @@ async def test_small_projects_do_not_wait_for_large_ones(
     await engine(note=note)
     await runs.wait(small, run.id, 10)
     assert order.index("prj_small") < 12
+
+
+async def test_ended_runs_are_told_to_alerts_once_and_in_order(
+    engine: Start, runs: RunService, who: Principal, database: Database
+) -> None:
+    await engine()
+    done_runs = [await done(runs, who, one("noop")) for _ in range(3)]
+    assert await runs.ended_after(0) == []
+    later = datetime.now(UTC) + timedelta(seconds=5)
+    first = await database.read(storage.ended_after, 0, later, 2)
+    assert [run.id for _, run in first] == [run.id for run in done_runs[:2]]
+    rest = await database.read(storage.ended_after, first[-1][0], later, 2)
+    assert [run.id for _, run in rest] == [done_runs[2].id]
+
+
+async def test_old_runs_are_forgotten_when_asked_for(
+    engine: Start, runs: RunService, who: Principal, settings: RunsSettings
+) -> None:
+    settings.keep_days = 0.5 / 86_400
+    await engine()
+    run = await done(runs, who, one("noop"))
+    async with asyncio.timeout(10):
+        while await runs.list(who):
+            await asyncio.sleep(0.1)
+    with pytest.raises(RunNotFound):
+        await runs.get(who, run.id)
+
+
+async def test_an_engine_tells_whether_it_takes_work(engine: Start, runs: RunService, who: Principal) -> None:
+    worker = await engine()
+    await done(runs, who, one("noop"))
+    assert await worker.healthy()
+    worker.executor.last_claim -= 3600
+    assert await worker.healthy(), "nothing is ready, so nothing had to be taken"
+
+
+def test_unknown_failpoints_are_refused() -> None:
+    with pytest.raises(ValueError, match="never_there"):
+        Failpoints({"never_there": 1})

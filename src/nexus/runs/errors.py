@@ -10,15 +10,16 @@ NexusError
 |                      RunNotWaiting         409 run_not_waiting
 |                      LeaseLost             409 lease_lost
 |-- RateLimited        QueueFull             429 queue_full
+|-- Unavailable        EngineNotStarted      503 engine_not_started
 `-- DeadlineExceeded   StepTimeout           504 step_timeout
 
-Failures that are only ever recorded on a step or a run, never raised: `step_dead_lettered`,
-`run_deadline_exceeded`, `step_output_invalid`, `handler_unknown`, `internal_error`.
+Failures that are only ever recorded on a step or a run, never raised: `step_dead_lettered`, `step_cancelled`,
+`step_output_invalid`, `need_failed`, `handler_unknown`, `run_deadline_exceeded`, `internal_error`.
 """
 
 from __future__ import annotations
 
-from nexus.core.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, RateLimited
+from nexus.core.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, RateLimited, Unavailable
 
 
 class InvalidRunSpec(InvalidInput):
@@ -73,6 +74,12 @@ class QueueFull(RateLimited):
     """Too much work is waiting already; try again later."""
 
     code = "queue_full"
+
+
+class EngineNotStarted(Unavailable):
+    """The engine did not reach its message broker in time."""
+
+    code = "engine_not_started"
 
 
 class StepTimeout(DeadlineExceeded):

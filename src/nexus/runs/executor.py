@@ -16,7 +16,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
 
 from nexus.compute.errors import ComputeCrashed
@@ -36,6 +37,7 @@ from nexus.runs.types import Failure, Handler, Handlers, Parked, Renderer, StepC
 from nexus.storage.db import Database, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
+_AWAY: Final = (DatabaseUnavailable, NoConnection)
 _BUG: Final = Failed(Failure("internal_error", "The step failed unexpectedly; the server's log says why."))
 
 _STOPPED: Final[dict[Stop, Outcome | None]] = {"cancelled": Cancelled(), "released": Released(), "lost": None}
@@ -106,7 +108,7 @@ class Executor:
                 claimed = self._database.write_now(
                     queries.claim, step_id, epoch, self.owner, self._clock.now(), self._settings.lease
                 )
-            except DatabaseUnavailable:
+            except _AWAY:
                 # A message given up here is sent again by the reaper.
                 self._draining.wait(pause)
                 continue
@@ -143,6 +145,9 @@ class Executor:
             return Failed(Failure("handler_unknown", "This engine has no step of this kind.", field="uses"))
         try:
             inputs = self._inputs(claimed)
+        except _AWAY:
+            # Not the step's fault, and nothing has been done yet.
+            return Released()
         except NexusError as error:
             return _failed(error)
         except Exception:
@@ -225,10 +230,11 @@ class Executor:
             while True:
                 try:
                     ended = self._database.write_now(self._finish, attempt.claimed, outcome, lines, progress)
-                except DatabaseUnavailable:
+                except _AWAY:
                     time.sleep(pause)
                     pause = min(5.0, 2 * pause)
-                except SQLAlchemyError:
+                except StatementError:
+                    # The database refuses these very values: the step fails with words it can store.
                     if outcome is _BUG:
                         raise
                     log.exception("the outcome of step %s cannot be stored", attempt.claimed.step_id)

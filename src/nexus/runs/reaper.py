@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Final
 
 from nexus.core.clock import Clock
@@ -82,6 +83,7 @@ class Reaper:
                 found += self._collect_expired()
             found += self._database.write_now(queries.republish, now, self._settings.republish, _BATCH)
             self._stop_overdue()
+            self._forget()
         if found:
             self._wake()
         return found
@@ -112,6 +114,12 @@ class Reaper:
                 continue
         if overdue:
             self._on_cancel()
+
+    def _forget(self) -> None:
+        """Delete some of what is older than `keep_days`, a little at each sweep."""
+        if self._settings.keep_days is not None:
+            before = self._clock.now() - timedelta(days=self._settings.keep_days)
+            self._database.write_now(storage.forget_runs, before, _BATCH)
 
     def _clock_offset(self) -> float:
         return self._clock.now().timestamp() - self._clock.monotonic()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from nexus.access.types import Principal, Scope
@@ -26,6 +27,7 @@ from nexus.storage.db import Database
 LOG_TYPES: Final = ("log",)
 _EVENT_BATCH: Final = 500
 _FULL_CHECK: Final = 1.0
+_SETTLED: Final = 2.0
 
 
 class RunService:
@@ -194,8 +196,12 @@ class RunService:
         return await self._database.read(storage.counts, self._clock.now())
 
     async def ended_after(self, event_id: int, limit: int = 100) -> Sequence[tuple[int, Run]]:
-        """Return `(event id, run)` of runs of any project that ended behind `event_id`: for alerts only."""
-        return await self._database.read(storage.ended_after, event_id, limit)
+        """Return `(event id, run)` of runs of any project that ended behind `event_id`: for alerts only.
+
+        Runs show up here two seconds late, so that none is ever passed over.
+        """
+        before = self._clock.now() - timedelta(seconds=_SETTLED)
+        return await self._database.read(storage.ended_after, event_id, before, limit)
 
     async def stop(self) -> None:
         """Close the socket that wakes engines."""

@@ -47,5 +47,7 @@ class RunsSettings(BaseModel):
     """Messages in the broker at once; the rest waits in the database, shared fairly among projects."""
     output_limit: int = Field(default=8 * 1024 * 1024, ge=1024)
     """Most bytes of JSON that a step may return; larger results belong in a file."""
+    keep_days: float | None = Field(default=None, gt=0)
+    """Runs that ended longer ago are deleted with their steps and logs; None keeps them for ever."""
     failpoints: dict[str, int] = Field(default_factory=dict)
     """For kill tests only: `{"after_claim": 3}` kills the engine when it gets there the third time."""

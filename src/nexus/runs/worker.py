@@ -22,7 +22,6 @@ from celery.worker import WorkController
 from celery.worker import state as celery_state
 
 from nexus.core.clock import Clock, SystemClock
-from nexus.core.errors import Unavailable
 from nexus.core.ids import new_id
 from nexus.core.services import Services
 from nexus.runs import engine_storage as queries
@@ -30,6 +29,7 @@ from nexus.runs import memory_transport, storage
 from nexus.runs.celery_app import Broker, make_app, queue_name
 from nexus.runs.completion import give_back
 from nexus.runs.dispatcher import Dispatcher
+from nexus.runs.errors import EngineNotStarted
 from nexus.runs.executor import Executor, terms_of
 from nexus.runs.failpoints import Failpoints
 from nexus.runs.pulse import Pulse
@@ -43,12 +43,6 @@ log = logging.getLogger(__name__)
 _START_LIMIT: Final = 30.0
 _STUBBORN: Final = 3.0
 _STALE: Final = 60.0
-
-
-class EngineNotStarted(Unavailable):
-    """The engine did not reach its message broker in time."""
-
-    code = "engine_not_started"
 
 
 class EngineWorker:
