@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from nexus.access.types import Principal, Scope
+from nexus.catalog.catalogue import shipped_catalogue
 from nexus.catalog.errors import ModelNotFound
 from nexus.catalog.pool import ModelPool
 from nexus.catalog.types import ModelInfo, ModelVersion, State
@@ -22,21 +22,10 @@ from nexus.vision.settings import VisionSettings
 
 WHO = Principal("key", "key_1", "prj_1", frozenset({Scope.VISION_INVOKE, Scope.FILES_READ}), key_id="key_1")
 
-YOLOX = {
-    "labels": "coco80",
-    "input": {"size": 416, "colour": "bgr", "resize": "letterbox-topleft", "pad": 114},
-    "decoder": {"name": "yolox", "params": {"strides": [8, 16, 32], "threshold": 0.3, "iou": 0.65}},
-}
-LITE0 = {
-    "labels": "imagenet1000",
-    "input": {"size": 224, "resize": "crop", "crop": 0.875, "mean": [127, 127, 127], "std": [128, 128, 128]},
-    "decoder": {"name": "softmax", "params": {}},
-}
-CENTERNET = {
-    "labels": "coco80",
-    "input": {"size": 512, "layout": "nhwc", "resize": "letterbox-centre", "pad": 0},
-    "decoder": {"name": "centernet", "params": {"output": "tower_0/detections", "threshold": 0.3, "iou": 0.6}},
-}
+
+def meta_of(name: str) -> dict[str, Any]:
+    """What the shipped catalogue says of a model: the tests hold it to that."""
+    return dict(shipped_catalogue().versions(name)[1].meta)
 
 
 def version_of(name: str, task: str, files: dict[str, Path], meta: dict[str, Any]) -> ModelVersion:
@@ -81,22 +70,19 @@ def images(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def yolox(shared: Path) -> ModelVersion:
     path = shared / "data/vision/models/detection/yolox_nano.onnx"
-    return version_of("yolox-nano", "detect", {"model": path}, YOLOX)
+    return version_of("yolox-nano", "detect", {"model": path}, meta_of("yolox-nano"))
 
 
 @pytest.fixture(scope="session")
 def lite0(shared: Path) -> ModelVersion:
     path = shared / "data/vision/models/classification/efficientnet_lite0.onnx"
-    return version_of("efficientnet-lite0", "classify", {"model": path}, LITE0)
+    return version_of("efficientnet-lite0", "classify", {"model": path}, meta_of("efficientnet-lite0"))
 
 
 @pytest.fixture(scope="session")
-def centernet(tmp_path_factory: pytest.TempPathFactory) -> ModelVersion:
-    """The converted file, where NEXUS_TEST_CENTERNET names it or the catalogue of this machine has it."""
-    path = Path(os.environ.get("NEXUS_TEST_CENTERNET", "absent"))
-    if not path.is_file():
-        pytest.skip("NEXUS_TEST_CENTERNET names no converted CenterNet")
-    return version_of("centernet", "detect", {"model": path}, CENTERNET)
+def centernet(models: Path) -> ModelVersion:
+    path = models / "centernet" / "1" / "model.onnx"
+    return version_of("centernet", "detect", {"model": path}, meta_of("centernet"))
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,9 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
     """Print rows under headings; a cell of None is shown as a dash."""
-    table = Table(*columns, title=title, title_justify="left", header_style="bold", pad_edge=False)
+    if title is not None:
+        console.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
+    table = Table(*columns, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*("-" if cell is None else str(cell) for cell in row))
     console.print(table)
