@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from nexus.analytics.backtest import backtest, cutoffs, safe_forecasts
+from nexus.analytics.backtest import Misses, backtest, cutoffs, safe_forecasts, widened
 from nexus.analytics.forecaster import OneByOne
 from nexus.analytics.forecasters import seasonal_naive
 from nexus.analytics.types import Floats, Forecast
@@ -81,3 +81,31 @@ def test_a_failing_series_does_not_take_the_others_with_it() -> None:
     history = [np.array([1.0, 2, 3]), np.array([13.0, 2, 3]), np.array([7.0, 2, 4])]
     made = safe_forecasts(Breaks(), history, horizon=2, season=1, levels=())
     assert [list(one.mean) for one in made] == [[1, 1], [3, 3], [4, 4]]
+
+
+def test_the_factor_is_the_conformal_quantile_of_the_misses() -> None:
+    misses = Misses([80])
+    mean = np.zeros(99)
+    interval = {80: (mean - 2.0, mean + 1.0)}
+    misses.add("m", Forecast(mean, interval), np.linspace(0.02, 1.98, 99))
+    assert misses.factors() == {"m": {80: pytest.approx(1.6)}}
+    below = Misses([80])
+    below.add("m", Forecast(mean, interval), -np.linspace(0.02, 1.98, 99))
+    assert below.factors() == {"m": {80: 1.0}}
+    few = Misses([80])
+    few.add("m", Forecast(mean[:9], {80: (mean[:9], mean[:9])}), np.ones(9))
+    assert few.factors() == {}
+
+
+def test_wider_levels_stay_outside_narrower_ones() -> None:
+    mean = np.zeros(2)
+    forecast = Forecast(mean, {95: (mean - 2, mean + 2), 80: (mean - 1, mean + 1)})
+    wide = widened(forecast, {80: 3.0, 95: 1.0})
+    assert [float(bound[0]) for level in (80, 95) for bound in wide.intervals[level]] == [-3, 3, -3, 3]
+
+
+def test_intervals_without_width_are_widened_by_nothing_and_break_nothing() -> None:
+    misses = Misses([80])
+    misses.add("m", Forecast(np.zeros(20), {80: (np.zeros(20), np.zeros(20))}), np.ones(20))
+    (factor,) = misses.factors()["m"].values()
+    assert np.isfinite(factor)

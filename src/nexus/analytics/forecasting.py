@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nexus.analytics import frequency as frequencies
-from nexus.analytics.backtest import NAIVE, Backtest, backtest, safe_forecasts
+from nexus.analytics.backtest import NAIVE, Backtest, backtest, safe_forecasts, widened
 from nexus.analytics.errors import UnknownMethod
 from nexus.analytics.forecaster import FORECASTERS, Forecaster
 from nexus.analytics.frames import Frame, to_frame
@@ -52,10 +52,14 @@ def forecast_table(source: Source, spec: ForecastSpec, limits: Limits, budget: B
             season=season,
             windows=budget.windows,
             seconds=budget.seconds,
+            levels=spec.levels,
         )
     chosen = tested.best if tested is not None and spec.model == AUTO else [spec.model] * len(history)
     chosen = [name if len(y) >= models[name].needs(season) else NAIVE for name, y in zip(chosen, history, strict=True)]
     forecasts = _continue(history, chosen, models, spec, season)
+    if tested is not None:
+        factors = tested.factors
+        forecasts = [widened(one, factors.get(name, {})) for one, name in zip(forecasts, chosen, strict=True)]
     return _render(frame, spec, season, chosen, forecasts, tested)
 
 
