@@ -29,7 +29,7 @@ def called(sources: Path) -> set[tuple[str, str]]:
 
 
 def trimmed(document: dict[str, Any], calls: set[tuple[str, str]]) -> dict[str, Any]:
-    """Return the document with only the called routes and the shapes that they need. Raises `KeyError` if one is not there."""
+    """Return the document with the called routes and their shapes only. Raises `KeyError` for a missing one."""
     paths: dict[str, Any] = {}
     for method, path in sorted(calls):
         paths.setdefault(path, {})[method] = document["paths"][path][method]

@@ -3,11 +3,13 @@ import { useLocalStorage } from '@mantine/hooks'
 import { useQuery } from '@tanstack/react-query'
 import { getRouteApi, useNavigate } from '@tanstack/react-router'
 import { useCallback, useLayoutEffect, useMemo, useRef, useState, type ReactNode } from 'react'
-import { routesQuery } from '../models/queries'
+import { ModelActions } from '../models/ModelActions'
+import { modelsQuery, routesQuery } from '../models/queries'
 import { IconChat, IconCode, IconPlus, IconSettings } from '../ui/icons'
 import { useTitle } from '../ui/title'
 import { Trouble } from '../ui/trouble'
 import { Chip, Empty } from '../ui/words'
+import type { Route } from '../api/types'
 import { CodeModal } from './CodeModal'
 import { requestOf } from './completion'
 import { Composer } from './Composer'
@@ -56,6 +58,21 @@ function Talk({ messages, busy, onAgain }: { messages: readonly Message[]; busy:
           <MessageRow key={message.id} message={message} busy={busy} onAgain={onAgain} />
         ))}
       </div>
+    </div>
+  )
+}
+
+/** Says that the chosen model's files are not here yet, and brings them. */
+function Missing({ route }: { route: Route }): ReactNode {
+  const models = useQuery(modelsQuery).data?.data ?? []
+  const model = models.find((each) => route.deployments.some(({ model: name }) => name === each.name))
+  if (model?.state !== 'available' && model?.state !== 'pulling') return null
+  return (
+    <div className="missing" role="status">
+      <span>
+        <b>{model.name}</b> is not on this machine yet.
+      </span>
+      <ModelActions model={model} route={undefined} wide />
     </div>
   )
 }
@@ -124,6 +141,7 @@ export default function Chat(): ReactNode {
           </ActionIcon>
         </Tooltip>
       </header>
+      {chosen?.built_in ? <Missing route={chosen} /> : null}
       {models.isError ? <Trouble error={models.error} retry={() => void models.refetch()} /> : null}
       {messages.length === 0 && !models.isError ? (
         <div className="talk talk-empty">

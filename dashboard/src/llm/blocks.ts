@@ -1,7 +1,17 @@
 import { Marked } from 'marked'
 
-/** The one Markdown reader: GitHub's dialect, with line breaks as they are written. */
-export const marked = new Marked({ gfm: true, breaks: true, async: false })
+const escaped = (text: string): string => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
+
+/**
+ * The one Markdown reader: GitHub's dialect, with line breaks as they are written. HTML in the text is shown as text,
+ * but for the line break, which has no Markdown in a table.
+ */
+export const marked = new Marked({
+  gfm: true,
+  breaks: true,
+  async: false,
+  renderer: { html: ({ text }) => (/^<br\s*\/?>$/i.test(text.trim()) ? '<br>' : escaped(text)) },
+})
 
 export interface Block {
   kind: 'text' | 'code'

@@ -60,7 +60,7 @@ function options(props: ChartProps, width: number, tip: HTMLDivElement): uPlot.O
     },
     axes: [
       { stroke: soft, font, grid: { show: false }, ticks: { show: false }, size: 24, gap: 6, space: 90, values: (_, splits) => splits.map((time) => clockOf(time, span)) },
-      { stroke: soft, font, grid, ticks: { show: false }, size: 52, gap: 8, space: 34, values: (_, splits) => splits.map(format) },
+      { stroke: soft, font, grid, ticks: { show: false }, size: (_, labels) => Math.max(40, ...(labels ?? []).map((each) => each.length * 6.4 + 16)), gap: 8, space: 34, values: (_, splits) => splits.map(format) },
     ],
     series: [
       {},

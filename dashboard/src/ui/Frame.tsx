@@ -10,6 +10,7 @@ import { useMe, useSignOut } from '../access/session'
 import { useLiveData } from '../runs/live'
 import { IconLogout, IconMonitor, IconMoon, IconSearch, IconSun, type Icon } from './icons'
 import { PAGES } from './pages'
+import { KEEP } from './theme'
 import { Safely } from './trouble'
 
 const Palette = lazy(() => import('./Palette'))
@@ -42,7 +43,7 @@ function Links({ className, label }: { className: string; label: string }): Reac
 }
 
 function SchemeMenu(): ReactNode {
-  const { colorScheme, setColorScheme } = useMantineColorScheme()
+  const { colorScheme, setColorScheme } = useMantineColorScheme(KEEP)
   const Drawn = SCHEMES.find(([key]) => key === colorScheme)?.[2] ?? IconMonitor
   return (
     <Menu position="top-start" width={180}>
@@ -70,9 +71,10 @@ function Person(): ReactNode {
   return (
     <Menu position="top-start" width={220}>
       <Menu.Target>
-        <button type="button" className="person" aria-label={`Account of ${name}`}>
-          <Avatar size={28} radius="xl" color="violet" variant="light" name={name} />
-          <span className="cut wide">
+        <button type="button" className="person">
+          <span className="visually-hidden">Account of {name}</span>
+          <Avatar size={28} radius="xl" color="violet" variant="light" name={name} aria-hidden />
+          <span className="cut wide" aria-hidden>
             <b className="cut">{name}</b>
             <span className="cut soft">{project}</span>
           </span>

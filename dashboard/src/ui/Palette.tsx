@@ -7,6 +7,7 @@ import { runsQuery } from '../runs/queries'
 import { useSignOut } from '../access/session'
 import { IconLogout, IconModels, IconMoon, IconRuns, IconSearch, IconSun, type Icon } from './icons'
 import { PAGES } from './pages'
+import { KEEP } from './theme'
 import { fits } from './fits'
 
 interface Command {
@@ -21,7 +22,7 @@ interface Command {
 function useCommands(open: boolean, close: () => void): Command[] {
   const navigate = useNavigate()
   const signOut = useSignOut()
-  const { setColorScheme } = useMantineColorScheme()
+  const { setColorScheme } = useMantineColorScheme(KEEP)
   const models = useQuery({ ...modelsQuery, enabled: open })
   const runs = useQuery({ ...runsQuery({ limit: 20 }), enabled: open })
   return useMemo(() => {

@@ -7,7 +7,7 @@ const gray: MantineColorsTuple = ['#f7f8fa', '#eff1f4', '#e4e7ec', '#d5d9e0', '#
 // lockScroll writes a <style> tag, which the content security policy forbids; style.css locks the page instead.
 export const theme = createTheme({
   primaryColor: 'violet',
-  primaryShade: { light: 6, dark: 5 },
+  primaryShade: 6,
   colors: { violet, dark, gray },
   black: '#161a22',
   fontFamily: '"Inter Variable", ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, sans-serif',
@@ -28,5 +28,8 @@ export const theme = createTheme({
     ActionIcon: { defaultProps: { variant: 'subtle', color: 'gray' } },
   },
 })
+
+/** Mantine would pause transitions by a `<style>` tag while the colours change; the policy forbids that. */
+export const KEEP = { keepTransitions: true } as const
 
 export const schemeManager = localStorageColorSchemeManager({ key: 'nexus-color-scheme' })
