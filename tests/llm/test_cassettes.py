@@ -16,10 +16,10 @@ from nexus.llm import chat_json
 from nexus.testing.replay import Exchange, load_cassette, replay
 from nexus.testing.upstream import FakeUpstream
 
-FOLDERS = ("openai", "groq", "deepseek", "openrouter", "mistral", "cohere", "ollama", "huggingface")
+FOLDERS = ("openai", "groq", "deepseek", "openrouter", "mistral", "cohere", "ollama", "huggingface", "embeddings")
 
 
-def recordings(shared: Path) -> list[tuple[str, Exchange]]:
+def recordings(shared: Path, path_end: str = "/chat/completions") -> list[tuple[str, Exchange]]:
     found = []
     for folder in FOLDERS:
         for path in sorted((shared / "data" / "llm" / "cassettes" / folder).glob("*")):
@@ -27,7 +27,7 @@ def recordings(shared: Path) -> list[tuple[str, Exchange]]:
                 exchanges = load_cassette(path)
             except ValueError:
                 continue
-            found += [(path.name, item) for item in exchanges if item.path.endswith("/chat/completions")]
+            found += [(path.name, item) for item in exchanges if item.path.endswith(path_end)]
     return found
 
 
@@ -119,3 +119,29 @@ def compare_usage(name: str, recorded: Any, row: Any) -> None:
         name
     )
     assert row.cache_read_tokens == ((recorded.get("prompt_tokens_details") or {}).get("cached_tokens") or 0) or name
+
+
+@pytest.mark.slow
+def test_recorded_embeddings_arrive_as_they_were(gateway: Gateway, upstream: FakeUpstream, shared: Path) -> None:
+    count = 0
+    for name, exchange in recordings(shared, "/embeddings"):
+        asked = json.loads(exchange.request or b"{}")
+        if exchange.status != 200 or not asked.get("model") or not exchange.body:
+            continue
+        gateway.rows.clear()
+        upstream.seen.clear()
+        upstream.answering = replay([exchange])
+        body = asked | {"model": f"up/{asked['model']}"}
+        response = httpx.post(f"{gateway.url}/v1/embeddings", json=body, timeout=20)
+        recorded = json.loads(exchange.body)
+        if "embedding" not in (recorded.get("data") or [{}])[0]:
+            continue
+        assert response.status_code == 200, (name, response.text[:300])
+        assert response.json() == recorded, name
+        assert upstream.seen[0].json == asked, name
+        row = gateway.row()
+        if (recorded.get("usage") or {}).get("prompt_tokens"):
+            assert row.input_tokens == recorded["usage"]["prompt_tokens"], name
+        count += 1
+    print(count, "embeddings")
+    assert count >= 10

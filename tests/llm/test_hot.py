@@ -454,3 +454,49 @@ def test_a_failure_after_signs_of_life_is_an_event(make_gateway: Callable[..., G
     assert json.loads(response.text.split("data: ")[-1])["error"]["code"] == "upstream_timeout"
     assert "[DONE]" not in response.text
     assert gateway.row().status == "error"
+
+
+def test_a_client_that_takes_nothing_is_let_go(make_gateway: Callable[..., Gateway], upstream: FakeUpstream) -> None:
+    import socket
+
+    from nexus.testing.upstream import Said, events, stream
+
+    upstream.answering = lambda request: stream(
+        events(Said(text="x" * 200_000 + " y" * 300), request.model, include_usage=True)[:2] * 200
+    )
+    gateway = make_gateway(
+        write_timeout=0.3, timeouts={"connect": 1, "first_token": 5, "between_tokens": 5, "total": 30}
+    )
+    host, port = gateway.url.removeprefix("http://").split(":")
+    data = json.dumps({"model": "up/echo", "messages": ASK, "stream": True}).encode()
+    with socket.create_connection((host, int(port))) as client:
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(data)
+        client.sendall(head + data)
+        row = gateway.row(5)
+        assert row.status == "client_disconnect"
+        end = time.monotonic() + 1
+        while upstream.seen[0].closed is None and time.monotonic() < end:
+            time.sleep(0.01)
+        assert upstream.seen[0].closed is not None
+
+
+@pytest.mark.slow
+def test_many_clients_leave_and_no_row_is_missing(gateway: Gateway, upstream: FakeUpstream) -> None:
+    body = json.dumps({"model": "up/slow-5", "messages": ASK, "stream": True}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    import random
+    import socket
+
+    host, port = gateway.url.removeprefix("http://").split(":")
+    pick = random.Random(3)
+    for _ in range(200):
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(head + body)
+            time.sleep(pick.random() * 0.03)
+    end = time.monotonic() + 5
+    while len(gateway.rows) < len(upstream.seen) and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    assert len(gateway.rows) >= len(upstream.seen) > 100
+    assert len({row.id for row in gateway.rows}) == len(gateway.rows)
+    assert {row.status for row in gateway.rows} <= {"client_disconnect", "ok"}

@@ -40,16 +40,19 @@ def translated(make_gateway: Callable[..., Gateway]) -> Gateway:
 
 def meaning(message: dict[str, Any]) -> tuple[Any, ...]:
     calls = tuple(
-        (call.get("id"), (call.get("function") or call.get(call.get("type", "")) or {}).get("name"), arguments_of(call))
+        (
+            str(call.get("id")),
+            told_of(call).get("name"),
+            told_of(call).get("arguments", told_of(call).get("input")) or "",
+        )
         for call in message.get("tool_calls") or ()
     )
     content = message.get("content")
     return (content if isinstance(content, str) else None) or "", calls, message.get("refusal") or None
 
 
-def arguments_of(call: dict[str, Any]) -> str:
-    told = call.get("function") or call.get(call.get("type", "")) or {}
-    return str(told.get("arguments", told.get("input", "")) or "")
+def told_of(call: dict[str, Any]) -> dict[str, Any]:
+    return call.get("function") or call.get(call.get("type", "")) or {}
 
 
 def joined(items: list[Any]) -> tuple[dict[int, dict[str, Any]], dict[int, str | None], Any]:

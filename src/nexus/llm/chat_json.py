@@ -45,6 +45,7 @@ _FINISH: dict[str, FinishReason] = {
     "content_filter": "content_filter",
     "refusal": "refusal",
 }
+_NATIVE = frozenset(("stop", "length", "tool_calls", "function_call", "content_filter"))
 _FINISH_OUT = {"pause": "stop", "other": "stop", "refusal": "content_filter"}
 
 
@@ -199,7 +200,10 @@ def _read_call(call: dict[str, Any]) -> ToolCall:
     kind = call.get("type") or "function"
     told = call.get(kind) or call.get("function") or {}
     arguments = told.get("arguments", told.get("input", ""))
-    return ToolCall(id=call.get("id") or "", name=told.get("name") or "", arguments=arguments or "", kind=kind)
+    given = call.get("id")
+    return ToolCall(
+        id="" if given is None else str(given), name=told.get("name") or "", arguments=arguments or "", kind=kind
+    )
 
 
 def _write_call(call: ToolCall) -> dict[str, Any]:
@@ -306,8 +310,10 @@ def read_finish(reason: Any) -> FinishReason | None:
     return _FINISH.get(reason, "other") if isinstance(reason, str) and reason else None
 
 
-def write_finish(reason: FinishReason | None) -> str | None:
-    """Write a finish reason."""
+def write_finish(reason: FinishReason | None, native: str | None = None) -> str | None:
+    """Write a finish reason: the provider's own word where this form has it, else the nearest."""
+    if native in _NATIVE:
+        return native
     return None if reason is None else _FINISH_OUT.get(reason, reason)
 
 
@@ -350,7 +356,7 @@ def write_completion(completion: Completion) -> dict[str, Any]:
                 "index": choice.index,
                 "message": {"refusal": None} | write_message(choice.message)[0],
                 "logprobs": None,
-                "finish_reason": write_finish(choice.finish_reason),
+                "finish_reason": write_finish(choice.finish_reason, choice.native_finish_reason),
             }
             for choice in completion.choices
         ],

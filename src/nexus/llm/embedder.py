@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nexus.catalog.pool import ModelPool
 from nexus.catalog.service import CatalogService
+from nexus.catalog.types import ModelVersion
 from nexus.llm.errors import InvalidRequest, Unsupported
 from nexus.llm.settings import EmbeddingSettings
 from nexus.llm.types import Embedding, EmbeddingRequest, Usage
@@ -49,13 +51,24 @@ class Embedder:
         if request.dimensions not in (None, dimensions):
             raise InvalidRequest(f"This model has vectors of {dimensions} dimensions only.", field="dimensions")
 
-        def load() -> _Loaded:
-            return _load(version.files["model"], version.files["tokenizer"], self._settings.threads)
-
-        async with self._pool.use(version.key, load, size=version.memory or 200_000_000) as model:
+        async with self._loaded(version) as model:
             loop = asyncio.get_running_loop()
             vectors, tokens = await loop.run_in_executor(self._threads, _run, model, texts, self._settings.batch)
         return Embedding(model=request.model, vectors=vectors, dimensions=dimensions, usage=Usage(input_tokens=tokens))
+
+    async def load(self, version: ModelVersion) -> None:
+        """Bring an embedding model into memory (the catalogue's `Runner`)."""
+        async with self._loaded(version):
+            return
+
+    async def unload(self, version: ModelVersion) -> None:
+        """Hold nothing outside of the pool."""
+
+    def _loaded(self, version: ModelVersion) -> AbstractAsyncContextManager[_Loaded]:
+        def load() -> _Loaded:
+            return _load(version.files["model"], version.files["tokenizer"], self._settings.threads)
+
+        return self._pool.use(version.key, load, size=version.memory or 200_000_000)
 
     def close(self) -> None:
         """Stop the thread."""

@@ -138,7 +138,7 @@ class _StreamFailed(Exception):
 
 async def _stream(scope: Scope, send: Send, service: LLMService, call: Call, dialect: Dialect, entry: Entry) -> None:
     """Relay a stream. A failure before its first byte is an ordinary error, one after it an event of its own."""
-    outlet = _Outlet(send, dialect, entry, service.settings.heartbeat)
+    outlet = _Outlet(send, dialect, entry, service.settings)
     flow = None
     try:
         try:
@@ -163,24 +163,50 @@ async def _stream(scope: Scope, send: Send, service: LLMService, call: Call, dia
         await outlet.end()
         raise _StreamFailed from None
     finally:
+        outlet.close()
         if flow is not None:
             await flow.close()
 
 
 class _Outlet:
-    """The client's end of a stream: the head goes out with the first bytes, signs of life until then."""
+    """The client's end of a stream: the head goes out with the first bytes, signs of life until then.
 
-    __slots__ = ("_dialect", "_entry", "_every", "_pulse", "_send", "_timer", "started")
+    A client that takes nothing for `write_timeout` seconds is taken for gone, since what waits for it
+    holds an upstream connection open.
+    """
 
-    def __init__(self, send: Send, dialect: Dialect, entry: Entry, every: float) -> None:
-        """Send a comment every so many seconds until the first piece comes."""
+    __slots__ = (
+        "_dialect",
+        "_entry",
+        "_guard",
+        "_loop",
+        "_pulse",
+        "_send",
+        "_settings",
+        "_since",
+        "_task",
+        "_timer",
+        "started",
+    )
+
+    def __init__(self, send: Send, dialect: Dialect, entry: Entry, settings: LLMSettings) -> None:
+        """Send a comment every `heartbeat` seconds until the first piece comes."""
         self._send = send
         self._dialect = dialect
         self._entry = entry
-        self._every = every
+        self._settings = settings
+        self._task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
         self._pulse: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(every, self._beat)
+        self._since = 0.0
+        self._timer = self._loop.call_later(settings.heartbeat, self._beat)
+        self._guard = self._loop.call_later(settings.write_timeout, self._look)
         self.started = False
+
+    def close(self) -> None:
+        """Stop every timer."""
+        self._timer.cancel()
+        self._guard.cancel()
 
     async def write(self, data: bytes) -> None:
         """Send bytes of the stream, after a sign of life that is still on its way."""
@@ -206,14 +232,23 @@ class _Outlet:
                 (b"x-nexus-invocation", self._entry.id.encode()),
             ]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        self._since = self._loop.time()
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._since = 0.0
 
     def _beat(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._every, self._beat)
+        self._timer = self._loop.call_later(self._settings.heartbeat, self._beat)
         if self._pulse is None or self._pulse.done():
             # One line end only: an empty event would reach some clients as one.
-            self._pulse = loop.create_task(self._put(b": ping\n"))
+            self._pulse = self._loop.create_task(self._put(b": ping\n"))
+
+    def _look(self) -> None:
+        limit = self._settings.write_timeout
+        if self._since and self._task is not None and self._loop.time() - self._since >= limit:
+            self._entry.gone = True
+            self._task.cancel()
+        else:
+            self._guard = self._loop.call_later(limit / 2, self._look)
 
 
 class _Departure:

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from nexus.catalog.service import CatalogService
+from nexus.catalog.types import ModelVersion
 from nexus.compute.errors import ChildNotReady
 from nexus.compute.supervisor import Child, Running
 from nexus.core.errors import NexusError, Unavailable
@@ -109,6 +110,17 @@ class LocalRuntime:
                 return child
             await asyncio.sleep(0.05)
         raise LocalModelUnavailable(retry_after=5)
+
+    async def load(self, version: ModelVersion) -> None:
+        """Start the child ahead of its first use (the catalogue's `Runner`). Only the configured model is served."""
+        if version.model != self._settings.model:
+            raise LocalModelUnavailable("This installation serves another model; see the setting llm.local.model.")
+        await self.find()
+
+    async def unload(self, version: ModelVersion) -> None:
+        """End the child, if this process started it and it serves this model."""
+        if version.model == self._settings.model:
+            await self.stop()
 
     async def stop(self) -> None:
         """End the child if this process started it."""

@@ -53,6 +53,8 @@ class Registry:
         self._rows = compatible_rows()
         self._prices = prices or PriceTable.shipped()
         self._timeouts = Timeouts(**settings.timeouts.model_dump())
+        if settings.timeout is not None:
+            self._timeouts = msgspec.structs.replace(self._timeouts, total=settings.timeout)
         self._accounts: dict[str, tuple[Account, Provider]] = {}
         self.routes: dict[str, Route] = {}
         for given in settings.providers:

@@ -119,6 +119,8 @@ class RouteSettings(BaseModel):
 class LocalSettings(BaseModel):
     """The built-in chat model, run by llama.cpp in a child process."""
 
+    model_config = ConfigDict(extra="forbid")
+
     enabled: bool = Field(True, description="Offer the built-in demo model as `nexus-local`.")
     model: str = Field("smollm2-135m-instruct", description="Name in the model catalogue.")
     parallel: int = Field(4, ge=1, le=64, description="Requests worked on at once; more wait.")
@@ -131,6 +133,8 @@ class LocalSettings(BaseModel):
 class EmbeddingSettings(BaseModel):
     """The built-in embedding model, run by ONNX Runtime in this process."""
 
+    model_config = ConfigDict(extra="forbid")
+
     enabled: bool = Field(True, description="Offer the built-in embedding model.")
     model: str = Field("minilm-l6-v2", description="Name in the model catalogue, and the route's name.")
     threads: int = Field(2, ge=1, description="Threads of one run.")
@@ -141,9 +145,13 @@ class EmbeddingSettings(BaseModel):
 class LLMSettings(BaseModel):
     """Providers, routes, limits and the built-in models."""
 
+    model_config = ConfigDict(extra="forbid")
+
     providers: list[ProviderSettings] = []
     routes: list[RouteSettings] = []
+    timeout: float | None = Field(None, gt=0, description="Seconds for a whole call; short for timeouts.total.")
     timeouts: TimeoutSettings = TimeoutSettings()
+    write_timeout: float = Field(60.0, gt=0, description="Seconds that a client of a stream may take nothing.")
     retries: int = Field(1, ge=0, le=5, description="Further tries of one deployment before its first byte.")
     heartbeat: float = Field(15.0, gt=0, description="Seconds between signs of life before a stream's first token.")
     max_body: int = Field(20_000_000, gt=0, description="Bytes of a request that carries media.")

@@ -249,7 +249,7 @@ class OpenAIWriter:
         out = b""
         delta = chat_json.write_delta(chunk)
         if delta or chunk.finish_reason is not None:
-            finish = chat_json.write_finish(chunk.finish_reason)
+            finish = chat_json.write_finish(chunk.finish_reason, chunk.native_finish_reason)
             choice = {"index": chunk.index, "delta": delta, "logprobs": None, "finish_reason": finish}
             out = b"data: " + msgspec.json.encode(self._head | {"choices": [choice]}) + b"\n\n"
         if chunk.usage is not None and self._call.wants_usage:
