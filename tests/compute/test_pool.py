@@ -98,6 +98,16 @@ async def test_the_child_sees_no_secret_and_few_threads(pool: ComputePool, monke
         await own.stop()
 
 
+async def test_a_warm_pool_has_loaded_what_it_was_told() -> None:
+    pool = ComputePool(ComputeSettings(warm_up=["statistics", "no.such.module"]), warm_up=["fractions"])
+    try:
+        await pool.warm()
+        assert len(pool.pids()) == 1
+        assert {"statistics", "fractions"} <= set(await pool.run(workload.modules))
+    finally:
+        await pool.stop()
+
+
 async def test_many_calls_use_every_child_and_none_is_lost() -> None:
     pool = ComputePool(children=2)
     try:

@@ -6,6 +6,7 @@ two processes: nothing that a user sent is ever unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pickle
@@ -59,7 +60,9 @@ def serve(connection: Connection) -> None:
     if setup.memory_mb is not None:
         limit_memory(setup.memory_mb)
     for module in setup.warm_up:
-        importlib.import_module(module)
+        # What is not installed is missed by the call that needs it, not by all others.
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
     while True:
         try:
             frame = connection.recv_bytes()

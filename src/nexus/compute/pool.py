@@ -87,12 +87,13 @@ class ComputePool:
         warm_up: Sequence[str] = (),
         name: str = "compute",
     ) -> None:
-        """Start nothing yet. `warm_up` names modules that every child imports before its first call."""
+        """Start nothing yet. `warm_up` adds to the modules that every child imports before its first call."""
         self.settings = settings or ComputeSettings()
         self.size = children or self.settings.api_children
         self.name = name
         self._threads_each = self.settings.threads or max(1, available_cores() // self.size)
-        self._setup = Setup(path=list(sys.path), memory_mb=self.settings.memory_mb, warm_up=list(warm_up))
+        modules = [*self.settings.warm_up, *warm_up]
+        self._setup = Setup(path=list(sys.path), memory_mb=self.settings.memory_mb, warm_up=modules)
         self._waiting: queue.Queue[_Call | None] = queue.Queue()
         self._lock = threading.Lock()
         self._slots: list[threading.Thread] = []
@@ -134,6 +135,10 @@ class ComputePool:
             raise ComputeTimeout from None
         finally:
             call.abandoned = time.monotonic()
+
+    async def warm(self) -> None:
+        """Start a child, with what it is to load first, so that the first call need not wait for it."""
+        await self.run(os.getpid)
 
     def stats(self) -> dict[str, int]:
         """Return how many children run, are busy, wait, and how many had to be replaced after a failure."""

@@ -41,6 +41,9 @@ class ComputeSettings(BaseModel):
     memory_mb: int | None = Field(4096, ge=256, description="memory of one child; none: no limit")
     idle_seconds: float = Field(600.0, gt=0, description="a child unused for so long is stopped")
     calls_per_child: int = Field(10_000, ge=1, description="a child is replaced after so many calls")
+    warm_up: list[str] = Field(
+        default_factory=list, description="modules that a child loads at once, such as statsforecast.models"
+    )
     abandon_seconds: float = Field(2.0, ge=0, description="how long a call may go on after its caller has left")
 
 
