@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -74,13 +75,15 @@ async def _setup(settings: Settings, *, starters: bool, first_admin: bool) -> No
     from nexus.composition import build
     from nexus.setup import make_first_admin, migrate, pull_starters
 
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    details = settings.data_dir / "run" / "setup.log"
+    details.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=details, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     parts = build(settings, children=1)
     done = stamp(starters=starters, first_admin=first_admin)
     try:
         await asyncio.to_thread(migrate, parts.database)
         if starters and (missing := await pull_starters(parts.services.get(CatalogService), _say)):
-            _say(f"there is no model yet for {', '.join(missing)}; the next start tries again")
+            _say(f"there is no model yet for {', '.join(missing)}; the next start tries again ({details} says why)")
             done = [word for word in done if not word.startswith("models:")]
         if first_admin:
             admin = await make_first_admin(parts.services.get(AccessService), settings)
@@ -89,7 +92,6 @@ async def _setup(settings: Settings, *, starters: bool, first_admin: bool) -> No
     finally:
         await parts.stop()
     file = settings.data_dir / "run" / "setup"
-    file.parent.mkdir(parents=True, exist_ok=True)
     kept = file.read_text().split() if file.exists() else []
     kinds = {word.partition(":")[0] for word in done}
     file.write_text(" ".join([*(word for word in kept if word.partition(":")[0] not in kinds), *done]))
