@@ -27,7 +27,9 @@ function Row({ run, now }: { run: Run; now: number }): ReactNode {
           {run.name}
         </Link>
         {run.version ? <span className="soft small"> v{run.version}</span> : null}
-        <div className="soft small narrow">{words(run.kind)}</div>
+        <div className="soft small narrow">
+          {words(run.kind)}, {ago(run.created_at, now)}
+        </div>
       </td>
       <td className="soft wide">{words(run.kind)}</td>
       <td>
@@ -40,7 +42,7 @@ function Row({ run, now }: { run: Run; now: number }): ReactNode {
       </td>
       <td className="wide">{active ? <ProgressLine progress={run.progress} /> : run.error ? <span className="cut soft error-words">{run.error.message}</span> : null}</td>
       <td className="wide numbers soft">{duration(between(run.started_at, run.finished_at, now))}</td>
-      <td className="right numbers soft">
+      <td className="right numbers soft wide">
         <time dateTime={run.created_at} title={run.created_at}>
           {ago(run.created_at, now)}
         </time>
@@ -101,7 +103,7 @@ export default function Runs(): ReactNode {
                 <th scope="col">Status</th>
                 <th scope="col" className="wide">Progress</th>
                 <th scope="col" className="wide">Took</th>
-                <th scope="col" className="right">Created</th>
+                <th scope="col" className="right wide">Created</th>
               </tr>
             </thead>
             <tbody>

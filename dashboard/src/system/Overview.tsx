@@ -88,7 +88,7 @@ function RequestRate(): ReactNode {
   const feed = useMemo(() => samples.feed(...RATE_COLUMNS), [])
   return (
     <div className="chart-box">
-      <Chart label="Requests per second over the last five minutes" series={RATE} subscribe={feed} format={(value) => `${value < 10 ? value.toFixed(1) : Math.round(value)}/s`} span={SPAN} />
+      <Chart label="Requests per second over the last five minutes" series={RATE} subscribe={feed} format={(value) => `${Number.isInteger(value) || value >= 10 ? Math.round(value) : value.toFixed(1)}/s`} span={SPAN} />
     </div>
   )
 }
