@@ -45,7 +45,7 @@ class Gateway:
         end = time.monotonic() + seconds
         while not self.rows and time.monotonic() < end:
             time.sleep(0.005)
-        time.sleep(0.02)
+        time.sleep(0.005)
         assert len(self.rows) == 1, self.rows
         return self.rows[0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nexus.testing.upstream import FakeUpstream
 FOLDERS = ("openai", "groq", "deepseek", "openrouter", "mistral", "cohere", "ollama", "huggingface", "embeddings")
 
 
+@cache
 def recordings(shared: Path, path_end: str = "/chat/completions") -> list[tuple[str, Exchange]]:
     found = []
     for folder in FOLDERS:

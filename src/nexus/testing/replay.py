@@ -51,7 +51,11 @@ def _scalar(loader: yaml.SafeLoader, node: yaml.Node) -> str:
     return str(node.value)
 
 
-class _Loader(yaml.SafeLoader):
+# libyaml's reader where it is there: the same rules, ten times as fast.
+_Safe: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Safe):  # type: ignore[misc,valid-type]  # either of the two
     """Reads plain data; recorders use a few tags beyond it."""
 
 
