@@ -62,9 +62,8 @@ def main() -> None:
         document = json.loads(Path(sys.argv[1]).read_text())
     else:
         from nexus.app import openapi
-        from nexus.settings import Settings
 
-        document = openapi(Settings())
+        document = openapi()
     write(trimmed(document, called(HERE / "src")), TARGET)
 
 

@@ -53,9 +53,8 @@ def test_unit_tests_pass(node: hatch_build.Node) -> None:
 
 def test_types_are_those_of_the_api(node: hatch_build.Node, tmp_path: Path) -> None:
     from nexus.app import openapi
-    from nexus.settings import Settings
 
-    document = schema.trimmed(openapi(Settings()), schema.called(DASHBOARD / "src"))
+    document = schema.trimmed(openapi(), schema.called(DASHBOARD / "src"))
     schema.write(document, tmp_path / "schema.d.ts")
     assert (tmp_path / "schema.d.ts").read_text() == schema.TARGET.read_text(), "run dashboard/schema.py"
 

@@ -171,8 +171,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** H */
-        get: operations["h_api_v1_system_health_get"];
+        /**
+         * System Health
+         * @description Return every component with its status.
+         */
+        get: operations["system.health"];
         put?: never;
         post?: never;
         delete?: never;
@@ -188,8 +191,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** I */
-        get: operations["i_api_v1_system_info_get"];
+        /**
+         * System Info
+         * @description Return version, uptime and kind of the installation.
+         */
+        get: operations["system.info"];
         put?: never;
         post?: never;
         delete?: never;
@@ -205,8 +211,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** M */
-        get: operations["m_api_v1_system_metrics_get"];
+        /**
+         * System Metrics
+         * @description Return the newest samples of the machine, oldest first, one a second.
+         */
+        get: operations["system.metrics"];
         put?: never;
         post?: never;
         delete?: never;
@@ -222,8 +231,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Usage */
-        get: operations["usage.list"];
+        /**
+         * Usage
+         * @description Sum requests, tokens, items, latency and dollars for each group.
+         */
+        get: operations["usage.get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -584,7 +596,7 @@ export interface components {
          * VersionOut
          * @description A version in the list of a model's versions.
          */
-        VersionOut: {
+        nexus__catalog__schemas__VersionOut: {
             /** Version */
             version: number;
             state: components["schemas"]["State"];
@@ -702,7 +714,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": {
-                        [key: string]: components["schemas"]["VersionOut"][];
+                        [key: string]: components["schemas"]["nexus__catalog__schemas__VersionOut"][];
                     };
                 };
             };
@@ -844,7 +856,7 @@ export interface operations {
             };
         };
     };
-    h_api_v1_system_health_get: {
+    "system.health": {
         parameters: {
             query?: never;
             header?: never;
@@ -866,7 +878,7 @@ export interface operations {
             };
         };
     };
-    i_api_v1_system_info_get: {
+    "system.info": {
         parameters: {
             query?: never;
             header?: never;
@@ -888,7 +900,7 @@ export interface operations {
             };
         };
     };
-    m_api_v1_system_metrics_get: {
+    "system.metrics": {
         parameters: {
             query?: {
                 limit?: number;
@@ -921,13 +933,23 @@ export interface operations {
             };
         };
     };
-    "usage.list": {
+    "usage.get": {
         parameters: {
             query?: {
+                /** @description Comma-separated: model, key, day, kind... */
                 group_by?: string;
                 since?: string | null;
                 until?: string | null;
-                limit?: number;
+                model?: string | null;
+                /** @description The id of an API key. */
+                key?: string | null;
+                /** @description `vision` asks for every vision task. */
+                kind?: string | null;
+                status?: string | null;
+                provider?: string | null;
+                run?: string | null;
+                /** @description For a platform administrator. */
+                all_projects?: boolean;
             };
             header?: never;
             path?: never;
