@@ -17,6 +17,8 @@ from nexus.llm import chat_json
 from nexus.testing.replay import Exchange, load_cassette, replay
 from nexus.testing.upstream import FakeUpstream
 
+# One client: making one reads every certificate of the machine.
+HTTP = httpx.Client()
 FOLDERS = ("openai", "groq", "deepseek", "openrouter", "mistral", "cohere", "ollama", "huggingface", "embeddings")
 
 
@@ -52,7 +54,7 @@ def test_recorded_chats_arrive_as_they_were(gateway: Gateway, upstream: FakeUpst
         gateway.llm.router._standing.clear()
         upstream.answering = replay([exchange], cut=cut)
         body = asked | {"model": f"up/{asked['model']}"}
-        response = httpx.post(f"{gateway.url}/v1/chat/completions", json=body, timeout=20)
+        response = HTTP.post(f"{gateway.url}/v1/chat/completions", json=body, timeout=20)
         try:
             counts[check(name, exchange, asked, response, upstream, gateway)] += 1
         except (AssertionError, ValueError, KeyError, TypeError) as error:
@@ -134,7 +136,7 @@ def test_recorded_embeddings_arrive_as_they_were(gateway: Gateway, upstream: Fak
         upstream.seen.clear()
         upstream.answering = replay([exchange])
         body = asked | {"model": f"up/{asked['model']}"}
-        response = httpx.post(f"{gateway.url}/v1/embeddings", json=body, timeout=20)
+        response = HTTP.post(f"{gateway.url}/v1/embeddings", json=body, timeout=20)
         recorded = json.loads(exchange.body)
         if "embedding" not in (recorded.get("data") or [{}])[0]:
             continue

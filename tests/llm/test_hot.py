@@ -16,6 +16,8 @@ from tests.llm.conftest import Gateway
 from nexus.ledger.service import Ledger
 from nexus.testing.upstream import FAULTS, FakeUpstream
 
+# One client: making one reads every certificate of the machine.
+HTTP = httpx.Client()
 ASK = [{"role": "user", "content": "alpha beta gamma delta"}]
 
 
@@ -25,7 +27,7 @@ def sdk(gateway: Gateway) -> openai.OpenAI:
 
 def post(gateway: Gateway, body: object, path: str = "/v1/chat/completions") -> httpx.Response:
     content = body if isinstance(body, bytes | str) else json.dumps(body)
-    return httpx.post(gateway.url + path, content=content, headers={"content-type": "application/json"}, timeout=20)
+    return HTTP.post(gateway.url + path, content=content, headers={"content-type": "application/json"}, timeout=20)
 
 
 def test_sdk_chats_and_the_row_has_tokens_and_a_price(gateway: Gateway, upstream: FakeUpstream) -> None:

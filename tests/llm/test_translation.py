@@ -25,6 +25,9 @@ from nexus.llm.types import Media, Thinking, ToolCall, ToolResult
 from nexus.testing.replay import replay
 from nexus.testing.upstream import FakeUpstream
 
+# One client: making one reads every certificate of the machine.
+HTTP = httpx.Client()
+
 
 class OtherDialect(OpenAIProvider):
     dialect = "test.other"
@@ -103,7 +106,7 @@ def test_recorded_chats_keep_their_meaning(translated: Gateway, upstream: FakeUp
         upstream.seen.clear()
         upstream.answering = replay([exchange], cut=cut)
         more = {"stream_options": {"include_usage": True}} if asked.get("stream") else {}
-        response = httpx.post(
+        response = HTTP.post(
             f"{translated.url}/v1/chat/completions", json=asked | {"model": f"up/{asked['model']}"} | more, timeout=20
         )
         try:
