@@ -51,12 +51,13 @@ def test_any_detector_finds_a_spike_and_says_the_same_twice(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DETECTORS.names())
-@pytest.mark.parametrize("rows", ["constant", "one differs", "huge"])
+@pytest.mark.parametrize("rows", ["constant", "one differs", "huge", "huge beside tiny"])
 def test_any_detector_bears_odd_tables(name: str, rows: str) -> None:
     x = {
         "constant": np.full((20, 2), 3.0),
         "one differs": np.vstack((np.zeros((19, 2)), [[5.0, 0.0]])),
         "huge": np.random.default_rng(0).normal(size=(50, 3)) * 1e90,
+        "huge beside tiny": np.array([[1e-76, 1e99][n % 5 == 0] for n in range(20)])[:, None],
     }[rows]
     scored = DETECTORS.get(name).score_rows(x, seed=0)
     assert scored.scores.shape == (len(x),)

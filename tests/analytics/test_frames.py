@@ -51,6 +51,7 @@ NOTED = table(DAYS, [f'{n},"a ""quoted"",\nlong note"' for n in range(10)], head
     [
         PLAIN,
         PLAIN.replace("\n", "\r\n"),
+        "\r\n\n" + PLAIN,
         PLAIN.encode("utf-8-sig"),
         PLAIN.encode("utf-16"),
         gzip.compress(PLAIN.encode()),
@@ -151,6 +152,7 @@ def test_times_and_frequencies(times: list[str], frequency: str, first: Any, sty
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "invalid_table", "file", None),
         (b"\x1f\x8b" + b"broken", "invalid_table", "file", None),
         (b"PAR1broken", "invalid_table", "file", None),
+        (b"\n2024-01-01\n2024-01-02\n2024-01-03\n", "invalid_table", "y", None),
         (b"ds,y\n2024-01-01,\x00\n", "invalid_table", "file", None),
         (b'ds,y\n"2024-01-01,1\n', "invalid_table", "file", None),
     ],

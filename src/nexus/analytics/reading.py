@@ -88,7 +88,7 @@ def _from_csv(content: bytes, limits: Limits) -> Table:
     import pyarrow as pa
     import pyarrow.csv as arrow_csv
 
-    text = _utf8(content)
+    text = _utf8(content).lstrip(b"\r\n")
     delimiter = _delimiter(text)
     names = _header(text, delimiter, limits)
     broken: list[int] = []
@@ -120,6 +120,8 @@ def _from_csv(content: bytes, limits: Limits) -> Table:
         raise InvalidTable("The file is not a readable CSV table.", field="file") from None
     # The header is read as a row so that a name may be quoted as it likes; see `_header`.
     table = table.slice(1)
+    if table.num_columns != len(names):
+        raise InvalidTable("The header line does not fit the rows.", field="file")
     check_shape(table.num_rows, table.num_columns, limits)
     columns = dict(zip(names, table.columns, strict=True))
     _check_cells(columns, limits)

@@ -33,7 +33,8 @@ class ZScoreMad(Detector):
 
 def _share(away: Floats) -> Floats:
     """Return `z / (z + 1)`: 0.5 at one standard deviation, 0.78 at the threshold, never quite 1."""
-    share: Floats = away / (away + 1)
+    # In this form it is 1, and a number, for what is infinitely far away.
+    share: Floats = 1 - 1 / (away + 1)
     return share
 
 
