@@ -148,5 +148,6 @@ def test_five_hundred_messages_stay_quick(tab: Tab, chat: Page) -> None:
     assert chat.evaluate("window.longest") < 1000, "typing or streaming blocks the page"
     before = chat.get_by_role("article").count()
     chat.get_by_role("log").evaluate("box => { box.scrollTop = 0 }")
-    chat.wait_for_function(f"document.querySelectorAll('article').length > {before}")
+    expect(chat.get_by_role("article")).not_to_have_count(before)
+    assert chat.get_by_role("article").count() > before
     tab.assert_clean()

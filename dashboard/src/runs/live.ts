@@ -22,7 +22,7 @@ export function useLiveData(): void {
     }
     const stopRuns = live.on('run', (data) => {
       const run = data as Run
-      if (!takeRun(queries, run)) reload('runs')
+      if (takeRun(queries, run)) reload('runs')
       if (FINAL.has(run.status) && /pull|train|import/.test(run.kind)) reload('models')
     })
     const stopModels = live.on('models', () => reload('models'))

@@ -30,17 +30,26 @@ export function runQuery(id: string) {
   return queryOptions({ queryKey: ['run', id], queryFn: () => data<Run>(api.GET('/api/v1/runs/{run_id}', { params: { path: { run_id: id } } })) })
 }
 
-const merged = (page: Page<Run>, run: Run): Page<Run> => ({ ...page, data: page.data.map((each) => (each.id === run.id ? { ...each, ...run, steps: each.steps } : each)) })
+/** Puts a run as it now stands into a page that has it. */
+export function withRun(page: Page<Run>, run: Run): Page<Run> {
+  return { ...page, data: page.data.map((each) => (each.id === run.id ? { ...each, ...run, steps: each.steps } : each)) }
+}
 
-/** Puts a run as it now stands into everything that shows it. Returns whether any list had it. */
+/** Whether a list that is loaded should have this run and has it not: then it is loaded again. */
+export function misses(rows: readonly Run[], filter: RunFilter, run: Run): boolean {
+  if ((filter.status && filter.status !== run.status) || (filter.kind && filter.kind !== run.kind)) return false
+  const newest = rows[0]
+  return !rows.some((each) => each.id === run.id) && (!newest || run.created_at >= newest.created_at)
+}
+
+/** Puts a run as it now stands into everything that shows it. Returns whether a list should be loaded again. */
 export function takeRun(queries: QueryClient, run: Run): boolean {
-  let known = false
-  const look = (page: Page<Run>): Page<Run> => {
-    known ||= page.data.some((each) => each.id === run.id)
-    return merged(page, run)
-  }
-  queries.setQueriesData<Page<Run>>({ queryKey: ['runs', 'newest'] }, (old) => old && look(old))
-  queries.setQueriesData<InfiniteData<Page<Run>>>({ queryKey: ['runs', 'pages'] }, (old) => old && { ...old, pages: old.pages.map(look) })
+  const lists = [
+    ...queries.getQueriesData<Page<Run>>({ queryKey: ['runs', 'newest'] }).map(([key, page]) => ({ filter: key[3] as RunFilter, rows: page?.data })),
+    ...queries.getQueriesData<InfiniteData<Page<Run>>>({ queryKey: ['runs', 'pages'] }).map(([key, all]) => ({ filter: key[2] as RunFilter, rows: all?.pages.flatMap((page) => page.data) })),
+  ]
+  queries.setQueriesData<Page<Run>>({ queryKey: ['runs', 'newest'] }, (old) => old && withRun(old, run))
+  queries.setQueriesData<InfiniteData<Page<Run>>>({ queryKey: ['runs', 'pages'] }, (old) => old && { ...old, pages: old.pages.map((page) => withRun(page, run)) })
   queries.setQueryData<Run>(['run', run.id], (old) => old && { ...old, ...run, steps: run.steps?.length ? run.steps : old.steps })
-  return known
+  return lists.some(({ filter, rows }) => rows !== undefined && misses(rows, filter, run))
 }

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
-import type { LogLine } from '../api/types'
+import type { LogLine, Run } from '../api/types'
 import { LINES, withLines } from './log_lines'
 import { progressWords } from './progress'
+import { misses, withRun } from './queries'
 import { barOf } from './timeline_bar'
 
 const line = (id: number): LogLine => ({ id, at: '2026-05-04T12:00:00Z', step: 'a', level: 'info', message: String(id) })
@@ -34,3 +35,23 @@ test.each([
   [{ done: 12, total: null, unit: 'rows' }, '12 rows'],
   [null, ''],
 ])('progress %j', (progress, expected) => expect(progressWords(progress)).toBe(expected))
+
+const run = (id: string, created: number, change: Partial<Run> = {}): Run => ({ id, kind: 'workflow', name: 'n', version: null, status: 'running', progress: null, created_at: at(created), started_at: null, finished_at: null, error: null, ...change })
+
+test.each([
+  ['a newer run', [run('a', 10)], {}, run('b', 20), true],
+  ['an older run, beyond the page', [run('a', 10)], {}, run('b', 5), false],
+  ['a run that is there', [run('a', 10)], {}, run('a', 10), false],
+  ['the first run of all', [], {}, run('a', 1), true],
+  ['a run of another status', [], { status: 'failed' as const }, run('a', 1), false],
+  ['a run of another kind', [run('a', 10)], { kind: 'training' }, run('b', 20), false],
+])('a list misses %s', (_, rows, filter, fresh, expected) => expect(misses(rows, filter, fresh)).toBe(expected))
+
+test('a row takes what is new and keeps its steps', () => {
+  const step = { key: 'a', uses: 'b', status: 'running', attempts: 1, started_at: null, finished_at: null }
+  const page = withRun({ data: [run('a', 1, { steps: [step] }), run('b', 2)] }, run('a', 1, { status: 'failed', steps: [] }))
+  expect(page.data.map((each) => [each.id, each.status, each.steps?.length])).toEqual([
+    ['a', 'failed', 1],
+    ['b', 'running', undefined],
+  ])
+})
