@@ -21,7 +21,7 @@ const WORDS = {
 /** The pull of this model that runs just now, if any. */
 function usePull(name: string): Run | undefined {
   const runs = useQuery(runsQuery({ limit: 20 }))
-  return runs.data?.data.find((run) => run.kind.includes('pull') && run.name.includes(name) && (run.status === 'running' || run.status === 'queued'))
+  return runs.data?.data.find((run) => run.kind === 'model_pull' && run.name === name && (run.status === 'running' || run.status === 'queued'))
 }
 
 function useAct(model: Model) {

@@ -14,7 +14,7 @@ import { runPagesQuery } from './queries'
 import { ButtonLink } from '../ui/links'
 
 const route = getRouteApi('/runs')
-const KINDS = ['workflow', 'training', 'model.pull', 'vision.batch', 'forecast', 'batch', 'ingest']
+const KINDS = ['workflow', 'training', 'model_pull']
 
 function Row({ run, now }: { run: Run; now: number }): ReactNode {
   const navigate = useNavigate()
