@@ -22,7 +22,10 @@ function precompress(): Plugin {
         const content = readFileSync(file)
         if (content.length < 1024) continue
         writeFileSync(`${file}.gz`, gzipSync(content, { level: 9 }))
-        writeFileSync(`${file}.br`, brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_SIZE_HINT]: content.length } }))
+        writeFileSync(
+          `${file}.br`,
+          brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_SIZE_HINT]: content.length } }),
+        )
       }
     },
   }
@@ -37,13 +40,20 @@ function themeSheet(): Plugin {
   return {
     name: 'theme-sheet',
     resolveId: (id) => (id === name ? `/${name}` : null),
-    load: (id) => (id === `/${name}` ? convertCssVariables(defaultCssVariablesResolver(mergeMantineTheme(DEFAULT_THEME, theme))) : null),
+    load: (id) =>
+      id === `/${name}`
+        ? convertCssVariables(defaultCssVariablesResolver(mergeMantineTheme(DEFAULT_THEME, theme)))
+        : null,
   }
 }
 
 /** The server writes `<base href>` into the page; so does `npm run dev`. */
 function baseInDevelopment(): Plugin {
-  return { name: 'base-in-development', apply: 'serve', transformIndexHtml: (html) => html.replace('<head>', '<head><base href="/" />') }
+  return {
+    name: 'base-in-development',
+    apply: 'serve',
+    transformIndexHtml: (html) => html.replace('<head>', '<head><base href="/" />'),
+  }
 }
 
 export default defineConfig({

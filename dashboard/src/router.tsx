@@ -19,7 +19,11 @@ const root = createRootRoute({
   errorComponent: ({ error, reset }) => <Trouble error={error} retry={reset} />,
 })
 
-const overview = createRoute({ getParentRoute: () => root, path: '/', component: lazyRouteComponent(() => import('./system/Overview')) })
+const overview = createRoute({
+  getParentRoute: () => root,
+  path: '/',
+  component: lazyRouteComponent(() => import('./system/Overview')),
+})
 
 const chat = createRoute({
   getParentRoute: () => root,
@@ -31,22 +35,39 @@ const chat = createRoute({
 const models = createRoute({
   getParentRoute: () => root,
   path: '/models',
-  validateSearch: (search: Record<string, unknown>): { model?: string; kind?: string; q?: string } => ({ model: text(search['model']), kind: text(search['kind']), q: text(search['q']) }),
+  validateSearch: (search: Record<string, unknown>): { model?: string; kind?: string; q?: string } => ({
+    model: text(search['model']),
+    kind: text(search['kind']),
+    q: text(search['q']),
+  }),
   component: lazyRouteComponent(() => import('./models/Models')),
 })
 
 const runs = createRoute({
   getParentRoute: () => root,
   path: '/runs',
-  validateSearch: (search: Record<string, unknown>): { status?: RunStatus; kind?: string } => ({ status: RUN_STATUSES.find((each) => each === search['status']), kind: text(search['kind']) }),
+  validateSearch: (search: Record<string, unknown>): { status?: RunStatus; kind?: string } => ({
+    status: RUN_STATUSES.find((each) => each === search['status']),
+    kind: text(search['kind']),
+  }),
   component: lazyRouteComponent(() => import('./runs/Runs')),
 })
 
-const run = createRoute({ getParentRoute: () => root, path: '/runs/$runId', component: lazyRouteComponent(() => import('./runs/RunDetail')) })
+const run = createRoute({
+  getParentRoute: () => root,
+  path: '/runs/$runId',
+  component: lazyRouteComponent(() => import('./runs/RunDetail')),
+})
 
 /** The pages by address, below the place where the dashboard is served. */
 export function makeRouter() {
-  return createRouter({ routeTree: root.addChildren([overview, chat, models, runs, run]), basepath: place, defaultPreload: 'intent', defaultPreloadStaleTime: 0, scrollRestoration: false })
+  return createRouter({
+    routeTree: root.addChildren([overview, chat, models, runs, run]),
+    basepath: place,
+    defaultPreload: 'intent',
+    defaultPreloadStaleTime: 0,
+    scrollRestoration: false,
+  })
 }
 
 declare module '@tanstack/react-router' {

@@ -1,5 +1,6 @@
 import type { ReactNode } from 'react'
 import { address } from '../api/place'
+import './gate.css'
 
 /** The frame of the pages in front of the dashboard. */
 export function Gate({ title, about, children }: { title: string; about: ReactNode; children: ReactNode }): ReactNode {

@@ -33,7 +33,10 @@ export function SetUp({ onDone }: { onDone: () => void }): ReactNode {
   }
 
   return (
-    <Gate title="Welcome to NEXUS" about="Create the first administrator. The one-time token stands in the server's output.">
+    <Gate
+      title="Welcome to NEXUS"
+      about="Create the first administrator. The one-time token stands in the server's output."
+    >
       <form onSubmit={(event) => void submit(event)}>
         <Stack gap="sm">
           {problem && problem.fields.length === 0 ? (
@@ -41,15 +44,36 @@ export function SetUp({ onDone }: { onDone: () => void }): ReactNode {
               {problem.requestId ? <span className="mono">Request {problem.requestId}</span> : null}
             </Alert>
           ) : null}
-          <TextInput label="Set-up token" name="token" autoComplete="off" spellCheck={false} required withAsterisk={false} autoFocus value={token} error={problem?.of('token')} onChange={(event) => setToken(event.currentTarget.value)} />
-          <TextInput label="E-mail" type="email" name="email" autoComplete="username" required withAsterisk={false} value={email} error={problem?.of('email')} onChange={(event) => setEmail(event.currentTarget.value)} />
+          <TextInput
+            label="Set-up token"
+            name="token"
+            autoComplete="off"
+            spellCheck={false}
+            required
+            withAsterisk={false}
+            autoFocus
+            value={token}
+            error={problem?.of('token')}
+            onChange={(event) => setToken(event.currentTarget.value)}
+          />
+          <TextInput
+            label="E-mail"
+            type="email"
+            name="email"
+            autoComplete="username"
+            required
+            withAsterisk={false}
+            value={email}
+            error={problem?.of('email')}
+            onChange={(event) => setEmail(event.currentTarget.value)}
+          />
           <PasswordInput
             label="Password"
             description={`At least ${SHORTEST} characters`}
             name="password"
             autoComplete="new-password"
             required
-withAsterisk={false}
+            withAsterisk={false}
             value={password}
             error={short ? `${SHORTEST - password.length} more characters` : problem?.of('password')}
             onChange={(event) => setPassword(event.currentTarget.value)}

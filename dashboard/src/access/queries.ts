@@ -6,7 +6,8 @@ import type { Project } from '../api/types'
 export function projectQuery(id: string | null) {
   return queryOptions({
     queryKey: ['project', id],
-    queryFn: () => data<Project>(api.GET('/api/v1/projects/{project_id}', { params: { path: { project_id: id ?? '' } } })),
+    queryFn: () =>
+      data<Project>(api.GET('/api/v1/projects/{project_id}', { params: { path: { project_id: id ?? '' } } })),
     enabled: id !== null,
     staleTime: Infinity,
   })

@@ -43,7 +43,12 @@ async function standing(): Promise<Standing> {
 /** Draws its children for people who are signed in, and the way in for all others. */
 export function Session({ children }: { children: ReactNode }): ReactNode {
   const queries = useQueryClient()
-  const query = useQuery({ queryKey: KEY, queryFn: standing, staleTime: Infinity, retry: (failures, error) => failures < 3 && !(error instanceof Problem && error.status > 0) })
+  const query = useQuery({
+    queryKey: KEY,
+    queryFn: standing,
+    staleTime: Infinity,
+    retry: (failures, error) => failures < 3 && !(error instanceof Problem && error.status > 0),
+  })
   const me = query.data?.me ?? null
   if (me) setCsrf(me.csrf_token ?? '')
   const signedIn = me !== null

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { EventStreamParser, serverEvents, type ServerEvent } from './event_stream'
 
-const STREAM = ': ping\nretry: 2000\n\nevent: run\nid: 7\ndata: {"a":1}\n\ndata: one\ndata: two\n\ndata:no space\r\n\r\nevent: odd\r\ndata: äö€😀\r\n\r\ndata: [DONE]\n\n'
+const STREAM =
+  ': ping\nretry: 2000\n\nevent: run\nid: 7\ndata: {"a":1}\n\ndata: one\ndata: two\n\ndata:no space\r\n\r\nevent: odd\r\ndata: äö€😀\r\n\r\ndata: [DONE]\n\n'
 const EXPECTED: ServerEvent[] = [
   { event: 'run', data: '{"a":1}', id: '7' },
   { event: 'message', data: 'one\ntwo', id: '7' },

@@ -29,7 +29,11 @@ export class EventStreamParser {
   private read(line: string, events: ServerEvent[]): void {
     if (line === '') {
       if (this.lines.length > 0) {
-        events.push({ event: this.event || 'message', data: this.lines.join('\n'), ...(this.id === undefined ? {} : { id: this.id }) })
+        events.push({
+          event: this.event || 'message',
+          data: this.lines.join('\n'),
+          ...(this.id === undefined ? {} : { id: this.id }),
+        })
       }
       this.event = ''
       this.lines = []

@@ -34,13 +34,22 @@ const text = (value: unknown): string | undefined => (typeof value === 'string' 
 export function problemFrom(status: number, body: unknown, requestId?: string | null): Problem {
   const outer = isObject(body) ? body : {}
   const inner = isObject(outer['error']) ? outer['error'] : outer
-  const detail = text(inner['detail']) ?? text(inner['message']) ?? text(inner['title']) ?? `The server answered ${status}.`
+  const detail =
+    text(inner['detail']) ?? text(inner['message']) ?? text(inner['title']) ?? `The server answered ${status}.`
   const fields = Array.isArray(inner['errors'])
-    ? inner['errors'].filter(isObject).map((each) => ({ pointer: text(each['pointer']) ?? '', detail: text(each['detail']) ?? detail }))
+    ? inner['errors']
+        .filter(isObject)
+        .map((each) => ({ pointer: text(each['pointer']) ?? '', detail: text(each['detail']) ?? detail }))
     : []
   const field = text(inner['param']) ?? text(inner['field'])
   if (field && fields.length === 0) fields.push({ pointer: `/${field}`, detail })
-  return new Problem(status, text(inner['code']) ?? 'error', detail, text(inner['request_id']) ?? requestId ?? undefined, fields)
+  return new Problem(
+    status,
+    text(inner['code']) ?? 'error',
+    detail,
+    text(inner['request_id']) ?? requestId ?? undefined,
+    fields,
+  )
 }
 
 /** Anything thrown, as a Problem. */

@@ -32,9 +32,12 @@ describe('Ring', () => {
     expect(ring.column(2)).toEqual([0, 5])
   })
 
-  test.each([[[Number.NaN, 1]], [[Number.POSITIVE_INFINITY, 1]], [[null, 1]], [[]]])('refuses a row without a time: %j', (row) => {
-    expect(new Ring(2, 4).push(row)).toBe(false)
-  })
+  test.each([[[Number.NaN, 1]], [[Number.POSITIVE_INFINITY, 1]], [[null, 1]], [[]]])(
+    'refuses a row without a time: %j',
+    (row) => {
+      expect(new Ring(2, 4).push(row)).toBe(false)
+    },
+  )
 
   test('is empty after clear', () => {
     const ring = new Ring(1, 2)

@@ -56,11 +56,24 @@ export interface Sample {
   ts: number
   cpu: { percent: number; count: number | null; limit?: number | null; load: number[] | null }
   memory: { total: number; used: number; percent: number | null }
-  disk: { total: number; used: number; free: number; percent: number; read_rate: number | null; write_rate: number | null }
+  disk: {
+    total: number
+    used: number
+    free: number
+    percent: number
+    read_rate: number | null
+    write_rate: number | null
+  }
   network: { receive_rate: number | null; send_rate: number | null }
   process: { rss: number }
   gpu: { state: string; devices: GpuDevice[] }
-  requests?: { per_second: number | null; p50_ms: number | null; p95_ms: number | null; error_ratio: number | null; in_flight: number | null } | null
+  requests?: {
+    per_second: number | null
+    p50_ms: number | null
+    p95_ms: number | null
+    error_ratio: number | null
+    in_flight: number | null
+  } | null
 }
 
 export interface Progress {

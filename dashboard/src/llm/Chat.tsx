@@ -17,13 +17,26 @@ import { conversation, useConversation } from './conversation'
 import { MessageRow } from './MessageRow'
 import { ParameterDrawer } from './ParameterDrawer'
 import { NO_PARAMETERS, type Message, type Parameters } from './types'
+import './chat.css'
 
 const route = getRouteApi('/chat')
 const AT_ONCE = 40
-const IDEAS = ['What makes a durable run durable?', 'Write a haiku about a quiet server room', 'Explain embeddings to a gardener']
+const IDEAS = [
+  'What makes a durable run durable?',
+  'Write a haiku about a quiet server room',
+  'Explain embeddings to a gardener',
+]
 
 /** The messages, newest at the bottom; older ones are drawn when one scrolls up to them. */
-function Talk({ messages, busy, onAgain }: { messages: readonly Message[]; busy: boolean; onAgain: (id: string, text?: string) => void }): ReactNode {
+function Talk({
+  messages,
+  busy,
+  onAgain,
+}: {
+  messages: readonly Message[]
+  busy: boolean
+  onAgain: (id: string, text?: string) => void
+}): ReactNode {
   const box = useRef<HTMLDivElement>(null)
   const stuck = useRef(true)
   const [shown, setShown] = useState(AT_ONCE)
@@ -83,8 +96,16 @@ export default function Chat(): ReactNode {
   const { model: asked } = route.useSearch()
   const navigate = useNavigate()
   const models = useQuery(routesQuery)
-  const [last, setLast] = useLocalStorage<string>({ key: 'nexus-chat-model', defaultValue: '', getInitialValueInEffect: false })
-  const [parameters, setParameters] = useLocalStorage<Parameters>({ key: 'nexus-chat-parameters', defaultValue: NO_PARAMETERS, getInitialValueInEffect: false })
+  const [last, setLast] = useLocalStorage<string>({
+    key: 'nexus-chat-model',
+    defaultValue: '',
+    getInitialValueInEffect: false,
+  })
+  const [parameters, setParameters] = useLocalStorage<Parameters>({
+    key: 'nexus-chat-parameters',
+    defaultValue: NO_PARAMETERS,
+    getInitialValueInEffect: false,
+  })
   const [tuning, setTuning] = useState(false)
   const [coding, setCoding] = useState(false)
   const { messages, busy } = useConversation()
@@ -92,9 +113,15 @@ export default function Chat(): ReactNode {
   const names = choices.map((each) => each.name)
   const model = [asked, last].find((name) => name && names.includes(name)) ?? names[0] ?? ''
   const chosen = choices.find((each) => each.name === model)
-  const again = useCallback((id: string, text?: string) => void conversation.again(id, model, parameters, text), [model, parameters])
+  const again = useCallback(
+    (id: string, text?: string) => void conversation.again(id, model, parameters, text),
+    [model, parameters],
+  )
   const send = (text: string): void => void conversation.send(text, model, parameters)
-  const lastAnswer = useMemo(() => messages.findLast((each) => each.role === 'assistant' && each.state !== 'streaming'), [messages])
+  const lastAnswer = useMemo(
+    () => messages.findLast((each) => each.role === 'assistant' && each.state !== 'streaming'),
+    [messages],
+  )
   const tuned = JSON.stringify(parameters) !== JSON.stringify(NO_PARAMETERS)
 
   return (
@@ -103,7 +130,10 @@ export default function Chat(): ReactNode {
         <h1>Chat</h1>
         <Select
           aria-label="Model"
-          data={choices.map((each) => ({ value: each.name, label: each.demo ? `${each.name} (demo model)` : each.name }))}
+          data={choices.map((each) => ({
+            value: each.name,
+            label: each.demo ? `${each.name} (demo model)` : each.name,
+          }))}
           value={model || null}
           onChange={(name) => {
             if (!name) return
@@ -131,12 +161,23 @@ export default function Chat(): ReactNode {
           </ActionIcon>
         </Tooltip>
         <Tooltip label="System prompt and parameters">
-          <ActionIcon size={34} aria-label="Parameters" variant={tuned ? 'light' : 'subtle'} color={tuned ? 'violet' : 'gray'} onClick={() => setTuning(true)}>
+          <ActionIcon
+            size={34}
+            aria-label="Parameters"
+            variant={tuned ? 'light' : 'subtle'}
+            color={tuned ? 'violet' : 'gray'}
+            onClick={() => setTuning(true)}
+          >
             <IconSettings />
           </ActionIcon>
         </Tooltip>
         <Tooltip label="New chat">
-          <ActionIcon size={34} aria-label="New chat" disabled={messages.length === 0} onClick={() => conversation.clear()}>
+          <ActionIcon
+            size={34}
+            aria-label="New chat"
+            disabled={messages.length === 0}
+            onClick={() => conversation.clear()}
+          >
             <IconPlus />
           </ActionIcon>
         </Tooltip>
@@ -146,7 +187,9 @@ export default function Chat(): ReactNode {
       {messages.length === 0 && !models.isError ? (
         <div className="talk talk-empty">
           <Empty icon={IconChat} title="What would you like to know?">
-            {chosen?.demo ? 'The demo model is small: fine for trying things out, not for work. Add a provider for real answers.' : `${model || 'A model'} answers here, token by token.`}
+            {chosen?.demo
+              ? 'The demo model is small: fine for trying things out, not for work. Add a provider for real answers.'
+              : `${model || 'A model'} answers here, token by token.`}
           </Empty>
           <div className="ideas">
             {IDEAS.map((idea) => (
@@ -162,9 +205,25 @@ export default function Chat(): ReactNode {
       <div className="visually-hidden" aria-live="polite">
         {busy ? 'The answer is being written' : lastAnswer ? lastAnswer.content.slice(0, 600) : ''}
       </div>
-      <Composer busy={busy} disabled={!model} onSend={send} onStop={() => conversation.stop()} note="Models make mistakes. Enter sends, Shift + Enter makes a new line." />
+      <Composer
+        busy={busy}
+        disabled={!model}
+        onSend={send}
+        onStop={() => conversation.stop()}
+        note="Models make mistakes. Enter sends, Shift + Enter makes a new line."
+      />
       <ParameterDrawer open={tuning} onClose={() => setTuning(false)} value={parameters} onChange={setParameters} />
-      <CodeModal open={coding} onClose={() => setCoding(false)} request={requestOf(model, messages.length > 0 ? messages.filter((each) => each.state !== 'streaming') : [{ id: '', role: 'user', content: 'Hello', state: 'done' }], parameters)} />
+      <CodeModal
+        open={coding}
+        onClose={() => setCoding(false)}
+        request={requestOf(
+          model,
+          messages.length > 0
+            ? messages.filter((each) => each.state !== 'streaming')
+            : [{ id: '', role: 'user', content: 'Hello', state: 'done' }],
+          parameters,
+        )}
+      />
     </div>
   )
 }

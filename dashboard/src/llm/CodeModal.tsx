@@ -5,14 +5,27 @@ import type { CompletionRequest } from './completion'
 import { asCurl, asPython } from './snippets'
 
 /** The next request as a program, to go on from the playground. */
-export function CodeModal({ open, onClose, request }: { open: boolean; onClose: () => void; request: CompletionRequest }): ReactNode {
+export function CodeModal({
+  open,
+  onClose,
+  request,
+}: {
+  open: boolean
+  onClose: () => void
+  request: CompletionRequest
+}): ReactNode {
   const base = new URL('.', document.baseURI).href
   const programs = [
     ['curl', asCurl(base, request)],
     ['Python', asPython(base, request)],
   ] as const
   return (
-    <Modal opened={open} onClose={onClose} size={720} title={<span className="drawer-title">This conversation as code</span>}>
+    <Modal
+      opened={open}
+      onClose={onClose}
+      size={720}
+      title={<span className="drawer-title">This conversation as code</span>}
+    >
       <Tabs defaultValue="curl">
         <Tabs.List>
           {programs.map(([name]) => (

@@ -16,7 +16,8 @@ export function Composer({ busy, disabled, note, onSend, onStop }: ComposerProps
   const field = useRef<HTMLTextAreaElement>(null)
   const wasBusy = useRef(false)
   useEffect(() => {
-    if (wasBusy.current && !busy && window.matchMedia('(hover: hover)').matches) field.current?.focus({ preventScroll: true })
+    if (wasBusy.current && !busy && window.matchMedia('(hover: hover)').matches)
+      field.current?.focus({ preventScroll: true })
     wasBusy.current = busy
   }, [busy])
   const send = (): void => {
@@ -55,12 +56,29 @@ export function Composer({ busy, disabled, note, onSend, onStop }: ComposerProps
         />
         {busy ? (
           <Tooltip label="Stop (Esc)">
-            <ActionIcon size={36} radius="xl" variant="filled" color="dark.6" className="composer-button" aria-label="Stop" onClick={onStop}>
+            <ActionIcon
+              size={36}
+              radius="xl"
+              variant="filled"
+              color="dark.6"
+              className="composer-button"
+              aria-label="Stop"
+              onClick={onStop}
+            >
               <IconStop size={18} fill="currentColor" />
             </ActionIcon>
           </Tooltip>
         ) : (
-          <ActionIcon size={36} radius="xl" variant="filled" color="violet" className="composer-button" type="submit" aria-label="Send" disabled={disabled || text.trim() === ''}>
+          <ActionIcon
+            size={36}
+            radius="xl"
+            variant="filled"
+            color="violet"
+            className="composer-button"
+            type="submit"
+            aria-label="Send"
+            disabled={disabled || text.trim() === ''}
+          >
             <IconSend />
           </ActionIcon>
         )}

@@ -23,7 +23,11 @@ const Code = memo(function Code({ code, language }: { code: string; language: st
 })
 
 const draw = (block: Block, index: number): ReactNode =>
-  block.kind === 'code' ? <Code key={index} code={block.code ?? ''} language={block.language ?? ''} /> : <Text key={index} raw={block.raw} />
+  block.kind === 'code' ? (
+    <Code key={index} code={block.code ?? ''} language={block.language ?? ''} />
+  ) : (
+    <Text key={index} raw={block.raw} />
+  )
 
 /** Markdown from a model, drawn block by block. */
 export const Markdown = memo(function Markdown({ text }: { text: string }): ReactNode {

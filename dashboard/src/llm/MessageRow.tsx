@@ -19,7 +19,15 @@ export function statsWords(stats: Stats): string {
     .join(' · ')
 }
 
-function Editor({ text, onSend, onCancel }: { text: string; onSend: (text: string) => void; onCancel: () => void }): ReactNode {
+function Editor({
+  text,
+  onSend,
+  onCancel,
+}: {
+  text: string
+  onSend: (text: string) => void
+  onCancel: () => void
+}): ReactNode {
   const [value, setValue] = useState(text)
   const send = (): void => {
     if (value.trim()) onSend(value.trim())

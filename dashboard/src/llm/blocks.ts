@@ -26,5 +26,14 @@ export function blocksOf(markdown: string): Block[] {
   return marked
     .lexer(markdown)
     .filter((token) => token.type !== 'space')
-    .map((token) => (token.type === 'code' ? { kind: 'code', raw: token.raw, code: String(token['text']), language: String(token['lang'] ?? '').split(/\s/)[0] ?? '' } : { kind: 'text', raw: token.raw }))
+    .map((token) =>
+      token.type === 'code'
+        ? {
+            kind: 'code',
+            raw: token.raw,
+            code: String(token['text']),
+            language: String(token['lang'] ?? '').split(/\s/)[0] ?? '',
+          }
+        : { kind: 'text', raw: token.raw },
+    )
 }

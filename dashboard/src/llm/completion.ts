@@ -38,7 +38,10 @@ export function requestOf(model: string, messages: readonly Message[], parameter
 }
 
 interface Chunk {
-  choices?: { delta?: { content?: string | null; reasoning_content?: string | null; reasoning?: string | null }; finish_reason?: string | null }[]
+  choices?: {
+    delta?: { content?: string | null; reasoning_content?: string | null; reasoning?: string | null }
+    finish_reason?: string | null
+  }[]
   usage?: { prompt_tokens?: number; completion_tokens?: number } | null
   error?: unknown
 }
@@ -54,18 +57,33 @@ export function deltaOf(line: string): Delta {
     ...(text ? { text } : {}),
     ...(reasoning ? { reasoning } : {}),
     ...(choice?.finish_reason ? { finish: choice.finish_reason } : {}),
-    ...(chunk.usage ? { usage: { input: chunk.usage.prompt_tokens ?? 0, output: chunk.usage.completion_tokens ?? 0 } } : {}),
+    ...(chunk.usage
+      ? { usage: { input: chunk.usage.prompt_tokens ?? 0, output: chunk.usage.completion_tokens ?? 0 } }
+      : {}),
   }
 }
 
 /** Sends a request and gives what comes back, piece by piece. A stream that breaks off is an error. */
 export async function* complete(request: CompletionRequest, signal: AbortSignal): AsyncGenerator<Delta> {
   const body = JSON.stringify({ ...request, stream: true, stream_options: { include_usage: true } })
-  const response = await check(await fetch(address('/api/v1/playground/chat'), { method: 'POST', headers: unsafeHeaders(), body, signal, credentials: 'same-origin' }))
+  const response = await check(
+    await fetch(address('/api/v1/playground/chat'), {
+      method: 'POST',
+      headers: unsafeHeaders(),
+      body,
+      signal,
+      credentials: 'same-origin',
+    }),
+  )
   if (!response.body) throw new Problem(0, 'no_body', 'The server sent no answer.')
   for await (const event of serverEvents(response.body)) {
     if (event.data === '[DONE]') return
     yield deltaOf(event.data)
   }
-  throw new Problem(0, 'stream_ended_early', 'The answer broke off before its end.', response.headers.get('x-request-id') ?? undefined)
+  throw new Problem(
+    0,
+    'stream_ended_early',
+    'The answer broke off before its end.',
+    response.headers.get('x-request-id') ?? undefined,
+  )
 }

@@ -14,7 +14,12 @@ function talk(script: Script, messages: readonly Message[] = []) {
     asked.push(request)
     return script(request, signal)
   }
-  const conversation = new Conversation({ messages, complete, frame: (call) => void frames.push(call), keep: (each) => void kept.push(each) })
+  const conversation = new Conversation({
+    messages,
+    complete,
+    frame: (call) => void frames.push(call),
+    keep: (each) => void kept.push(each),
+  })
   let draws = 0
   conversation.watch(() => void (draws += 1))
   return { conversation, frames, kept, asked, draws: () => draws, last: () => conversation.current().messages.at(-1) }
@@ -47,7 +52,9 @@ describe('Conversation', () => {
   test('keeps what came when it is stopped', async () => {
     const { conversation, last } = talk(async function* (_, signal) {
       yield { text: 'half' }
-      await new Promise((_done, fail) => signal.addEventListener('abort', () => fail(new DOMException('stopped', 'AbortError'))))
+      await new Promise((_done, fail) =>
+        signal.addEventListener('abort', () => fail(new DOMException('stopped', 'AbortError'))),
+      )
     })
     const sent = conversation.send('hello', 'm')
     await new Promise((done) => setTimeout(done, 5))
@@ -64,7 +71,11 @@ describe('Conversation', () => {
       throw new Problem(0, 'stream_ended_early', 'The answer broke off.', 'req_9')
     })
     await conversation.send('hello', 'm')
-    expect(last()).toMatchObject({ content: 'so far', state: 'failed', error: { message: 'The answer broke off.', requestId: 'req_9' } })
+    expect(last()).toMatchObject({
+      content: 'so far',
+      state: 'failed',
+      error: { message: 'The answer broke off.', requestId: 'req_9' },
+    })
   })
 
   test('answers again from an answer, and from an edited question', async () => {
@@ -89,7 +100,9 @@ describe('Conversation', () => {
   test('is empty after clear, even while an answer streams', async () => {
     const { conversation, kept } = talk(async function* (_, signal) {
       yield { text: 'half' }
-      await new Promise((_done, fail) => signal.addEventListener('abort', () => fail(new DOMException('stopped', 'AbortError'))))
+      await new Promise((_done, fail) =>
+        signal.addEventListener('abort', () => fail(new DOMException('stopped', 'AbortError'))),
+      )
     })
     const sent = conversation.send('hello', 'm')
     await new Promise((done) => setTimeout(done, 5))

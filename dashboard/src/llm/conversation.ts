@@ -37,7 +37,14 @@ export class Conversation {
   private readonly frame: (call: () => void) => void
   private readonly keep: (messages: readonly Message[]) => void
 
-  constructor(options: { messages?: readonly Message[]; complete?: Complete; frame?: (call: () => void) => void; keep?: (messages: readonly Message[]) => void } = {}) {
+  constructor(
+    options: {
+      messages?: readonly Message[]
+      complete?: Complete
+      frame?: (call: () => void) => void
+      keep?: (messages: readonly Message[]) => void
+    } = {},
+  ) {
     this.state = { messages: options.messages ?? [], busy: false }
     this.completeWith = options.complete ?? complete
     this.frame = options.frame ?? ((call) => void requestAnimationFrame(call))
@@ -63,7 +70,11 @@ export class Conversation {
     const message = this.state.messages[at]
     if (!message || this.state.busy) return
     const before = this.state.messages.slice(0, at)
-    await this.answer(message.role === 'user' ? [...before, { ...message, id: freshId(), content: text ?? message.content }] : before, model, parameters)
+    await this.answer(
+      message.role === 'user' ? [...before, { ...message, id: freshId(), content: text ?? message.content }] : before,
+      model,
+      parameters,
+    )
   }
 
   /** Ends the answer that streams; what has come stays. */
@@ -94,7 +105,11 @@ export class Conversation {
       if (delta.usage) meter.counted(delta.usage)
       if (!delta.text && !delta.reasoning) return
       meter.piece(performance.now())
-      message = { ...message, content: message.content + (delta.text ?? ''), ...(delta.reasoning ? { reasoning: (message.reasoning ?? '') + delta.reasoning } : {}) }
+      message = {
+        ...message,
+        content: message.content + (delta.text ?? ''),
+        ...(delta.reasoning ? { reasoning: (message.reasoning ?? '') + delta.reasoning } : {}),
+      }
       if (!due) {
         due = true
         this.frame(show)
@@ -105,7 +120,9 @@ export class Conversation {
       message = { ...message, state: 'done' }
     } catch (error) {
       const problem = asProblem(error)
-      message = stopper.signal.aborted ? { ...message, state: 'stopped' } : { ...message, state: 'failed', error: { message: problem.message, requestId: problem.requestId } }
+      message = stopper.signal.aborted
+        ? { ...message, state: 'stopped' }
+        : { ...message, state: 'failed', error: { message: problem.message, requestId: problem.requestId } }
     }
     message = { ...message, stats: meter.stats(performance.now()) }
     if (this.stopper !== stopper || (stopper.signal.aborted && this.state.messages.length === 0)) return

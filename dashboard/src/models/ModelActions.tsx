@@ -21,7 +21,9 @@ const WORDS = {
 /** The pull of this model that runs just now, if any. */
 function usePull(name: string): Run | undefined {
   const runs = useQuery(runsQuery({ limit: 20 }))
-  return runs.data?.data.find((run) => run.kind === 'model_pull' && run.name === name && (run.status === 'running' || run.status === 'queued'))
+  return runs.data?.data.find(
+    (run) => run.kind === 'model_pull' && run.name === name && (run.status === 'running' || run.status === 'queued'),
+  )
 }
 
 function useAct(model: Model) {
@@ -74,7 +76,12 @@ export function ModelActions({ model, route, wide = false }: ModelActionsProps):
           </ButtonLink>
         ) : null}
         {words && verb ? (
-          <Button variant="default" loading={act.isPending} leftSection={<words.icon size={16} />} onClick={() => act.mutate(verb)}>
+          <Button
+            variant="default"
+            loading={act.isPending}
+            leftSection={<words.icon size={16} />}
+            onClick={() => act.mutate(verb)}
+          >
             {words.name}
           </Button>
         ) : null}
@@ -92,7 +99,12 @@ export function ModelActions({ model, route, wide = false }: ModelActionsProps):
       ) : null}
       {words && verb ? (
         <Tooltip label={words.name}>
-          <ActionIcon size={30} aria-label={`${words.name} ${model.name}`} loading={act.isPending} onClick={() => act.mutate(verb)}>
+          <ActionIcon
+            size={30}
+            aria-label={`${words.name} ${model.name}`}
+            loading={act.isPending}
+            onClick={() => act.mutate(verb)}
+          >
             <words.icon size={17} />
           </ActionIcon>
         </Tooltip>

@@ -62,7 +62,9 @@ function Body({ model, route }: { model: Model; route: Route | undefined }): Rea
         <Fact name="Task">{words(model.task)}</Fact>
         <Fact name="Family">{model.family || '–'}</Fact>
         <Fact name="Size">{model.size ? bytes(model.size) : '–'}</Fact>
-        <Fact name="In memory">{model.loaded_bytes ? memory(model.loaded_bytes) : `about ${memory(model.memory)} when loaded`}</Fact>
+        <Fact name="In memory">
+          {model.loaded_bytes ? memory(model.loaded_bytes) : `about ${memory(model.memory)} when loaded`}
+        </Fact>
         <Fact name="Licence">
           {model.licence || '–'}
           {model.commercial_ok ? '' : ' (no commercial use)'}
@@ -93,7 +95,13 @@ interface ModelDrawerProps {
 /** One model: what it is, its versions and aliases, what can be done with it. */
 export function ModelDrawer({ model, route, onClose }: ModelDrawerProps): ReactNode {
   return (
-    <Drawer opened={model !== undefined} onClose={onClose} position="right" size={440} title={<span className="drawer-title">{model?.name}</span>}>
+    <Drawer
+      opened={model !== undefined}
+      onClose={onClose}
+      position="right"
+      size={440}
+      title={<span className="drawer-title">{model?.name}</span>}
+    >
       {model ? <Body model={model} route={route} key={model.name} /> : null}
     </Drawer>
   )

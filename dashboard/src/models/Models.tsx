@@ -12,6 +12,7 @@ import { ModelActions } from './ModelActions'
 import { ModelDrawer } from './ModelDrawer'
 import { modelsQuery, routesQuery } from './queries'
 import { routeOf, stateWords } from './words'
+import './models.css'
 
 const route = getRouteApi('/models')
 
@@ -28,7 +29,11 @@ function Row({ model, route, open }: { model: Model; route: Route | undefined; o
   return (
     <tr data-open onClick={open}>
       <td>
-        <Link to="/models" search={(old) => ({ ...old, model: model.name })} onClick={(event) => event.stopPropagation()}>
+        <Link
+          to="/models"
+          search={(old) => ({ ...old, model: model.name })}
+          onClick={(event) => event.stopPropagation()}
+        >
           {model.name}
         </Link>
         {route?.demo ? (
@@ -77,13 +82,25 @@ export default function Models(): ReactNode {
   const all = query.data?.data ?? []
   const kinds = [...new Set(all.map((model) => model.kind))]
   const wanted = (search.q ?? '').toLowerCase()
-  const rows = all.filter((model) => (!search.kind || model.kind === search.kind) && (!wanted || `${model.name} ${model.task} ${model.kind} ${model.note}`.toLowerCase().includes(wanted)))
+  const rows = all.filter(
+    (model) =>
+      (!search.kind || model.kind === search.kind) &&
+      (!wanted || `${model.name} ${model.task} ${model.kind} ${model.note}`.toLowerCase().includes(wanted)),
+  )
   const chosen = all.find((model) => model.name === search.model)
-  const set = (change: Partial<typeof search>): void => void navigate({ to: '/models', search: { ...search, ...change }, replace: true })
+  const set = (change: Partial<typeof search>): void =>
+    void navigate({ to: '/models', search: { ...search, ...change }, replace: true })
   return (
     <div className="page">
       <PageHead title="Models" about="Language, vision and prediction models in one catalogue.">
-        <TextInput aria-label="Filter models" placeholder="Filter" leftSection={<IconSearch size={15} />} value={search.q ?? ''} onChange={(event) => set({ q: event.currentTarget.value || undefined })} w={200} />
+        <TextInput
+          aria-label="Filter models"
+          placeholder="Filter"
+          leftSection={<IconSearch size={15} />}
+          value={search.q ?? ''}
+          onChange={(event) => set({ q: event.currentTarget.value || undefined })}
+          w={200}
+        />
       </PageHead>
       {kinds.length > 1 ? (
         <Choice.Group value={search.kind ?? ''} onChange={(kind) => set({ kind: (kind as string) || undefined })}>
@@ -107,8 +124,20 @@ export default function Models(): ReactNode {
           </div>
         ) : null}
         {query.isSuccess && rows.length === 0 ? (
-          <Empty icon={IconModels} title={all.length > 0 ? 'No model fits' : 'No models yet'} action={all.length > 0 ? <Button variant="default" onClick={() => set({ q: undefined, kind: undefined })}>Show all</Button> : undefined}>
-            {all.length > 0 ? 'Try another name or kind.' : 'Pull one on the command line: nexus models pull yolox-nano'}
+          <Empty
+            icon={IconModels}
+            title={all.length > 0 ? 'No model fits' : 'No models yet'}
+            action={
+              all.length > 0 ? (
+                <Button variant="default" onClick={() => set({ q: undefined, kind: undefined })}>
+                  Show all
+                </Button>
+              ) : undefined
+            }
+          >
+            {all.length > 0
+              ? 'Try another name or kind.'
+              : 'Pull one on the command line: nexus models pull yolox-nano'}
           </Empty>
         ) : null}
         {rows.length > 0 ? (
@@ -116,17 +145,34 @@ export default function Models(): ReactNode {
             <thead>
               <tr>
                 <th scope="col">Model</th>
-                <th scope="col" className="wide">Task</th>
-                <th scope="col" className="wide">State</th>
-                <th scope="col" className="wide">Version</th>
-                <th scope="col" className="wide right">Size</th>
-                <th scope="col" className="wide">Licence</th>
-                <th scope="col" className="right">Actions</th>
+                <th scope="col" className="wide">
+                  Task
+                </th>
+                <th scope="col" className="wide">
+                  State
+                </th>
+                <th scope="col" className="wide">
+                  Version
+                </th>
+                <th scope="col" className="wide right">
+                  Size
+                </th>
+                <th scope="col" className="wide">
+                  Licence
+                </th>
+                <th scope="col" className="right">
+                  Actions
+                </th>
               </tr>
             </thead>
             <tbody>
               {rows.map((model) => (
-                <Row key={model.name} model={model} route={routeOf(model, routes)} open={() => set({ model: model.name })} />
+                <Row
+                  key={model.name}
+                  model={model}
+                  route={routeOf(model, routes)}
+                  open={() => set({ model: model.name })}
+                />
               ))}
             </tbody>
           </table>

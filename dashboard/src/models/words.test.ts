@@ -17,7 +17,13 @@ test.each([
 })
 
 test('a model is talked to by the route that leads to it', () => {
-  const route = (name: string, task: string, model: string): Route => ({ name, task, demo: false, built_in: true, deployments: [{ provider: 'local', model }] })
+  const route = (name: string, task: string, model: string): Route => ({
+    name,
+    task,
+    demo: false,
+    built_in: true,
+    deployments: [{ provider: 'local', model }],
+  })
   const routes = [route('embed', 'embed', 'small'), route('nexus-local', 'chat', 'small'), route('direct', 'chat', 'x')]
   expect(routeOf({ name: 'small' } as Model, routes)?.name).toBe('nexus-local')
   expect(routeOf({ name: 'direct' } as Model, routes)?.name).toBe('direct')
@@ -25,6 +31,8 @@ test('a model is talked to by the route that leads to it', () => {
 })
 
 test('search prefers beginnings over middles over scattered letters', () => {
-  expect(['Models', 'Load models', 'submodels', 'm-o-d', 'runs'].map((text) => fits(text, 'mod'))).toEqual([4, 3, 2, 1, 0])
+  expect(['Models', 'Load models', 'submodels', 'm-o-d', 'runs'].map((text) => fits(text, 'mod'))).toEqual([
+    4, 3, 2, 1, 0,
+  ])
   expect(fits('anything', ' ')).toBe(1)
 })

@@ -19,5 +19,9 @@ export function stateWords(state: string): string {
 
 /** The name by which one talks to this model, if one can. */
 export function routeOf(model: Model, routes: readonly Route[]): Route | undefined {
-  return routes.find((route) => route.task === 'chat' && (route.name === model.name || route.deployments.some((each) => each.model === model.name)))
+  return routes.find(
+    (route) =>
+      route.task === 'chat' &&
+      (route.name === model.name || route.deployments.some((each) => each.model === model.name)),
+  )
 }

@@ -3,7 +3,8 @@ import type { LogLine } from '../api/types'
 import { CopyButton } from '../ui/CopyButton'
 import { Panel } from '../ui/words'
 
-const clock = (text: string): string => new Date(text).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' })
+const clock = (text: string): string =>
+  new Date(text).toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' })
 
 /** A run's log; it follows the newest line unless one has scrolled up. */
 export function Logs({ lines, active }: { lines: readonly LogLine[]; active: boolean }): ReactNode {
@@ -13,7 +14,8 @@ export function Logs({ lines, active }: { lines: readonly LogLine[]; active: boo
     const element = box.current
     if (element && stuck.current) element.scrollTop = element.scrollHeight
   }, [lines])
-  const text = (): string => lines.map((line) => `${line.at} ${line.level} ${line.step ?? ''} ${line.message}`).join('\n')
+  const text = (): string =>
+    lines.map((line) => `${line.at} ${line.level} ${line.step ?? ''} ${line.message}`).join('\n')
   return (
     <Panel title="Log" aside={lines.length > 0 ? <CopyButton text={text} label="Copy the log" /> : null} body={false}>
       <div
@@ -27,7 +29,9 @@ export function Logs({ lines, active }: { lines: readonly LogLine[]; active: boo
           stuck.current = element.scrollHeight - element.scrollTop - element.clientHeight < 24
         }}
       >
-        {lines.length === 0 ? <p className="soft small">{active ? 'Nothing logged yet.' : 'This run has logged nothing.'}</p> : null}
+        {lines.length === 0 ? (
+          <p className="soft small">{active ? 'Nothing logged yet.' : 'This run has logged nothing.'}</p>
+        ) : null}
         {lines.map((line) => (
           <div key={line.id} className="log-line" data-level={line.level}>
             <time dateTime={line.at}>{clock(line.at)}</time>

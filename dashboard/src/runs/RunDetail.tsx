@@ -18,6 +18,7 @@ import { progressWords } from './progress'
 import { ProgressLine } from './ProgressLine'
 import { runQuery, takeRun } from './queries'
 import { Timeline } from './Timeline'
+import './runs.css'
 
 const route = getRouteApi('/runs/$runId')
 const ACTIVE = new Set(['queued', 'running', 'waiting'])
@@ -26,18 +27,27 @@ function Actions({ run }: { run: Run }): ReactNode {
   const queries = useQueryClient()
   const path = { params: { path: { run_id: run.id } } }
   const act = useMutation({
-    mutationFn: (verb: 'cancel' | 'retry') => (verb === 'cancel' ? data<Run>(api.POST('/api/v1/runs/{run_id}/cancel', path)) : data<Run>(api.POST('/api/v1/runs/{run_id}/retry', path))),
+    mutationFn: (verb: 'cancel' | 'retry') =>
+      verb === 'cancel'
+        ? data<Run>(api.POST('/api/v1/runs/{run_id}/cancel', path))
+        : data<Run>(api.POST('/api/v1/runs/{run_id}/retry', path)),
     onSuccess: (fresh, verb) => {
       takeRun(queries, fresh)
       void queries.invalidateQueries({ queryKey: ['runs'] })
       void queries.invalidateQueries({ queryKey: ['run', run.id] })
       tell(verb === 'cancel' ? 'The run is being cancelled' : 'The run starts again')
     },
-    onError: (error, verb) => complain(`The run could not be ${verb === 'cancel' ? 'cancelled' : 'tried again'}`, error),
+    onError: (error, verb) =>
+      complain(`The run could not be ${verb === 'cancel' ? 'cancelled' : 'tried again'}`, error),
   })
   if (ACTIVE.has(run.status)) {
     return (
-      <Button variant="default" leftSection={<IconStop size={15} />} loading={act.isPending} onClick={() => act.mutate('cancel')}>
+      <Button
+        variant="default"
+        leftSection={<IconStop size={15} />}
+        loading={act.isPending}
+        onClick={() => act.mutate('cancel')}
+      >
         Cancel
       </Button>
     )
@@ -79,7 +89,10 @@ function Facts({ run, now }: { run: Run; now: number }): ReactNode {
 /** One run: its steps over time, its log as it comes, its result. */
 export default function RunDetail(): ReactNode {
   const { runId } = route.useParams()
-  const query = useQuery({ ...runQuery(runId), refetchInterval: ({ state }) => (state.data && ACTIVE.has(state.data.status) ? 5000 : false) })
+  const query = useQuery({
+    ...runQuery(runId),
+    refetchInterval: ({ state }) => (state.data && ACTIVE.has(state.data.status) ? 5000 : false),
+  })
   const run = query.data
   const active = run ? ACTIVE.has(run.status) : false
   const now = useNow(active)
@@ -102,7 +115,8 @@ export default function RunDetail(): ReactNode {
         }
         about={
           <span className="run-id">
-            {words(run.kind)} · <span className="mono">{run.id}</span> <CopyButton text={run.id} label="Copy the run's id" size={22} />
+            {words(run.kind)} · <span className="mono">{run.id}</span>{' '}
+            <CopyButton text={run.id} label="Copy the run's id" size={22} />
           </span>
         }
       >
@@ -111,7 +125,10 @@ export default function RunDetail(): ReactNode {
       <div className="stack">
         {failure ? (
           <Alert color="red" icon={<IconAlert />} title={failure.message}>
-            <span className="mono">{failure.step ? `${failure.step}: ` : ''}{failure.code}</span>
+            <span className="mono">
+              {failure.step ? `${failure.step}: ` : ''}
+              {failure.code}
+            </span>
           </Alert>
         ) : null}
         <Facts run={run} now={now} />
@@ -120,7 +137,10 @@ export default function RunDetail(): ReactNode {
         </Panel>
         <Logs lines={lines} active={active} />
         {run.result && Object.keys(run.result).length > 0 ? (
-          <Panel title="Result" aside={<CopyButton text={JSON.stringify(run.result, null, 2)} label="Copy the result" />}>
+          <Panel
+            title="Result"
+            aside={<CopyButton text={JSON.stringify(run.result, null, 2)} label="Copy the result" />}
+          >
             <pre className="code" tabIndex={0} aria-label="Result">
               {JSON.stringify(run.result, null, 2)}
             </pre>

@@ -12,6 +12,7 @@ import { Empty, PageHead, Status } from '../ui/words'
 import { ProgressLine } from './ProgressLine'
 import { runPagesQuery } from './queries'
 import { ButtonLink } from '../ui/links'
+import './runs.css'
 
 const route = getRouteApi('/runs')
 const KINDS = ['workflow', 'training', 'model_pull']
@@ -40,7 +41,13 @@ function Row({ run, now }: { run: Run; now: number }): ReactNode {
           </div>
         ) : null}
       </td>
-      <td className="wide">{active ? <ProgressLine progress={run.progress} /> : run.error ? <span className="cut soft error-words">{run.error.message}</span> : null}</td>
+      <td className="wide">
+        {active ? (
+          <ProgressLine progress={run.progress} />
+        ) : run.error ? (
+          <span className="cut soft error-words">{run.error.message}</span>
+        ) : null}
+      </td>
       <td className="wide numbers soft">{duration(between(run.started_at, run.finished_at, now))}</td>
       <td className="right numbers soft wide">
         <time dateTime={run.created_at} title={run.created_at}>
@@ -59,14 +66,35 @@ export default function Runs(): ReactNode {
   const runs = useInfiniteQuery(runPagesQuery(filter))
   const rows = runs.data?.pages.flatMap((page) => page.data) ?? []
   const now = useNow(rows.some((run) => run.status === 'running') || rows.length > 0)
-  const set = (change: typeof filter): void => void navigate({ to: '/runs', search: { ...filter, ...change }, replace: true })
+  const set = (change: typeof filter): void =>
+    void navigate({ to: '/runs', search: { ...filter, ...change }, replace: true })
   const kinds = [...new Set([...KINDS, ...rows.map((run) => run.kind), ...(filter.kind ? [filter.kind] : [])])]
   const filtered = Boolean(filter.status || filter.kind)
   return (
     <div className="page">
       <PageHead title="Runs" about="Durable work: training, pulls, batches and workflows. A crash loses nothing.">
-        <Select aria-label="Status" placeholder="Any status" data={RUN_STATUSES as unknown as string[]} value={filter.status ?? null} onChange={(status) => set({ status: (status as RunStatus | null) ?? undefined })} clearable w={148} size="sm" clearButtonProps={{ 'aria-label': 'Any status' }} />
-        <Select aria-label="Kind" placeholder="Any kind" data={kinds.map((kind) => ({ value: kind, label: words(kind) }))} value={filter.kind ?? null} onChange={(kind) => set({ kind: kind ?? undefined })} clearable w={148} size="sm" clearButtonProps={{ 'aria-label': 'Any kind' }} />
+        <Select
+          aria-label="Status"
+          placeholder="Any status"
+          data={RUN_STATUSES as unknown as string[]}
+          value={filter.status ?? null}
+          onChange={(status) => set({ status: (status as RunStatus | null) ?? undefined })}
+          clearable
+          w={148}
+          size="sm"
+          clearButtonProps={{ 'aria-label': 'Any status' }}
+        />
+        <Select
+          aria-label="Kind"
+          placeholder="Any kind"
+          data={kinds.map((kind) => ({ value: kind, label: words(kind) }))}
+          value={filter.kind ?? null}
+          onChange={(kind) => set({ kind: kind ?? undefined })}
+          clearable
+          w={148}
+          size="sm"
+          clearButtonProps={{ 'aria-label': 'Any kind' }}
+        />
       </PageHead>
       <section className="panel" aria-label="Runs">
         {runs.isError ? <Trouble error={runs.error} retry={() => void runs.refetch()} /> : null}
@@ -85,9 +113,7 @@ export default function Runs(): ReactNode {
                   Clear the filters
                 </Button>
               ) : (
-                <ButtonLink to="/models">
-                  Pull a model
-                </ButtonLink>
+                <ButtonLink to="/models">Pull a model</ButtonLink>
               )
             }
           >
@@ -99,11 +125,19 @@ export default function Runs(): ReactNode {
             <thead>
               <tr>
                 <th scope="col">Name</th>
-                <th scope="col" className="wide">Kind</th>
+                <th scope="col" className="wide">
+                  Kind
+                </th>
                 <th scope="col">Status</th>
-                <th scope="col" className="wide">Progress</th>
-                <th scope="col" className="wide">Took</th>
-                <th scope="col" className="right wide">Created</th>
+                <th scope="col" className="wide">
+                  Progress
+                </th>
+                <th scope="col" className="wide">
+                  Took
+                </th>
+                <th scope="col" className="right wide">
+                  Created
+                </th>
               </tr>
             </thead>
             <tbody>
@@ -115,7 +149,14 @@ export default function Runs(): ReactNode {
         ) : null}
       </section>
       {runs.hasNextPage ? (
-        <Button variant="default" mt="md" mx="auto" display="block" loading={runs.isFetchingNextPage} onClick={() => void runs.fetchNextPage()}>
+        <Button
+          variant="default"
+          mt="md"
+          mx="auto"
+          display="block"
+          loading={runs.isFetchingNextPage}
+          onClick={() => void runs.fetchNextPage()}
+        >
           Older runs
         </Button>
       ) : null}

@@ -29,8 +29,19 @@ function Step({ step, from, to, now }: { step: StepRun; from: number; to: number
   const body = step.output != null || step.error != null
   return (
     <li>
-      <button type="button" className="step" aria-expanded={body ? open : undefined} disabled={!body} onClick={() => setOpen(!open)}>
-        <IconChevron size={15} className="step-arrow" data-open={open} style={{ visibility: body ? 'visible' : 'hidden' }} />
+      <button
+        type="button"
+        className="step"
+        aria-expanded={body ? open : undefined}
+        disabled={!body}
+        onClick={() => setOpen(!open)}
+      >
+        <IconChevron
+          size={15}
+          className="step-arrow"
+          data-open={open}
+          style={{ visibility: body ? 'visible' : 'hidden' }}
+        />
         <span className="step-name">
           <b className="cut">{step.key}</b>
           <span className="mono soft cut">{step.uses}</span>
@@ -40,9 +51,18 @@ function Step({ step, from, to, now }: { step: StepRun; from: number; to: number
           {step.attempts > 1 ? <span className="soft small">{step.attempts} attempts</span> : null}
         </span>
         <span className="step-track wide" aria-hidden>
-          {bar ? <span data-tone={toneOf(step.status)} style={{ left: `${bar.left * 100}%`, width: `${bar.width * 100}%` }} /> : null}
+          {bar ? (
+            <span
+              data-tone={toneOf(step.status)}
+              style={{ left: `${bar.left * 100}%`, width: `${bar.width * 100}%` }}
+            />
+          ) : null}
         </span>
-        <span className="step-time soft small numbers">{step.progress && step.status === 'running' ? progressWords(step.progress) : duration(between(step.started_at, step.finished_at, now))}</span>
+        <span className="step-time soft small numbers">
+          {step.progress && step.status === 'running'
+            ? progressWords(step.progress)
+            : duration(between(step.started_at, step.finished_at, now))}
+        </span>
       </button>
       <Collapse expanded={open && body}>
         <div className="step-body">

@@ -7,15 +7,26 @@ import { Problem } from '../api/problem'
 import type { LogLine } from '../api/types'
 import { withLines } from './log_lines'
 
-const isLog = (value: unknown): value is LogLine => typeof value === 'object' && value !== null && 'message' in value && 'level' in value
+const isLog = (value: unknown): value is LogLine =>
+  typeof value === 'object' && value !== null && 'message' in value && 'level' in value
 const rest = (milliseconds: number): Promise<void> => new Promise((done) => window.setTimeout(done, milliseconds))
 
 /** Follows the timeline of a run from its beginning to its end, over broken connections. */
-async function follow(id: string, signal: AbortSignal, onLog: (line: LogLine) => void, onChange: () => void): Promise<void> {
+async function follow(
+  id: string,
+  signal: AbortSignal,
+  onLog: (line: LogLine) => void,
+  onChange: () => void,
+): Promise<void> {
   let last = ''
   for (let failures = 0; failures < 9 && !signal.aborted; ) {
     try {
-      const response = await check(await fetch(address(`/api/v1/runs/${encodeURIComponent(id)}/events`), { signal, headers: { Accept: 'text/event-stream', ...(last ? { 'Last-Event-ID': last } : {}) } }))
+      const response = await check(
+        await fetch(address(`/api/v1/runs/${encodeURIComponent(id)}/events`), {
+          signal,
+          headers: { Accept: 'text/event-stream', ...(last ? { 'Last-Event-ID': last } : {}) },
+        }),
+      )
       if (!response.body) return
       for await (const event of serverEvents(response.body)) {
         if (event.event === 'error') throw new Problem(0, 'stream_ended', 'The stream ended early.')

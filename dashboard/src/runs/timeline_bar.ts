@@ -4,7 +4,12 @@ import type { StepRun } from '../api/types'
 export const time = (text: string | null | undefined): number => (text ? Date.parse(text) : Number.NaN)
 
 /** Where a step's bar stands between the start and the end of the run, as shares of the whole. */
-export function barOf(step: Pick<StepRun, 'started_at' | 'finished_at'>, from: number, to: number, now: number): { left: number; width: number } | null {
+export function barOf(
+  step: Pick<StepRun, 'started_at' | 'finished_at'>,
+  from: number,
+  to: number,
+  now: number,
+): { left: number; width: number } | null {
   const start = time(step.started_at)
   if (Number.isNaN(start) || to <= from) return null
   const end = step.finished_at ? time(step.finished_at) : now

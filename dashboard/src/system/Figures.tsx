@@ -20,7 +20,13 @@ function Figure({ name, icon: Drawn, percent, value, note }: FigureProps): React
         <Drawn size={16} /> {name}
       </div>
       <div className="figure-value" data-testid={`figure-${name.toLowerCase()}`}>
-        {percent == null ? (value ?? '–') : <>{percent.toFixed(percent < 99.95 ? 1 : 0)} <small>%</small></>}
+        {percent == null ? (
+          (value ?? '–')
+        ) : (
+          <>
+            {percent.toFixed(percent < 99.95 ? 1 : 0)} <small>%</small>
+          </>
+        )}
       </div>
       <div className="figure-note" title={note}>
         {note}
@@ -28,7 +34,15 @@ function Figure({ name, icon: Drawn, percent, value, note }: FigureProps): React
       {percent == null ? (
         <div className="meter" aria-hidden />
       ) : (
-        <div className="meter" data-tone={tone} role="meter" aria-label={name} aria-valuenow={Math.round(percent)} aria-valuemin={0} aria-valuemax={100}>
+        <div
+          className="meter"
+          data-tone={tone}
+          role="meter"
+          aria-label={name}
+          aria-valuenow={Math.round(percent)}
+          aria-valuemin={0}
+          aria-valuemax={100}
+        >
           <div style={{ width: `${Math.min(100, percent)}%` }} />
         </div>
       )}
@@ -46,11 +60,29 @@ const NO_GPU: Record<string, string> = {
 function GpuFigure({ gpu }: { gpu: Sample['gpu'] | undefined }): ReactNode {
   const devices = gpu?.devices ?? []
   const device = devices[0]
-  if (!gpu || gpu.state !== 'ok' || !device) return <Figure name="GPU" icon={IconGpu} value={gpu ? 'None' : '–'} note={gpu ? (NO_GPU[gpu.state] ?? 'Models run on the CPU') : ''} />
+  if (!gpu || gpu.state !== 'ok' || !device)
+    return (
+      <Figure
+        name="GPU"
+        icon={IconGpu}
+        value={gpu ? 'None' : '–'}
+        note={gpu ? (NO_GPU[gpu.state] ?? 'Models run on the CPU') : ''}
+      />
+    )
   const heat = device.temperature == null ? '' : `, ${Math.round(device.temperature)} °C`
-  const filled = device.memory_total ? `${memory(device.memory_used)} of ${memory(device.memory_total)}${heat}` : heat.slice(2)
+  const filled = device.memory_total
+    ? `${memory(device.memory_used)} of ${memory(device.memory_total)}${heat}`
+    : heat.slice(2)
   const more = devices.length > 1 ? `${devices.length} × ` : ''
-  return <Figure name="GPU" icon={IconGpu} percent={device.utilization} value="Active" note={`${more}${device.name ?? 'GPU'}: ${filled}`} />
+  return (
+    <Figure
+      name="GPU"
+      icon={IconGpu}
+      percent={device.utilization}
+      value="Active"
+      note={`${more}${device.name ?? 'GPU'}: ${filled}`}
+    />
+  )
 }
 
 /** CPU, memory, disk and GPU as they are now. */
@@ -59,9 +91,24 @@ export function Figures(): ReactNode {
   const cores = now?.cpu.limit ?? now?.cpu.count ?? 0
   return (
     <>
-      <Figure name="CPU" icon={IconCpu} percent={now?.cpu.percent} note={now ? `${cores} ${cores === 1 ? 'core' : 'cores'}, load ${now.cpu.load?.[0]?.toFixed(2) ?? '–'}` : ''} />
-      <Figure name="Memory" icon={IconMemory} percent={now?.memory.percent} note={now ? `${memory(now.memory.used)} of ${memory(now.memory.total)}, NEXUS ${memory(now.process.rss)}` : ''} />
-      <Figure name="Disk" icon={IconDisk} percent={now?.disk.percent} note={now ? `${bytes(now.disk.free)} free of ${bytes(now.disk.total)}` : ''} />
+      <Figure
+        name="CPU"
+        icon={IconCpu}
+        percent={now?.cpu.percent}
+        note={now ? `${cores} ${cores === 1 ? 'core' : 'cores'}, load ${now.cpu.load?.[0]?.toFixed(2) ?? '–'}` : ''}
+      />
+      <Figure
+        name="Memory"
+        icon={IconMemory}
+        percent={now?.memory.percent}
+        note={now ? `${memory(now.memory.used)} of ${memory(now.memory.total)}, NEXUS ${memory(now.process.rss)}` : ''}
+      />
+      <Figure
+        name="Disk"
+        icon={IconDisk}
+        percent={now?.disk.percent}
+        note={now ? `${bytes(now.disk.free)} free of ${bytes(now.disk.total)}` : ''}
+      />
       <GpuFigure gpu={now?.gpu} />
     </>
   )

@@ -11,7 +11,15 @@ export function Health(): ReactNode {
   const health = useQuery(healthQuery)
   const parts = health.data?.components ?? []
   const troubled = parts.filter((part) => toneOf(part.status) !== 'good')
-  const whole = parts.length === 0 ? null : troubled.length === 0 ? <Status value="ok" label="All well" /> : <Status value={troubled.some((part) => toneOf(part.status) === 'bad') ? 'failed' : 'degraded'} label={`${troubled.length} of ${parts.length} need a look`} />
+  const whole =
+    parts.length === 0 ? null : troubled.length === 0 ? (
+      <Status value="ok" label="All well" />
+    ) : (
+      <Status
+        value={troubled.some((part) => toneOf(part.status) === 'bad') ? 'failed' : 'degraded'}
+        label={`${troubled.length} of ${parts.length} need a look`}
+      />
+    )
   return (
     <Panel title="Health" aside={whole} className="third" body={false}>
       {health.isError ? <Trouble error={health.error} retry={() => void health.refetch()} /> : null}

@@ -10,6 +10,7 @@ import { infoQuery } from './queries'
 import { RecentRuns } from './RecentRuns'
 import { samples, useSample, type Column } from './samples'
 import { UsageToday } from './UsageToday'
+import './overview.css'
 
 const SPAN = 300
 const percent = (value: number): string => `${Math.round(value)} %`
@@ -58,7 +59,14 @@ function LiveChart({ title, label, series, columns, format, max, className = 'ha
   return (
     <Panel title={title} aside={<Legend series={series} />} className={className} body={false}>
       <div className="chart-box">
-        <Chart label={label} series={series} subscribe={feed} format={format} span={SPAN} {...(max === undefined ? {} : { max })} />
+        <Chart
+          label={label}
+          series={series}
+          subscribe={feed}
+          format={format}
+          span={SPAN}
+          {...(max === undefined ? {} : { max })}
+        />
       </div>
     </Panel>
   )
@@ -72,14 +80,44 @@ const FLOW_COLUMNS: readonly Column[] = ['received', 'sent']
 
 function Requests(): ReactNode {
   const now = useSample()?.requests
-  if (!now) return <LiveChart title="Network" label="Bytes received and sent over the last five minutes" series={FLOW} columns={FLOW_COLUMNS} format={rate} />
+  if (!now)
+    return (
+      <LiveChart
+        title="Network"
+        label="Bytes received and sent over the last five minutes"
+        series={FLOW}
+        columns={FLOW_COLUMNS}
+        format={rate}
+      />
+    )
   return (
     <>
-      <LiveChart title="Latency" label="Median and 95th percentile of the latency over the last five minutes" series={SPEED} columns={SPEED_COLUMNS} format={milliseconds} />
-      <Panel title="Requests" className="half" aside={<span className="soft small numbers">{now.in_flight} in flight · {share(now.error_ratio)} errors</span>} body={false}>
+      <LiveChart
+        title="Latency"
+        label="Median and 95th percentile of the latency over the last five minutes"
+        series={SPEED}
+        columns={SPEED_COLUMNS}
+        format={milliseconds}
+      />
+      <Panel
+        title="Requests"
+        className="half"
+        aside={
+          <span className="soft small numbers">
+            {now.in_flight} in flight · {share(now.error_ratio)} errors
+          </span>
+        }
+        body={false}
+      >
         <RequestRate />
       </Panel>
-      <LiveChart title="Network" label="Bytes received and sent over the last five minutes" series={FLOW} columns={FLOW_COLUMNS} format={rate} />
+      <LiveChart
+        title="Network"
+        label="Bytes received and sent over the last five minutes"
+        series={FLOW}
+        columns={FLOW_COLUMNS}
+        format={rate}
+      />
     </>
   )
 }
@@ -88,7 +126,13 @@ function RequestRate(): ReactNode {
   const feed = useMemo(() => samples.feed(...RATE_COLUMNS), [])
   return (
     <div className="chart-box">
-      <Chart label="Requests per second over the last five minutes" series={RATE} subscribe={feed} format={(value) => `${Number.isInteger(value) || value >= 10 ? Math.round(value) : value.toFixed(1)}/s`} span={SPAN} />
+      <Chart
+        label="Requests per second over the last five minutes"
+        series={RATE}
+        subscribe={feed}
+        format={(value) => `${Number.isInteger(value) || value >= 10 ? Math.round(value) : value.toFixed(1)}/s`}
+        span={SPAN}
+      />
     </div>
   )
 }
@@ -98,7 +142,9 @@ export default function Overview(): ReactNode {
   useTitle('Overview')
   const info = useQuery(infoQuery)
   const gpu = useSample()?.gpu.state === 'ok'
-  const about = info.data ? `NEXUS ${info.data.version}, up for ${duration(info.data.uptime_s)}` : 'Health, load and what happened last'
+  const about = info.data
+    ? `NEXUS ${info.data.version}, up for ${duration(info.data.uptime_s)}`
+    : 'Health, load and what happened last'
   return (
     <div className="page">
       <PageHead title="Overview" about={about} />
@@ -121,4 +167,3 @@ export default function Overview(): ReactNode {
     </div>
   )
 }
-

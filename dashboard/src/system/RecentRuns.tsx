@@ -16,14 +16,31 @@ export function RecentRuns(): ReactNode {
   const now = useNow()
   const rows = runs.data?.data ?? []
   return (
-    <Panel title="Recent runs" aside={<Link to="/runs" className="link small">All runs</Link>} className="third" body={false}>
+    <Panel
+      title="Recent runs"
+      aside={
+        <Link to="/runs" className="link small">
+          All runs
+        </Link>
+      }
+      className="third"
+      body={false}
+    >
       {runs.isPending ? (
         <div className="panel-body">
           <Skeleton height={190} />
         </div>
       ) : null}
       {runs.isSuccess && rows.length === 0 ? (
-        <Empty icon={IconRuns} title="No runs yet" action={<ButtonLink to="/models" variant="default" size="xs">Pull a model</ButtonLink>}>
+        <Empty
+          icon={IconRuns}
+          title="No runs yet"
+          action={
+            <ButtonLink to="/models" variant="default" size="xs">
+              Pull a model
+            </ButtonLink>
+          }
+        >
           Training, model pulls, batches and workflows show up here.
         </Empty>
       ) : null}
@@ -34,7 +51,13 @@ export function RecentRuns(): ReactNode {
             <Link to="/runs/$runId" params={{ runId: run.id }} className="link rows-name cut">
               {run.name}
             </Link>
-            <span className="small rows-end soft numbers">{run.status === 'running' ? <ProgressLine progress={run.progress} /> : `${run.status} ${ago(run.finished_at ?? run.created_at, now)}`}</span>
+            <span className="small rows-end soft numbers">
+              {run.status === 'running' ? (
+                <ProgressLine progress={run.progress} />
+              ) : (
+                `${run.status} ${ago(run.finished_at ?? run.created_at, now)}`
+              )}
+            </span>
           </li>
         ))}
       </ul>

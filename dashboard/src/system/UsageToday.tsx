@@ -20,7 +20,8 @@ export interface Sums {
 
 /** All groups together. */
 export function sumsOf(rows: readonly UsageRow[]): Sums {
-  const sum = (name: 'requests' | 'errors' | 'input_tokens' | 'output_tokens' | 'cost_usd'): number => rows.reduce((all, row) => all + (row[name] ?? 0), 0)
+  const sum = (name: 'requests' | 'errors' | 'input_tokens' | 'output_tokens' | 'cost_usd'): number =>
+    rows.reduce((all, row) => all + (row[name] ?? 0), 0)
   const requests = sum('requests')
   const timed = rows.filter((row) => row.latency_ms != null)
   const weight = timed.reduce((all, row) => all + (row.requests ?? 0), 0)
@@ -30,7 +31,8 @@ export function sumsOf(rows: readonly UsageRow[]): Sums {
     input: sum('input_tokens'),
     output: sum('output_tokens'),
     cost: sum('cost_usd'),
-    latency: weight > 0 ? timed.reduce((all, row) => all + (row.latency_ms ?? 0) * (row.requests ?? 0), 0) / weight : null,
+    latency:
+      weight > 0 ? timed.reduce((all, row) => all + (row.latency_ms ?? 0) * (row.requests ?? 0), 0) / weight : null,
   }
 }
 
@@ -51,10 +53,23 @@ export function UsageToday(): ReactNode {
   const sums = sumsOf(all)
   const most = Math.max(1, ...rows.map((row) => row.requests ?? 0))
   return (
-    <Panel title="Usage today" className="third" aside={rows.length > 0 ? <span className="soft small numbers">{money(sums.cost)}</span> : null} body={false}>
+    <Panel
+      title="Usage today"
+      className="third"
+      aside={rows.length > 0 ? <span className="soft small numbers">{money(sums.cost)}</span> : null}
+      body={false}
+    >
       {usage.isError ? <Trouble error={usage.error} retry={() => void usage.refetch()} /> : null}
       {usage.isSuccess && rows.length === 0 ? (
-        <Empty icon={IconChat} title="No calls today" action={<ButtonLink to="/chat" variant="default" size="xs">Try the chat</ButtonLink>}>
+        <Empty
+          icon={IconChat}
+          title="No calls today"
+          action={
+            <ButtonLink to="/chat" variant="default" size="xs">
+              Try the chat
+            </ButtonLink>
+          }
+        >
           Calls of every kind are counted here, with their tokens and their cost.
         </Empty>
       ) : null}

@@ -59,8 +59,26 @@ function options(props: ChartProps, width: number, tip: HTMLDivElement): uPlot.O
       y: { range: (_, __, to) => [0, max ?? Math.max(to * 1.15, 1e-6)] },
     },
     axes: [
-      { stroke: soft, font, grid: { show: false }, ticks: { show: false }, size: 24, gap: 6, space: 90, values: (_, splits) => splits.map((time) => clockOf(time, span)) },
-      { stroke: soft, font, grid, ticks: { show: false }, size: (_, labels) => Math.max(40, ...(labels ?? []).map((each) => each.length * 6.4 + 16)), gap: 8, space: 34, values: (_, splits) => splits.map(format) },
+      {
+        stroke: soft,
+        font,
+        grid: { show: false },
+        ticks: { show: false },
+        size: 24,
+        gap: 6,
+        space: 90,
+        values: (_, splits) => splits.map((time) => clockOf(time, span)),
+      },
+      {
+        stroke: soft,
+        font,
+        grid,
+        ticks: { show: false },
+        size: (_, labels) => Math.max(40, ...(labels ?? []).map((each) => each.length * 6.4 + 16)),
+        gap: 8,
+        space: 34,
+        values: (_, splits) => splits.map(format),
+      },
     ],
     series: [
       {},
@@ -78,7 +96,11 @@ function options(props: ChartProps, width: number, tip: HTMLDivElement): uPlot.O
 
 function clockOf(time: number, span: number | undefined): string {
   const date = new Date(time * 1000)
-  return date.toLocaleTimeString('en-GB', { hour: '2-digit', minute: '2-digit', ...(span && span < 300 ? { second: '2-digit' } : {}) })
+  return date.toLocaleTimeString('en-GB', {
+    hour: '2-digit',
+    minute: '2-digit',
+    ...(span && span < 300 ? { second: '2-digit' } : {}),
+  })
 }
 
 function shade(plot: uPlot, color: string): CanvasGradient | string {

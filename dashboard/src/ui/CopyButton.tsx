@@ -15,7 +15,15 @@ export async function copyText(text: string): Promise<void> {
   area.remove()
 }
 
-export function CopyButton({ text, label = 'Copy', size = 28 }: { text: string | (() => string); label?: string; size?: number }): ReactNode {
+export function CopyButton({
+  text,
+  label = 'Copy',
+  size = 28,
+}: {
+  text: string | (() => string)
+  label?: string
+  size?: number
+}): ReactNode {
   const [done, setDone] = useState(false)
   useEffect(() => {
     if (!done) return undefined

@@ -54,7 +54,12 @@ function SchemeMenu(): ReactNode {
       </Menu.Target>
       <Menu.Dropdown>
         {SCHEMES.map(([key, name, Each]) => (
-          <Menu.Item key={key} leftSection={<Each size={16} />} aria-current={key === colorScheme} onClick={() => setColorScheme(key)}>
+          <Menu.Item
+            key={key}
+            leftSection={<Each size={16} />}
+            aria-current={key === colorScheme}
+            onClick={() => setColorScheme(key)}
+          >
             {name}
           </Menu.Item>
         ))}
@@ -142,7 +147,14 @@ export function Frame(): ReactNode {
   }, [path])
   return (
     <div className="frame">
-      <a className="skip" href="#main" onClick={(event) => { event.preventDefault(); main.current?.focus() }}>
+      <a
+        className="skip"
+        href="#main"
+        onClick={(event) => {
+          event.preventDefault()
+          main.current?.focus()
+        }}
+      >
         Skip to the content
       </a>
       <aside className="side" aria-label="Navigation">

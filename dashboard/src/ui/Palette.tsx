@@ -31,11 +31,46 @@ function useCommands(open: boolean, close: () => void): Command[] {
       void call()
     }
     return [
-      ...PAGES.map((page) => ({ id: page.to, group: 'Pages', name: page.name, about: page.about, icon: page.icon, run: go(() => navigate({ to: page.to })) })),
-      ...(models.data?.data ?? []).map((each) => ({ id: `m-${each.name}`, group: 'Models', name: each.name, about: each.task, icon: IconModels, run: go(() => navigate({ to: '/models', search: { model: each.name } })) })),
-      ...(runs.data?.data ?? []).map((each) => ({ id: each.id, group: 'Runs', name: each.name, about: `${each.kind}, ${each.status}`, icon: IconRuns, run: go(() => navigate({ to: '/runs/$runId', params: { runId: each.id } })) })),
-      { id: 'light', group: 'Actions', name: 'Light colours', about: '', icon: IconSun, run: go(() => setColorScheme('light')) },
-      { id: 'dark', group: 'Actions', name: 'Dark colours', about: '', icon: IconMoon, run: go(() => setColorScheme('dark')) },
+      ...PAGES.map((page) => ({
+        id: page.to,
+        group: 'Pages',
+        name: page.name,
+        about: page.about,
+        icon: page.icon,
+        run: go(() => navigate({ to: page.to })),
+      })),
+      ...(models.data?.data ?? []).map((each) => ({
+        id: `m-${each.name}`,
+        group: 'Models',
+        name: each.name,
+        about: each.task,
+        icon: IconModels,
+        run: go(() => navigate({ to: '/models', search: { model: each.name } })),
+      })),
+      ...(runs.data?.data ?? []).map((each) => ({
+        id: each.id,
+        group: 'Runs',
+        name: each.name,
+        about: `${each.kind}, ${each.status}`,
+        icon: IconRuns,
+        run: go(() => navigate({ to: '/runs/$runId', params: { runId: each.id } })),
+      })),
+      {
+        id: 'light',
+        group: 'Actions',
+        name: 'Light colours',
+        about: '',
+        icon: IconSun,
+        run: go(() => setColorScheme('light')),
+      },
+      {
+        id: 'dark',
+        group: 'Actions',
+        name: 'Dark colours',
+        about: '',
+        icon: IconMoon,
+        run: go(() => setColorScheme('dark')),
+      },
       { id: 'out', group: 'Actions', name: 'Sign out', about: '', icon: IconLogout, run: go(signOut) },
     ]
   }, [close, models.data, navigate, runs.data, setColorScheme, signOut])
@@ -52,7 +87,9 @@ export default function Palette({ open, onClose }: { open: boolean; onClose: () 
     return commands
       .map((each) => ({ each, rank: Math.max(fits(each.name, text), fits(each.about, text) - 1) }))
       .filter(({ rank }) => rank > 0)
-      .sort((one, two) => (text ? two.rank - one.rank : 0) || order.indexOf(one.each.group) - order.indexOf(two.each.group))
+      .sort(
+        (one, two) => (text ? two.rank - one.rank : 0) || order.indexOf(one.each.group) - order.indexOf(two.each.group),
+      )
       .map(({ each }) => each)
       .slice(0, 40)
   }, [commands, text])
@@ -77,7 +114,18 @@ export default function Palette({ open, onClose }: { open: boolean; onClose: () 
   }
 
   return (
-    <Modal opened={open} onClose={onClose} withCloseButton={false} padding={0} size={580} radius={14} centered={false} yOffset="12vh" transitionProps={{ duration: 120 }} aria-label="Search">
+    <Modal
+      opened={open}
+      onClose={onClose}
+      withCloseButton={false}
+      padding={0}
+      size={580}
+      radius={14}
+      centered={false}
+      yOffset="12vh"
+      transitionProps={{ duration: 120 }}
+      aria-label="Search"
+    >
       <div className="palette-input">
         <IconSearch />
         <input
@@ -102,7 +150,14 @@ export default function Palette({ open, onClose }: { open: boolean; onClose: () 
                 {each.group}
               </div>
             ) : null}
-            <div id={`palette-${each.id}`} role="option" aria-selected={index === chosen} className="palette-item" onClick={each.run} onMouseMove={() => setAt(index)}>
+            <div
+              id={`palette-${each.id}`}
+              role="option"
+              aria-selected={index === chosen}
+              className="palette-item"
+              onClick={each.run}
+              onMouseMove={() => setAt(index)}
+            >
               <each.icon size={17} />
               {each.name}
               <span className="soft">{each.about}</span>

@@ -32,7 +32,10 @@ export const IconChat = icon('M20 12a7.5 7.5 0 0 1-11 6.6L4 20l1.4-4.6A7.5 7.5 0
 export const IconModels = icon('M12 3l8 4.5v9L12 21l-8-4.5v-9z', 'M12 12l8-4.5', 'M12 12v9', 'M12 12L4 7.5')
 export const IconRuns = icon('M5 6h14', 'M5 12h8', 'M5 18h5', 'M15.5 14.5v5l4-2.5z')
 export const IconSearch = icon('M11 5a6 6 0 1 1 0 12 6 6 0 0 1 0-12z', 'M20 20l-4.6-4.6')
-export const IconSun = icon('M12 8a4 4 0 1 1 0 8 4 4 0 0 1 0-8z', 'M12 3v1.5M12 19.5V21M3 12h1.5M19.5 12H21M5.6 5.6l1.1 1.1M17.3 17.3l1.1 1.1M5.6 18.4l1.1-1.1M17.3 6.7l1.1-1.1')
+export const IconSun = icon(
+  'M12 8a4 4 0 1 1 0 8 4 4 0 0 1 0-8z',
+  'M12 3v1.5M12 19.5V21M3 12h1.5M19.5 12H21M5.6 5.6l1.1 1.1M17.3 17.3l1.1 1.1M5.6 18.4l1.1-1.1M17.3 6.7l1.1-1.1',
+)
 export const IconMoon = icon('M20 14.5A8 8 0 0 1 9.5 4 8 8 0 1 0 20 14.5z')
 export const IconMonitor = icon('M4 5h16v11H4z', 'M9 20h6', 'M12 16v4')
 export const IconSend = icon('M12 19V5', 'M6 11l6-6 6 6')
@@ -46,7 +49,11 @@ export const IconAlert = icon('M12 4l9 16H3z', 'M12 10v4', 'M12 17h.01')
 export const IconInfo = icon('M12 3.5a8.5 8.5 0 1 1 0 17 8.5 8.5 0 0 1 0-17z', 'M12 11v5', 'M12 8h.01')
 export const IconDownload = icon('M12 4v11', 'M7 11l5 5 5-5', 'M5 20h14')
 export const IconPower = icon('M12 4v8', 'M7.5 7a7 7 0 1 0 9 0')
-export const IconSettings = icon('M4 7h9M17 7h3M4 17h3M11 17h9', 'M15 5a2 2 0 1 1 0 4 2 2 0 0 1 0-4z', 'M9 15a2 2 0 1 1 0 4 2 2 0 0 1 0-4z')
+export const IconSettings = icon(
+  'M4 7h9M17 7h3M4 17h3M11 17h9',
+  'M15 5a2 2 0 1 1 0 4 2 2 0 0 1 0-4z',
+  'M9 15a2 2 0 1 1 0 4 2 2 0 0 1 0-4z',
+)
 export const IconCode = icon('M8.5 7L4 12l4.5 5', 'M15.5 7l4.5 5-4.5 5')
 export const IconPlus = icon('M12 5v14', 'M5 12h14')
 export const IconChevron = icon('M9 6l6 6-6 6')

@@ -2,7 +2,8 @@ import { ActionIcon, Button, type ActionIconProps, type ButtonProps } from '@man
 import { createLink } from '@tanstack/react-router'
 import type { AnchorHTMLAttributes, ReactNode, Ref } from 'react'
 
-type Anchor<Props> = Props & Omit<AnchorHTMLAttributes<HTMLAnchorElement>, keyof Props> & { ref?: Ref<HTMLAnchorElement> }
+type Anchor<Props> = Props &
+  Omit<AnchorHTMLAttributes<HTMLAnchorElement>, keyof Props> & { ref?: Ref<HTMLAnchorElement> }
 
 /** A link of the router that looks like a button. */
 export const ButtonLink = createLink(function ButtonAnchor(props: Anchor<ButtonProps>): ReactNode {

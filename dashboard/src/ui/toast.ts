@@ -10,5 +10,11 @@ export function tell(message: string): void {
 export function complain(title: string, error: unknown): void {
   const problem = asProblem(error)
   const trace = problem.requestId ? `\nRequest ${problem.requestId}` : ''
-  notifications.show({ title, message: `${problem.message}${trace}`, color: 'red', autoClose: 9000, style: { whiteSpace: 'pre-line' } })
+  notifications.show({
+    title,
+    message: `${problem.message}${trace}`,
+    color: 'red',
+    autoClose: 9000,
+    style: { whiteSpace: 'pre-line' },
+  })
 }

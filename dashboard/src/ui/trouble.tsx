@@ -11,7 +11,9 @@ export function Trouble({ error, retry }: { error: unknown; retry?: () => void }
     <div role="alert">
       <Empty
         icon={IconAlert}
-        title={problem.status === 404 ? 'Not found' : problem.status === 403 ? 'Not allowed' : 'This could not be loaded'}
+        title={
+          problem.status === 404 ? 'Not found' : problem.status === 403 ? 'Not allowed' : 'This could not be loaded'
+        }
         action={
           retry ? (
             <Button variant="default" onClick={retry}>

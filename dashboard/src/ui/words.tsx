@@ -38,7 +38,15 @@ export function Status({ value, label }: { value: string; label?: string }): Rea
   )
 }
 
-export function Chip({ children, tone, title }: { children: ReactNode; tone?: 'brand' | 'warn'; title?: string }): ReactNode {
+export function Chip({
+  children,
+  tone,
+  title,
+}: {
+  children: ReactNode
+  tone?: 'brand' | 'warn'
+  title?: string
+}): ReactNode {
   return (
     <span className="chip" data-tone={tone} title={title}>
       {children}
@@ -47,7 +55,15 @@ export function Chip({ children, tone, title }: { children: ReactNode; tone?: 'b
 }
 
 /** The head of a page: its h1, one line about it, and its actions. */
-export function PageHead({ title, about, children }: { title: ReactNode; about?: ReactNode; children?: ReactNode }): ReactNode {
+export function PageHead({
+  title,
+  about,
+  children,
+}: {
+  title: ReactNode
+  about?: ReactNode
+  children?: ReactNode
+}): ReactNode {
   return (
     <header className="head">
       <div className="head-words">
@@ -60,7 +76,17 @@ export function PageHead({ title, about, children }: { title: ReactNode; about?:
 }
 
 /** What stands where there is nothing yet: why, and what to do next. */
-export function Empty({ icon: Drawn, title, children, action }: { icon: Icon; title: string; children?: ReactNode; action?: ReactNode }): ReactNode {
+export function Empty({
+  icon: Drawn,
+  title,
+  children,
+  action,
+}: {
+  icon: Icon
+  title: string
+  children?: ReactNode
+  action?: ReactNode
+}): ReactNode {
   return (
     <div className="empty">
       <span className="empty-icon">
@@ -73,7 +99,19 @@ export function Empty({ icon: Drawn, title, children, action }: { icon: Icon; ti
   )
 }
 
-export function Panel({ title, aside, className, children, body = true }: { title?: ReactNode; aside?: ReactNode; className?: string; children: ReactNode; body?: boolean }): ReactNode {
+export function Panel({
+  title,
+  aside,
+  className,
+  children,
+  body = true,
+}: {
+  title?: ReactNode
+  aside?: ReactNode
+  className?: string
+  children: ReactNode
+  body?: boolean
+}): ReactNode {
   return (
     <section className={`panel ${className ?? ''}`}>
       {title ? (
