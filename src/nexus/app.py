@@ -33,6 +33,7 @@ from nexus.http import handlers
 from nexus.http.dispatch import Dispatch
 from nexus.http.edge import build_edge
 from nexus.http.lifecycle import Lifecycle
+from nexus.http.middleware.access_log import Observe
 from nexus.http.middleware.strict_json import StrictJSON
 from nexus.http.static import Dashboard
 from nexus.http.types import App
@@ -50,6 +51,7 @@ from nexus.system.checks import checks_of
 from nexus.system.events import EventHub
 from nexus.system.service import Check, SystemService
 from nexus.telemetry import context, metrics, traces
+from nexus.telemetry.requests import RequestMeter
 from nexus.telemetry.system import Sampler, SystemCollector
 from nexus.vision import routes as vision_routes
 
@@ -65,7 +67,9 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> App:
     """Return the ASGI app of the API process; its services start and stop with the server's lifespan."""
     parts = build(settings, children=settings.compute.api_children)
     services = parts.services
+    meter = RequestMeter()
     sampler = Sampler(
+        requests=meter,
         data_dir=settings.data_dir,
         interval=settings.telemetry.sample_seconds,
         history=settings.telemetry.sample_history,
@@ -90,7 +94,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> App:
         lifecycle=lifecycle,
         checks={"database": _holds(checks["database"])},
         bind_request_id=context.bind_request_id,
-        observe=metrics.observe_request,
+        observe=_observer(meter),
     )
     return traces.TraceRequests(edge)
 
@@ -131,6 +135,14 @@ def _api(parts: Parts, sampler: Sampler) -> FastAPI:
     for module in ROUTERS:
         api.include_router(module.router)
     return api
+
+
+def _observer(meter: RequestMeter) -> Observe:
+    def observe(route: str, method: str, status: int, seconds: float) -> None:
+        metrics.observe_request(route, method, status, seconds)
+        meter.observe(route, status, seconds)
+
+    return observe
 
 
 def _holds(check: Check) -> Callable[[], Awaitable[bool]]:

@@ -74,7 +74,8 @@ class Parts:
 def build(settings: Settings, *, children: int) -> Parts:
     """Build the services of one process. Nothing runs and nothing is connected before `Parts.start`."""
     clock = SystemClock()
-    database = Database(settings.database, threads=settings.storage.threads)
+    # A thread of the engine may hold a connection of its own while a step ends.
+    database = Database(settings.database, threads=max(settings.storage.threads, settings.runs.concurrency))
     keyring = keyring_of(settings)
     services = Services()
     parts = Parts(settings, services, database, keyring, clock)
@@ -148,7 +149,7 @@ def _add_models(parts: Parts, cache: Cache, blobs: BlobStore) -> None:
     analytics = AnalyticsService(
         settings=settings.analytics, pool=compute, ledger=ledger, catalog=catalog, runs=runs, datasets=datasets
     )
-    catalog.runners["vision"] = vision
+    catalog.runners |= {"vision": vision, "embedding": embedder, "llm": local}
     for service in (pool, catalog, local, embedder, llm, TextTasks(llm=llm), vision, datasets, analytics):
         services.put(service)
     parts.stops += [lambda: asyncio.to_thread(pool.close), local.stop, llm.stop, vision.stop]

@@ -68,6 +68,9 @@ CASES: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("POST", "/v1/chat/completions", {"json": chat(tools=TOOLS)}, 400, "tools"),
     ("POST", "/v1/embeddings", {"json": {"model": "minilm-l6-v2", "input": []}}, 400, "input"),
     ("POST", "/v1/chat/completions", {"content": b" " * 40_000_000, "headers": JSON}, 413, ""),
+    ("POST", "/v1/chat/completions", {"json": chat(messages=[{"role": "user", "content": "x" * 10_000_000}])}, 413, ""),
+    ("POST", "/api/v1/keys", {"content": b" " * 10_000_000, "headers": JSON}, 413, ""),
+    ("POST", "/api/v1/workflows", {"content": b"#" * 10_000_000, "headers": YAML}, 413, ""),
     # analytics
     ("POST", "/api/v1/forecasts", {**upload("file", TEXT_IN_Y), "data": {"horizon": "3"}}, 422, "y"),
     ("POST", "/api/v1/forecasts", {**upload("file", "ds,y\n2024-01-01,1\n"), "data": {"horizon": "3"}}, 422, ""),

@@ -28,6 +28,7 @@ import orjson
 from sqlalchemy import DateTime, MetaData, create_engine, event
 from sqlalchemy.engine import URL, Dialect, Engine, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
@@ -127,7 +128,7 @@ class Database:
                 session.begin(),
             ):
                 return query(session, *args, **kwargs)
-        except OperationalError as error:
+        except (OperationalError, PoolExhausted) as error:
             raise DatabaseUnavailable(retry_after=2) from error
         except DBAPIError as error:
             if error.connection_invalidated:

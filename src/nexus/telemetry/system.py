@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 
 from nexus.telemetry.gpus import GPUs
+from nexus.telemetry.requests import RequestMeter
 
 log = logging.getLogger("nexus.telemetry")
 
@@ -40,8 +41,10 @@ class Sampler:
         history: float = 600.0,
         cgroup: Path = Path("/sys/fs/cgroup"),
         gpus: GPUs | None = None,
+        requests: RequestMeter | None = None,
     ) -> None:
-        """`data_dir` is the disk to watch."""
+        """`data_dir` is the disk to watch; `requests` tells how the web face does."""
+        self._requests = requests
         self._data_dir = data_dir
         self._interval = interval
         self._ring: deque[Sample] = deque(maxlen=max(1, int(history / interval)))
@@ -125,6 +128,7 @@ class Sampler:
             "network": self._network(),
             "process": self._own(),
             "gpu": self._gpus.sample(),
+            "requests": self._requests.summary() if self._requests else None,
         }
 
     def _cpu(self) -> dict[str, Any]:

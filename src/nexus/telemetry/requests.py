@@ -1,0 +1,50 @@
+"""How the web face does right now: rate, latency and errors of the last seconds, for the dashboard's live charts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+_QUIET: Final = ("/livez", "/readyz", "/metrics", "/api/v1/events")
+
+
+class RequestMeter:
+    """Counts finished requests over a sliding window. Thread-safe; memory is bounded."""
+
+    def __init__(
+        self, *, window: float = 10.0, most: int = 20_000, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Look back `window` seconds, at no more than `most` requests."""
+        self._window = window
+        self._clock = clock
+        self._started = clock()
+        self._seen: deque[tuple[float, float, bool]] = deque(maxlen=most)
+        self._guard = threading.Lock()
+
+    def observe(self, route: str, status: int, seconds: float) -> None:
+        """Take one finished request; probes and endless streams do not count."""
+        if route.startswith(_QUIET):
+            return
+        with self._guard:
+            self._seen.append((self._clock(), seconds, status >= 500))
+
+    def summary(self) -> dict[str, Any]:
+        """Return requests a second, latencies in milliseconds (None without requests) and the share of 5xx."""
+        now = self._clock()
+        with self._guard:
+            while self._seen and self._seen[0][0] < now - self._window:
+                self._seen.popleft()
+            rows = list(self._seen)
+        if not rows:
+            return {"per_second": 0.0, "p50_ms": None, "p95_ms": None, "error_ratio": 0.0}
+        span = max(1.0, min(self._window, now - self._started))
+        times = sorted(seconds for _, seconds, _ in rows)
+        return {
+            "per_second": round(len(rows) / span, 2),
+            "p50_ms": round(times[len(times) // 2] * 1e3, 2),
+            "p95_ms": round(times[min(len(times) - 1, int(len(times) * 0.95))] * 1e3, 2),
+            "error_ratio": round(sum(failed for _, _, failed in rows) / len(rows), 4),
+        }
