@@ -52,11 +52,18 @@ def main(arguments: list[str]) -> None:
 
 
 def pytest_arguments(arguments: list[str]) -> list[str]:
-    """Turn `--quick` and `--long` into pytest's own selections; the rest is pytest's."""
+    """Turn `--quick` and `--long` into pytest's own selections; the rest is pytest's.
+
+    Tests run in two processes side by side, unless told otherwise (`-n 0`).
+    """
     selections = {"--quick": ["-m", "not slow and not long and not browser"], "--long": ["-m", "long"]}
     chosen = next((selections[word] for word in arguments if word in selections), ["-m", "not long"])
     rest = [word for word in arguments if word not in selections]
-    return rest if "-m" in rest else [*chosen, *rest]
+    return [
+        *([] if "-m" in rest else chosen),
+        *([] if "-n" in rest else ["-n", "2", "--dist", "loadfile"]),
+        *rest,
+    ]
 
 
 def prepare(profile: str) -> None:

@@ -32,7 +32,7 @@ def test_chat_and_embed(nexus) -> None:  # type: ignore[no-untyped-def]
     body = json.loads(nexus("chat", "Say hello.", "--max-tokens", "8", "--json"))
     assert body["usage"]["completion_tokens"] > 0
     assert len(json.loads(nexus("embed", "a cat", "--json"))["data"][0]["embedding"]) == 384
-    assert "no-such" in nexus("chat", "x", "--model", "no-such", status=1)
+    assert "model_not_found" in nexus("chat", "x", "--model", "no-such", status=1)
 
 
 def test_vision(nexus, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

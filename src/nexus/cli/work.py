@@ -132,7 +132,7 @@ def show_logs(run_id: str, as_json: AsJson = False, data_dir: DataDir = None, ur
         print_json(body["data"])
         return
     for line in body["data"]:
-        console.print(f"{line['at']} {line['step_key']} {line['level']}: {line['message']}", markup=False)
+        console.print(f"{line['at']} {line['step']} {line['level']}: {line['message']}", markup=False)
 
 
 @runs.command("cancel")
