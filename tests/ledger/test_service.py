@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from nexus.access.types import Principal, Scope
 from nexus.core.errors import Forbidden
 from nexus.ledger.errors import InvalidUsageQuery, InvocationNotFound
+from nexus.ledger.journal import Journal, encode
 from nexus.ledger.service import Ledger
 from nexus.ledger.settings import LedgerSettings
 from nexus.ledger.tables import InvocationRow
@@ -264,3 +265,19 @@ async def test_feedback_stays_with_its_invocation(ledger: Ledger, reader: Princi
     await ledger.forget(reader, one.id)
     row, _ = await ledger.get(reader, one.id)
     assert (row.details, row.cost_usd) == ({}, 1.0)
+
+
+async def test_what_a_dead_process_left_is_adopted_without_a_new_call(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "journals"
+    dead = Journal(folder)
+    one = invocation()
+    dead.append(encode(one))
+    dead.close()
+    ledger = Ledger(database=database, folder=folder)
+    await ledger.start()
+    for _ in range(100):
+        if one.id in database.read_now(stored_ids):
+            break
+        await asyncio.sleep(0.05)
+    assert one.id in database.read_now(stored_ids)
+    await ledger.stop()

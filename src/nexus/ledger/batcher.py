@@ -71,6 +71,8 @@ class Batcher:
         """Start the thread; it adopts the journals of dead processes first."""
         if self._thread is None:
             self._stopping.clear()
+            # The first round comes at once: what a dead process left must not wait for new calls.
+            self._something.set()
             self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
             self._thread.start()
 
