@@ -90,7 +90,7 @@ def contained(profile: str) -> list[str]:
 
 def wanted(profile: str) -> str:
     """Return the digest of everything that the set-up of `profile` depends on."""
-    digest = hashlib.sha256(f"{sys.version_info[:2]} {ROOT}".encode())
+    digest = hashlib.sha256(f"{sys.version_info[:2]} {ROOT} {os.environ.get('NEXUS_SKIP_UI', '')}".encode())
     for path in [ROOT / "pyproject.toml", ROOT / "hatch_build.py", LOCKS[profile], *dashboard_sources()]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -108,11 +108,12 @@ def build(settings: Settings, *, children: int) -> Parts:
         services.put(service)
     services.put(clock, as_type=Clock)
     services.put(cache, as_type=Cache)
+    # Before those that still record while they stop: what starts first stops last.
+    parts.starts += [access.start, ledger.start, files.start]
+    parts.stops += [access.stop, ledger.stop, runs.stop, files.stop, compute.stop]
     _add_models(parts, cache, blobs)
     automation = AutomationService(database=database, runs=runs, files=files, clock=clock)
     services.put(automation)
-    parts.starts += [access.start, ledger.start, files.start]
-    parts.stops += [access.stop, ledger.stop, compute.stop, runs.stop, files.stop]
     return parts
 
 

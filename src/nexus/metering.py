@@ -19,7 +19,7 @@ _LANGUAGE = ("chat", "embedding", "text.")
 
 def count_call(call: Invocation) -> None:
     """Count one recorded call."""
-    if call.kind in ("predict", "forecast") or call.kind.startswith("vision."):
+    if call.kind in ("predict", "forecast", "anomalies") or call.kind.startswith("vision."):
         metrics.PREDICTIONS.labels(call.kind, call.model, call.status).inc()
     if not call.kind.startswith(_LANGUAGE):
         return
@@ -54,13 +54,15 @@ def time_vision(task: str, model: str, timing: Timing) -> None:
 
 async def watch_queues(runs: RunService) -> None:
     """Keep the gauges of waiting work true, until cancelled."""
+    known: set[str] = set()
     while True:
         try:
             counts = await runs.counts()
         except NexusError as error:
             log.warning("the queues could not be counted: %s", error.code)
         else:
-            for queue, waiting in counts.ready.items():
-                metrics.QUEUE_DEPTH.labels(queue).set(waiting)
+            known |= counts.ready.keys()
+            for queue in known:
+                metrics.QUEUE_DEPTH.labels(queue).set(counts.ready.get(queue, 0))
             metrics.QUEUE_AGE.labels("all").set(counts.oldest_ready_age)
         await asyncio.sleep(_EVERY)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from nexus.access.settings import AccessSettings
 from nexus.analytics.settings import AnalyticsSettings
@@ -78,7 +78,7 @@ class Settings(BaseSettings):
         """Read `a:b` or `a,b` as a list; `file://a` stays whole."""
         return [part for part in _SEPARATOR.split(value) if part] if isinstance(value, str) else value
 
-    @field_validator("database_url", "redis_url", "public_url", mode="before")
+    @field_validator("database_url", "redis_url", "public_url", "secret_key_file", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return value or None
@@ -124,7 +124,8 @@ class Settings(BaseSettings):
         return self.model_copy(
             update={
                 "data_dir": folder,
-                "http": self.http.model_copy(update=http),
+                # Validated again: these values come from the top level.
+                "http": HTTPSettings.model_validate({**self.http.model_dump(), **http}),
                 "catalog": self.catalog.model_copy(update=catalog),
                 "runs": self.runs.model_copy(update=runs),
             }
@@ -177,6 +178,8 @@ def load_settings(**given: Any) -> Settings:
     """Return the settings, `given` before all else. Raises `SettingsInvalid` naming each wrong value."""
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None}).sections()
+    except SettingsError:
+        raise SettingsInvalid("A NEXUS_ variable with a list or an object must hold JSON.") from None
     except ValidationError as error:
         wrong = [f"{_name(problem['loc'])}: {problem['msg']}" for problem in error.errors(include_input=False)]
         raise SettingsInvalid("; ".join(wrong)) from None

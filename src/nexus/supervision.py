@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -34,7 +35,7 @@ async def supervise(settings: Settings, listener: socket.socket, *, on_ready: Ca
         await asyncio.gather(*(running.start() for running in supervisor.running.values()))
     except ChildNotReady:
         await supervisor.stop(fast=True)
-        return 1
+        return 0 if supervisor.asked_to_stop else 1
     write_notice(notice, url)
     on_ready(url)
     try:
@@ -98,3 +99,31 @@ def write_notice(path: Path, url: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps({"url": url, "pid": os.getpid()}))
     temporary.replace(path)
+
+
+def hold(data_dir: Path) -> int | None:
+    """Become the one watcher over a data dir; None while another lives. The lock ends with the process."""
+    path = data_dir / "run" / "serve.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def is_served(data_dir: Path) -> bool:
+    """Tell whether a watcher over the data dir lives."""
+    try:
+        descriptor = os.open(data_dir / "run" / "serve.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

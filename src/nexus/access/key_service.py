@@ -156,6 +156,8 @@ class Keys:
 
         def end_old(session: Session) -> KeyRow:
             row = _unrevoked(session, principal, key_id)
+            # The new secret is shown to whoever asks for it: it must open no more than they may open themselves.
+            _hold_all(principal, row.scopes)
             for secret in storage.secrets_of(session, [key_id]):
                 secret.expires_at = min(secret.expires_at or ends, ends)
             return row
@@ -231,6 +233,12 @@ def _unrevoked(session: Session, principal: Principal, key_id: str) -> KeyRow:
     if row.revoked_at is not None:
         raise KeyRevoked
     return row
+
+
+def _hold_all(principal: Principal, scopes: Sequence[str]) -> None:
+    for scope in scopes:
+        if not principal.may(Scope(scope)):
+            raise ScopeNotHeld(f"You do not have the scope {scope} of this key yourself.", field="scopes")
 
 
 def _networks(cidrs: Sequence[str]) -> list[str]:

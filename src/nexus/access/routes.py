@@ -197,11 +197,11 @@ async def change_user(
 ) -> dict[str, Any]:
     """Rename, promote, demote, disable a user or set their password; a change of rights ends their sessions."""
     origin = origin_of(request.scope)
-    if body.password is not None:
-        await access.users.set_password(who, user_id, body.password, origin=origin)
     row = await access.users.change(
         who, user_id, name=body.name, superadmin=body.superadmin, disabled=body.disabled, origin=origin
     )
+    if body.password is not None:
+        await access.users.set_password(who, user_id, body.password, origin=origin)
     return schemas.user_out(row)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nexus.analytics.errors import InvalidValue, shown
 from nexus.analytics.reading import Table
 from nexus.analytics.types import Column, Floats, Kind
-from nexus.analytics.values import LARGEST, MISSING, is_text, looks_numeric, numbers, texts, times
+from nexus.analytics.values import LARGEST, MISSING, TIME_FORMATS, is_text, looks_numeric, numbers, texts, times
 from nexus.core.errors import NexusError
 
 MAX_LEVELS: Final = 1000
@@ -202,10 +202,11 @@ def _plain_text(cell: Any) -> str:
 
 def _iso(text: str, place: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        written = next((form for pattern, form in TIME_FORMATS if re.match(pattern, text)), None)
+        moment = datetime.fromisoformat(text) if written is None else datetime.strptime(text, written)
+        return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError):
         raise InvalidValue("A time such as 2026-01-31 or 2026-01-31T08:00:00Z is needed.", field=place) from None
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _parts(stamps: NDArray[Any]) -> Floats:

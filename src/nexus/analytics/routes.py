@@ -19,7 +19,7 @@ from nexus.analytics.service import AnalyticsService
 from nexus.http.depends import service
 from nexus.http.paging import Paged, page_of
 from nexus.http.uploads import MEGABYTE, read_upload
-from nexus.runs.schemas import run_out
+from nexus.runs.routes import accepted
 
 router = APIRouter(prefix="/api/v1", tags=["analytics"])
 
@@ -164,15 +164,14 @@ async def delete_dataset(dataset_id: str, who: Trainer, datasets: Datasets) -> N
 @router.post("/training-runs", status_code=202, operation_id="training_runs.create")
 async def train(
     body: TrainingIn,
-    response: Response,
+    request: Request,
     who: Trainer,
     analytics: Analytics,
     idempotency_key: IdempotencyKey = None,
-) -> dict[str, Any]:
-    """Start the training of a model on a data set."""
+) -> Response:
+    """Start the training of a model on a data set: 202 with its place, or its end when `Prefer: wait=N` allows."""
     run = await analytics.train(who, body.dataset_id, body.name, body.spec(), idempotency_key=idempotency_key)
-    response.headers["location"] = f"/api/v1/runs/{run.id}"
-    return run_out(run)
+    return await accepted(run, request)
 
 
 @router.post("/models/{name}/predict", operation_id="models.predict")

@@ -28,7 +28,7 @@ TimeStyle = Literal["date", "time", "time-utc", "step"]
 
 _ISO = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})?)?$"
 # In this order; the first that fits every cell is taken. Each is unambiguous by itself.
-_TIME_FORMATS: Final = (
+TIME_FORMATS: Final = (
     (r"^\d{4}-\d{2}$", "%Y-%m"),
     (r"^\d{4}/\d{1,2}/\d{1,2}$", "%Y/%m/%d"),
     (r"^\d{4}/\d{1,2}/\d{1,2} \d{1,2}:\d{2}$", "%Y/%m/%d %H:%M"),
@@ -202,14 +202,14 @@ def _from_texts(cells: pa.ChunkedArray, name: str) -> Times:
         if some and not every:
             raise InvalidValue.at(name, _first(pc.invert(with_zone)), "some times have a zone and this one has none")
         return _parsed(cells, "ISO8601", name, utc=every)
-    for pattern, written in _TIME_FORMATS:
+    for pattern, written in TIME_FORMATS:
         if pc.all(pc.match_substring_regex(cells, pattern=pattern)).as_py():
             return _parsed(cells, written, name, utc=False)
     if pc.all(pc.match_substring_regex(cells, pattern=r"^-?\d{1,15}$")).as_py():
         return _from_steps(numbers(cells, name), name)
     if pc.all(pc.match_substring_regex(cells, pattern=_SLASHED.pattern)).as_py():
         return _parsed(cells, _slashed_format(cells, name), name, utc=False)
-    likely = [_ISO, *(pattern for pattern, _ in _TIME_FORMATS), _SLASHED.pattern]
+    likely = [_ISO, *(pattern for pattern, _ in TIME_FORMATS), _SLASHED.pattern]
     best = max(
         (pc.match_substring_regex(cells, pattern=pattern) for pattern in likely), key=lambda m: pc.sum(m).as_py()
     )

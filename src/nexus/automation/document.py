@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from nexus.automation.errors import Problem, WorkflowInvalid
 from nexus.automation.types import Definition
+from nexus.core.ids import is_id
 
 MAX_BYTES: Final = 512 * 1024
 MAX_DEPTH: Final = 32
@@ -112,7 +113,10 @@ def _check_values(value: Any, path: Path, places: dict[Path, Place]) -> None:
 def check_definition(data: Any, places: dict[Path, Place] | None = None) -> Definition:
     """Return the definition that `data` is. Raises `WorkflowInvalid` with every problem of form."""
     try:
-        return Definition.model_validate(data)
+        definition = Definition.model_validate(data)
+        if is_id(definition.name, "wf") or definition.name == "schema":
+            raise WorkflowInvalid([placed(("name",), "This name is reserved.", places or {})])
+        return definition
     except ValidationError as error:
         problems = [
             placed(_path(problem["loc"]), _sentence(problem["msg"]), places or {})

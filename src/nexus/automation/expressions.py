@@ -319,7 +319,10 @@ def _edge(position: int) -> Callable[[Any], Any]:
 def _join(items: Any, glue: Any = ", ") -> str:
     if not isinstance(items, list):
         raise ExpressionError("Only a list can be joined.")
-    text = _text(glue).join(as_text(item) for item in items)
+    glue = _text(glue)
+    if len(glue) * max(0, len(items) - 1) > MAX_RENDERED:
+        raise ExpressionError("The text is too long.")
+    text: str = glue.join(as_text(item) for item in items)
     if len(text) > MAX_RENDERED:
         raise ExpressionError("The text is too long.")
     return text

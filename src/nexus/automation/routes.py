@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 
 from nexus.access.guard import requires
 from nexus.access.types import Principal, Scope
@@ -31,6 +31,8 @@ Automation = Annotated[AutomationService, service(AutomationService)]
 Reader = Annotated[Principal, requires(Scope.AUTOMATION_READ)]
 Writer = Annotated[Principal, requires(Scope.AUTOMATION_WRITE)]
 Runner = Annotated[Principal, requires(Scope.AUTOMATION_RUN)]
+
+VersionNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 _KINDS = {"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml", "application/json"}
 _BODY: dict[str, Any] = {
@@ -95,7 +97,7 @@ async def list_versions(workflow: str, who: Reader, automation: Automation) -> d
 
 
 @router.get("/workflows/{workflow}/versions/{version}", operation_id="workflows.version")
-async def get_version(workflow: str, version: int, who: Reader, automation: Automation) -> VersionOut:
+async def get_version(workflow: str, version: VersionNumber, who: Reader, automation: Automation) -> VersionOut:
     """Return one version with its definition."""
     return version_out(await automation.version(who, workflow, version))
 

@@ -74,7 +74,7 @@ class AutomationService:
     async def version(self, principal: Principal, name_or_id: str, version: int | None = None) -> WorkflowVersion:
         """Return one version, or the newest. Raises `WorkflowNotFound`."""
         row = await self._row(principal, name_or_id)
-        found = await self._database.read(storage.get_version, row.id, version or row.version)
+        found = await self._database.read(storage.get_version, row.id, row.version if version is None else version)
         if found is None:
             raise WorkflowNotFound("This workflow has no such version.", field="version")
         return _version(found)

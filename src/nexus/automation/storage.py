@@ -5,19 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from nexus.automation.tables import WorkflowRow, WorkflowVersionRow
-from nexus.core.ids import new_id
+from nexus.core.ids import is_id, new_id
 
 
 def find_workflow(session: Session, project_id: str, name_or_id: str, *, lock: bool = False) -> WorkflowRow | None:
     """Return a live workflow by its name or id."""
+    by_id = is_id(name_or_id, "wf")
     query = select(WorkflowRow).where(
         WorkflowRow.project_id == project_id,
         WorkflowRow.live_name.is_not(None),
-        or_(WorkflowRow.id == name_or_id, WorkflowRow.live_name == name_or_id),
+        (WorkflowRow.id if by_id else WorkflowRow.live_name) == name_or_id,
     )
     return session.scalars(query.with_for_update() if lock else query).one_or_none()
 
@@ -30,6 +31,9 @@ def save_version(
     Returns the workflow and whether anything was written.
     """
     name = definition["name"]
+    if session.get_bind().dialect.name == "postgresql":
+        # A row that is not there yet cannot be locked: two first versions at once wait for each other here.
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"{project_id}/{name}"))))
     row = find_workflow(session, project_id, name, lock=True)
     if row is not None and find_version(session, row.id, row.version).sha256 == sha256:
         return row, False

@@ -28,7 +28,7 @@ _HERE = Path(__file__).resolve().parents[1]
 
 def ensure(settings: Settings, *, starters: bool, first_admin: bool) -> None:
     """Run the set-up unless it has been done by this version; end the command when it fails."""
-    wanted = stamp(starters=starters, first_admin=first_admin)
+    wanted = stamp(settings, starters=starters, first_admin=first_admin)
     file = settings.data_dir / "run" / "setup"
     gone = settings.database_url is None and not (settings.data_dir / "nexus.db").exists()
     if not gone and file.exists() and set(wanted) <= set(file.read_text().split()):
@@ -41,16 +41,17 @@ def ensure(settings: Settings, *, starters: bool, first_admin: bool) -> None:
         raise typer.Exit(status)
 
 
-def stamp(*, starters: bool, first_admin: bool) -> list[str]:
+def stamp(settings: Settings, *, starters: bool, first_admin: bool) -> list[str]:
     """Return the words that say what has been set up, by what."""
     migrations = sorted(path.name for path in (_HERE / "storage" / "migrations" / "versions").glob("*.py"))
     catalogue = b"".join(path.read_bytes() for path in sorted((_HERE / "catalog").glob("*.toml")))
-    base = hashlib.sha256(f"{__version__} {migrations}".encode()).hexdigest()[:16]
+    where = hashlib.sha256(settings.database.encode()).hexdigest()[:16]
+    base = hashlib.sha256(f"{__version__} {migrations} {where}".encode()).hexdigest()[:16]
     words = [f"database:{base}"]
     if starters:
         words.append(f"models:{hashlib.sha256(catalogue).hexdigest()[:16]}")
     if first_admin:
-        words.append("admin:made")
+        words.append(f"admin:{where}")
     return words
 
 
@@ -79,7 +80,7 @@ async def _setup(settings: Settings, *, starters: bool, first_admin: bool) -> No
     details.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=details, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     parts = build(settings, children=1)
-    done = stamp(starters=starters, first_admin=first_admin)
+    done = stamp(settings, starters=starters, first_admin=first_admin)
     try:
         await asyncio.to_thread(migrate, parts.database)
         if starters and (missing := await pull_starters(parts.services.get(CatalogService), _say)):

@@ -1,8 +1,8 @@
 """Where commands find a running NEXUS, and how they start a private one when there is none.
 
-`nexus serve` leaves `<data dir>/run/server.json` (address, process id) and, made with the first
-admin, `<data dir>/cli.key`, an API key for commands on this machine; both can be read by their
-owner only.
+`nexus serve` leaves `<data dir>/run/server.json` (address, process id), true for as long as it holds
+its lock, and, made with the first admin, `<data dir>/cli.key`: an API key for commands on this
+machine that only its owner can read.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ import httpx2
 
 from nexus.cli.output import fail
 from nexus.compute.settings import inherited_environment
+from nexus.supervision import is_served
 
 START_SECONDS = 120.0
+ALONE = {"NEXUS_DATABASE_URL": "", "NEXUS_REDIS_URL": "", "NEXUS_SECRET_KEY_FILE": "", "NEXUS_CONFIG": ""}
+"""Settings of an instance that shares nothing with the one this machine is set up for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,13 @@ def complaint(answer: httpx2.Response) -> str:
 
 
 def running(data_dir: Path) -> Place | None:
-    """Return the instance that serves `data_dir`, if one answers."""
+    """Return the instance that serves `data_dir`, if one answers; its key is empty where none was made."""
+    if not is_served(data_dir):
+        return None
     try:
         server = json.loads((data_dir / "run" / "server.json").read_text())
-        key = (data_dir / "cli.key").read_text().strip()
+        key_file = data_dir / "cli.key"
+        key = key_file.read_text().strip() if key_file.exists() else ""
         answer = httpx2.get(server["url"] + "/livez", timeout=5, trust_env=False)
     except (OSError, ValueError, KeyError, httpx2.HTTPError):
         return None
@@ -121,24 +127,15 @@ def _answering(data_dir: Path, process: subprocess.Popen[bytes]) -> Place:
 
 
 @contextlib.contextmanager
-def client(data_dir: Path, url: str | None = None, key: str | None = None) -> Iterator[Client]:
-    """Yield a client of the instance at `url`, else of the one that serves `data_dir`, else of a private one."""
-    if url:
-        yield Client(Place(url.rstrip("/"), key or ""))
-    elif place := running(data_dir):
-        yield Client(place)
-    else:
-        with private(data_dir) as (place, _process):
-            yield Client(place)
-
-
-@contextlib.contextmanager
 def fresh(models: Path | None = None, settings: dict[str, str] | None = None) -> Iterator[Client]:
-    """Yield a client of a private instance over an empty folder that shares the pulled `models`."""
+    """Yield a client of a private instance over an empty folder that shares the pulled `models`.
+
+    It stands alone: whatever database and broker this machine is set up with are not touched.
+    """
     with tempfile.TemporaryDirectory(prefix="nexus-") as folder:
         data_dir = Path(folder)
         if models is not None:
             models.mkdir(parents=True, exist_ok=True)
             (data_dir / "models").symlink_to(models.absolute(), target_is_directory=True)
-        with private(data_dir, settings=settings, log=data_dir / "instance.log") as (place, _process):
+        with private(data_dir, settings={**ALONE, **(settings or {})}, log=data_dir / "instance.log") as (place, _):
             yield Client(place)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from nexus.cli.options import DataDir, Key, Url, connect
+from nexus.cli.connection import connect
+from nexus.cli.options import DataDir, Key, Url
 from nexus.cli.output import AsJson, console, print_json, print_table
 
 keys = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)

@@ -1,14 +1,12 @@
-"""Options that many commands share, and the client that they lead to."""
+"""Options that many commands share, and the settings that they lead to."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nexus.cli.instance import Client, client
 from nexus.cli.output import fail
 from nexus.core.errors import NexusError
 from nexus.settings import Settings, load_settings
@@ -24,8 +22,3 @@ def settings_of(data_dir: Path | None = None, **more: object) -> Settings:
         return load_settings(data_dir=data_dir, **more)
     except NexusError as error:
         fail(error.message, 78)
-
-
-def connect(data_dir: Path | None, url: str | None, key: str | None) -> AbstractContextManager[Client]:
-    """Return a client of the instance at `url`, of the running one, or of a private one over the data dir."""
-    return client(settings_of(data_dir).data_dir, url, key)

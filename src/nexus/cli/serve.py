@@ -18,7 +18,7 @@ from nexus.cli.options import DataDir, settings_of
 from nexus.cli.output import console, errors, fail
 from nexus.core.errors import NexusError
 from nexus.settings import Settings, use_config
-from nexus.supervision import supervise
+from nexus.supervision import hold, is_served, supervise
 
 Host = Annotated[str | None, typer.Option(help="Address to serve on.", show_default="127.0.0.1")]
 Port = Annotated[int | None, typer.Option(help="Port to serve on; 0: any free one.", show_default="8000")]
@@ -64,6 +64,8 @@ def api(
     from nexus.telemetry.logs import configure
 
     configure(settings.telemetry)
+    if listen_fd is None:
+        _refuse_public_without_admin(settings)
     lifecycle = Lifecycle(grace=settings.http.shutdown_grace)
     try:
         app = create_app(settings, lifecycle)
@@ -151,9 +153,9 @@ def _guarded(work: Callable[[], Awaitable[Any]]) -> None:
 
 
 def _refuse_second(settings: Settings) -> None:
-    place = running(settings.data_dir)
-    if place is not None:
-        fail(f"{settings.data_dir} is already being served at {place.url}")
+    if is_served(settings.data_dir):
+        place = running(settings.data_dir)
+        fail(f"{settings.data_dir} is already being served" + (f" at {place.url}" if place else ""))
 
 
 def _refuse_public_without_admin(settings: Settings) -> None:
@@ -161,7 +163,11 @@ def _refuse_public_without_admin(settings: Settings) -> None:
         private = ipaddress.ip_address(settings.host).is_loopback
     except ValueError:
         private = settings.host == "localhost"
-    if not private and not asyncio.run(_somebody_can_sign_in(settings)):
+    try:
+        allowed = private or asyncio.run(_somebody_can_sign_in(settings))
+    except NexusError as error:
+        fail(error.message, 78)
+    if not allowed:
         fail("a public address is refused until an admin exists; make one by: nexus admin create", 78)
 
 
@@ -178,6 +184,8 @@ async def _somebody_can_sign_in(settings: Settings) -> bool:
 
 def _serve(settings: Settings) -> None:
     _refuse_public_without_admin(settings)
+    if hold(settings.data_dir) is None:
+        fail(f"{settings.data_dir} is already being served")
     raise typer.Exit(asyncio.run(supervise(settings, _listener(settings), on_ready=_say_where)))
 
 

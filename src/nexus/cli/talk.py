@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from nexus.cli.connection import connect
 from nexus.cli.instance import Client, complaint
-from nexus.cli.options import DataDir, Key, Url, connect
+from nexus.cli.options import DataDir, Key, Url
 from nexus.cli.output import AsJson, errors, fail, print_json
 
 

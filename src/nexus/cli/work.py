@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nexus.cli.options import DataDir, Key, Url, connect
+from nexus.cli.connection import connect
+from nexus.cli.options import DataDir, Key, Url
 from nexus.cli.output import AsJson, console, fail, print_json, print_table
 from nexus.cli.waiting import follow
 

@@ -83,12 +83,12 @@ class Running:
         return process.pid if process is not None and process.returncode is None else None
 
     async def start(self) -> None:
-        """Start it and return once it is ready. Raises `ChildNotReady`; it is stopped then."""
+        """Start it and return once it is ready. Raises `ChildNotReady`, also when it is stopped meanwhile."""
         self._stopping = False
         self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.child.name}")
-        while self.state not in ("ready", "failed"):
+        while self.state not in ("ready", "failed") and not (self._stopping and self.state == "stopped"):
             await self._changed.wait()
-        if self.state == "failed":
+        if self.state != "ready":
             await self.stop(fast=True)
             raise ChildNotReady(f"The part {self.child.name} did not start.")
 
@@ -234,6 +234,11 @@ class Supervisor:
     def states(self) -> dict[str, State]:
         """Return the state of every child by name."""
         return {name: running.state for name, running in self.running.items()}
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Tell whether a signal has asked for the end."""
+        return self._stop_asked > 0
 
     def handle_signals(self) -> None:
         """Stop on SIGTERM or SIGINT; a second one kills at once."""

@@ -55,9 +55,9 @@ async def embeddings(scope: Scope, receive: Receive, send: Send) -> None:
 async def models(scope: Scope, receive: Receive, send: Send) -> None:
     """`GET /v1/models`."""
     try:
-        principal_of(scope)
+        who = principal_of(scope)
         cards = scope["app_services"].get(LLMService).models()
-        data = [model_object(card) for card in cards]
+        data = [model_object(card) for card in cards if who.may_use_model(card.name)]
         await _send_json(send, 200, msgspec.json.encode({"object": "list", "data": data}))
     except NexusError as error:
         await send_error(scope, send, error)

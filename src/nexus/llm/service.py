@@ -113,6 +113,8 @@ class LLMService:
     async def embed(self, principal: Principal, request: EmbeddingRequest, **origin: Any) -> Embedding:
         """Turn texts into vectors. Raises `UnknownModel`, `InvalidRequest` or an upstream's error."""
         principal.require(Scope.LLM_INVOKE)
+        if not principal.may_use_model(request.model):
+            raise UnknownModel(field="model")
         length = sum(len(item) if isinstance(item, str) else 4 * len(item) for item in request.input)
         with Entry(
             self._record, principal, kind="embedding", model=request.model[:256], characters=length, **origin
@@ -132,8 +134,10 @@ class LLMService:
     # What the doors of `/v1` ask, in the client's own dialect.
 
     def entry(self, principal: Principal, call: Call, *, kind: str = "chat", **origin: Any) -> Entry:
-        """Open the account of a call. Raises `Forbidden` without the scope to make one."""
+        """Open the account of a call. Raises `Forbidden` without the scope, `UnknownModel` beyond the key's list."""
         principal.require(Scope.LLM_INVOKE)
+        if not principal.may_use_model(call.model):
+            raise UnknownModel(field="model")
         return Entry(
             self._record,
             principal,

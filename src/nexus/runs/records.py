@@ -19,6 +19,7 @@ def starter_of(principal: Principal) -> dict[str, Any]:
         "scopes": sorted(principal.scopes),
         "user_id": principal.user_id,
         "key_id": principal.key_id,
+        "models": principal.models,
     }
 
 
@@ -32,6 +33,7 @@ def principal_of(project_id: str, starter: dict[str, Any]) -> Principal:
         scopes=frozenset(Scope(scope) for scope in starter["scopes"] if scope in known),
         user_id=starter["user_id"],
         key_id=starter["key_id"],
+        models=None if starter.get("models") is None else tuple(starter["models"]),
     )
 
 

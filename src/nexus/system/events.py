@@ -47,13 +47,14 @@ class EventHub:
                 raise InvalidInput(
                     f"There is no topic {name[:40]}; there are {', '.join(self.topics)}.", field="topics"
                 )
-        return names
+        return list(dict.fromkeys(names)) or list(self.topics)
 
     async def stream(self, who: Principal, topics: list[str], last_id: str | None) -> AsyncIterator[Event]:
         """Yield the events of `topics` as they come."""
         since = int(last_id) if last_id and last_id.isdecimal() else None
         queue: asyncio.Queue[Event] = asyncio.Queue(_WAITING)
         tasks = [asyncio.create_task(_forward(self.topics[name](who, since), queue)) for name in topics]
+        taking: asyncio.Task[Event] | None = None
         try:
             while True:
                 taking = asyncio.create_task(queue.get())
@@ -64,6 +65,7 @@ class EventHub:
                     return
                 yield taking.result()
         finally:
+            tasks += [taking] if taking else []  # type: ignore[list-item]
             for task in tasks:
                 task.cancel()
             for task in tasks:
@@ -88,14 +90,22 @@ class EventHub:
             seen = {run["id"]: seen[run["id"]] for run in shown}
             await asyncio.sleep(_LOOK_EVERY)
 
-    async def _models(self, _who: Principal, _since: int | None) -> AsyncIterator[Event]:
+    async def _models(self, who: Principal, _since: int | None) -> AsyncIterator[Event]:
+        if not who.may(Scope.MODELS_READ):
+            return
         seen: Any = None
         while True:
-            states = self._pool.states()
+            states = [state for state in self._pool.states() if _is_open_to(who, state.key)]
             if states != seen:
                 seen = states
                 yield Event({"loaded": states}, event="models")
             await asyncio.sleep(_LOOK_EVERY)
+
+
+def _is_open_to(who: Principal, key: str) -> bool:
+    """Tell whether the loaded model is everybody's, or of the caller's own project (`prj_../name@1`)."""
+    owner, separator, _ = key.partition("@")[0].rpartition("/")
+    return not separator or owner == who.project_id
 
 
 async def _forward(source: AsyncIterator[Event], queue: asyncio.Queue[Event]) -> None:

@@ -15,7 +15,12 @@ from nexus.telemetry.system import Sampler
 Check = Callable[[], Awaitable[str]]
 """A look at one component: what to say of it when it is well; raises `NexusError` when it is not."""
 
-_HIDDEN: Final = ("key", "secret", "token", "password", "credential", "database_url", "redis_url", "broker_url")
+_HIDDEN: Final = (
+    "key", "secret", "token", "password", "credential", "authorization", "cookie",
+    "database_url", "redis_url", "broker_url",
+)  # fmt: skip
+_OPEN: Final = frozenset({"first_token", "between_tokens"})
+"""Settings whose names only look like a secret's."""
 
 
 class SystemService:
@@ -63,8 +68,10 @@ class SystemService:
 
 
 def _masked(value: Any, name: str = "") -> Any:
-    if any(word in name.lower() for word in _HIDDEN) and not name.endswith("_file"):
+    if any(word in name.lower() for word in _HIDDEN) and not name.endswith("_file") and name not in _OPEN:
         return "set" if value else None
+    if isinstance(value, dict) and name == "headers":
+        return dict.fromkeys(value, "set")
     if isinstance(value, dict):
         return {key: _masked(item, str(key)) for key, item in value.items()}
     if isinstance(value, list):

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
 from nexus.access.types import Principal
+from nexus.catalog.errors import ModelNotFound
 from nexus.catalog.pool import ModelPool
 from nexus.catalog.types import ModelInfo, ModelVersion
 from nexus.core.errors import DeadlineExceeded, NexusError
@@ -142,7 +143,10 @@ class VisionService:
             raise
         except BaseException as error:
             given_up = isinstance(error, asyncio.CancelledError)
-            invocation.status = "cancelled" if given_up else "error"
+            if not given_up:
+                invocation.status = "error"
+            else:
+                invocation.status = "client_disconnect" if trace.run_id is None else "cancelled"
             invocation.error_code = None if given_up else NexusError.code
             raise
         finally:
@@ -202,7 +206,12 @@ class VisionService:
     async def _model(self, principal: Principal, question: Question) -> ModelVersion:
         choice = question.choice
         if choice.model is None:
-            return await self._catalog.default_for(question.task.model_task)
+            default = await self._catalog.default_for(question.task.model_task)
+            if not principal.may_use_model(default.model):
+                raise ModelNotFound(field="model")
+            return default
+        if not principal.may_use_model(choice.model):
+            raise ModelNotFound(field="model")
         version = await self._catalog.find(
             choice.model, version=choice.version, alias=choice.alias, principal=principal
         )

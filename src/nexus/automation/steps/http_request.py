@@ -90,14 +90,17 @@ def _json(body: bytes) -> Any:
         return None
 
 
+def _seconds(text: str) -> float | None:
+    """Return what a Retry-After header asks for, an hour at the most; None for none or a date."""
+    return min(float(text), 3600.0) if text.isascii() and text.isdigit() and len(text) < 8 else None
+
+
 def _failure(fetched: Fetched) -> NexusError:
     message = f"The other side answered with status {fetched.status}."
     if fetched.status not in _TRANSIENT:
         return RequestFailed(message, answer_status=fetched.status)
     after = fetched.headers.get("retry-after", "")
-    return RequestFailedForNow(
-        message, answer_status=fetched.status, retry_after=float(after) if after.isdecimal() else None
-    )
+    return RequestFailedForNow(message, answer_status=fetched.status, retry_after=_seconds(after))
 
 
 plug = HttpRequest()

@@ -17,7 +17,7 @@ import psutil
 
 from nexus.bench.bench import Figure
 from nexus.cli.first_run import ensure
-from nexus.cli.instance import Place, private
+from nexus.cli.instance import ALONE, Place, private
 from nexus.settings import load_settings
 
 _ASK = {"model": "nexus-local", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
@@ -50,7 +50,7 @@ class Start:
 
 def _one_start(data_dir: Path) -> tuple[float, float, float, float]:
     started = time.perf_counter()
-    with private(data_dir, log=data_dir / "instance.log") as (place, process):
+    with private(data_dir, settings=ALONE, log=data_dir / "instance.log") as (place, process):
         live = _first_answer(place, started)
         api = _child(process.pid, "api")
         memory = api.memory_info().rss / 1e6

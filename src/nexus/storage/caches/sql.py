@@ -31,9 +31,8 @@ class SqlCache:
     async def set(self, key: str, value: bytes, ttl: float) -> None:
         """Keep the value."""
         now = self._clock.now()
-        self._writes += 1
-        sweep = self._writes % _SWEEP_EVERY == 0
-        await self._database.write(_set, key, value, now + timedelta(seconds=ttl), now if sweep else None)
+        await self._database.write(_set, key, value, now + timedelta(seconds=ttl))
+        await self._sweep(now)
 
     async def delete(self, key: str) -> None:
         """Forget the value."""
@@ -41,11 +40,19 @@ class SqlCache:
 
     async def increment(self, key: str, by: int, ttl: float) -> int:
         """Add to a counter."""
-        return await self._database.write(_increment, key, by, self._clock.now(), ttl)
+        now = self._clock.now()
+        total = await self._database.write(_increment, key, by, now, ttl)
+        await self._sweep(now)
+        return total
 
     async def purge(self, prefix: str) -> int:
         """Forget every key with the prefix."""
         return await self._database.write(_purge, prefix)
+
+    async def _sweep(self, now: datetime) -> None:
+        self._writes += 1
+        if self._writes % _SWEEP_EVERY == 0:
+            await self._database.write(_forget_expired, now)
 
     async def close(self) -> None:
         """Nothing is held: the database belongs to whoever made it."""
@@ -55,7 +62,7 @@ def _get(session: Session, key: str, now: datetime) -> bytes | None:
     return session.scalar(select(CacheEntry.value).where(CacheEntry.key == key, CacheEntry.expires_at > now))
 
 
-def _set(session: Session, key: str, value: bytes, until: datetime, sweep_before: datetime | None) -> None:
+def _set(session: Session, key: str, value: bytes, until: datetime) -> None:
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     row = insert(CacheEntry).values(key=key, value=value, expires_at=until)
     session.execute(
@@ -63,8 +70,10 @@ def _set(session: Session, key: str, value: bytes, until: datetime, sweep_before
             index_elements=["key"], set_={"value": row.excluded.value, "expires_at": row.excluded.expires_at}
         )
     )
-    if sweep_before is not None:
-        session.execute(delete(CacheEntry).where(CacheEntry.expires_at <= sweep_before))
+
+
+def _forget_expired(session: Session, now: datetime) -> None:
+    session.execute(delete(CacheEntry).where(CacheEntry.expires_at <= now))
 
 
 def _delete(session: Session, key: str) -> None:
