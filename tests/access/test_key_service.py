@@ -124,6 +124,15 @@ async def test_a_limited_key_cannot_lift_its_limits(any_access: AccessService, o
         await any_access.keys.create(limited, name="child", scopes=[Scope.KEYS_MANAGE])
 
 
+async def test_nobody_rotates_a_key_that_may_more_than_they(any_access: AccessService, owner: Principal) -> None:
+    strong = await any_access.keys.create(owner, name="strong", scopes=[Scope.KEYS_MANAGE, Scope.MODELS_MANAGE])
+    keeper = Principal("key", "key_k", owner.project_id, frozenset({Scope.KEYS_MANAGE}), key_id="key_k")
+    with pytest.raises(ScopeNotHeld, match="models:manage"):
+        await any_access.keys.rotate(keeper, strong.row.id)
+    weak = await any_access.keys.create(owner, name="weak", scopes=[Scope.KEYS_MANAGE])
+    assert (await any_access.keys.rotate(keeper, weak.row.id)).token is not None
+
+
 async def test_rotation_overlaps_and_ends(any_access: AccessService, owner: Principal) -> None:
     first = await any_access.keys.create(owner, name="k", scopes=[Scope.LLM_INVOKE])
     second = await any_access.keys.rotate(owner, first.row.id, overlap_hours=1 / 3600)

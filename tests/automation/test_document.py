@@ -50,6 +50,8 @@ def test_reads_yaml_and_json_alike() -> None:
         (b"- " * 3000 + b"x", "", None),
         (b"x" * 600_000, "", None),
         (b"just text", "", 1),
+        (b"name: schema\nsteps: [{key: a, uses: b}]", "name", 1),
+        (b"name: wf_01ja8w3xk5v0m2c7tqz9r4h6ye\nsteps: [{key: a, uses: b}]", "name", 1),
     ],
 )
 def test_says_what_is_wrong_and_where(text: bytes, field: str, line: int | None) -> None:

@@ -15,7 +15,16 @@ from nexus.automation.expressions import evaluate, holds, references
 from nexus.automation.templates import render, template_references
 
 SCOPE: dict[str, Any] = {
-    "inputs": {"amount": 3, "name": "Ada", "webhook": None, "flag": True, "tags": ["a", "b"], "len": 4},
+    "inputs": {
+        "amount": 3,
+        "name": "Ada",
+        "webhook": None,
+        "flag": True,
+        "tags": ["a", "b"],
+        "len": 4,
+        "many": [""] * 500,
+        "glue": "x" * 100_000,
+    },
     "steps": {"read": {"status": "succeeded", "output": {"text": "a long receipt text", "lines": [{"t": "x"}]}}},
 }
 
@@ -124,6 +133,7 @@ HOSTILE = [
     "number('1e999')",
     "round('x')",
     "min([])",
+    "join(inputs.many, inputs.glue)",
     "",
     "   ",
     "\x00",

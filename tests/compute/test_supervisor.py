@@ -158,3 +158,15 @@ def test_a_second_signal_is_fast() -> None:
     parent.terminate()
     parent.communicate(timeout=10)
     assert gone(child)
+
+
+async def test_a_start_that_is_stopped_meanwhile_ends() -> None:
+    async def never() -> bool:
+        return False
+
+    supervisor = Supervisor([Child(name="slow", argv=["/bin/sleep", "60"], ready=never, ready_timeout=60, grace=2)])
+    starting = asyncio.create_task(supervisor.start())
+    await asyncio.sleep(0.3)
+    await supervisor.stop()
+    with pytest.raises(ChildNotReady):
+        await asyncio.wait_for(starting, 5)

@@ -7,13 +7,19 @@ import json
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import httpx
 import openai
 import pytest
-from tests.llm.conftest import Gateway
+from tests.llm.conftest import Gateway, fast
 
+from nexus.access.types import Principal, Scope
 from nexus.ledger.service import Ledger
+from nexus.llm.dialects.openai_chat import plug as openai_chat
+from nexus.llm.errors import UnknownModel
+from nexus.llm.service import LLMService
+from nexus.llm.settings import LLMSettings
 from nexus.testing.upstream import FAULTS, FakeUpstream
 
 # One client: making one reads every certificate of the machine.
@@ -505,3 +511,13 @@ def test_many_clients_leave_and_no_row_is_missing(gateway: Gateway, upstream: Fa
     assert len(gateway.rows) >= len(upstream.seen) > 100
     assert len({row.id for row in gateway.rows}) == len(gateway.rows)
     assert {row.status for row in gateway.rows} <= {"client_disconnect", "ok"}
+
+
+def test_a_key_reaches_only_the_models_on_its_list(ledger: Ledger, upstream: FakeUpstream) -> None:
+    provider = {"name": "up", "kind": "openai", "base_url": upstream.url, "api_key": "sk-upstream-secret-key"}
+    llm = LLMService(settings=LLMSettings(**fast(providers=[provider])), record=ledger.record)
+    bound = Principal("key", "key_1", "prj_1", frozenset({Scope.LLM_INVOKE}), models=("up/ec*",))
+    call = openai_chat.parse(b'{"model": "up/echo", "messages": [{"role": "user", "content": "hi"}]}', headers={})
+    llm.entry(bound, call)
+    with pytest.raises(UnknownModel):
+        llm.entry(replace(bound, models=("other",)), call)

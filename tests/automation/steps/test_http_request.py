@@ -13,6 +13,7 @@ from nexus.access.types import Principal
 from nexus.automation.errors import RequestFailed, RequestFailedForNow
 from nexus.automation.handlers import handler_of
 from nexus.automation.step import STEPS
+from nexus.automation.steps.http_request import _seconds
 from nexus.core.errors import InvalidInput, NexusError
 from nexus.http import fetch
 from nexus.runs.types import StepContext
@@ -67,6 +68,21 @@ async def test_sends_json_with_a_key_that_is_the_same_for_every_attempt(server: 
     assert headers["idempotency-key"] == "run_1.tell"
     assert headers["content-type"] == "application/json"
     assert body == b'{"a":[1]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("7", 7.0),
+        ("", None),
+        ("Wed, 21 Oct 2026 07:28:00", None),
+        ("86400", 3600.0),
+        ("9" * 20, None),
+        ("-1", None),
+    ],
+)
+def test_a_retry_after_is_at_most_an_hour(text: str, seconds: float | None) -> None:
+    assert _seconds(text) == seconds
 
 
 async def test_calls_nothing_without_an_address() -> None:
