@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def built() -> Path:
     """The built dashboard."""
     spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
@@ -53,14 +53,14 @@ def built() -> Path:
     return folder
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
     """A provider that repeats what it is told."""
     with FakeUpstream() as fake:
         yield fake
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def instance(built: Path, upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A running NEXUS with an administrator."""
     folder = tmp_path_factory.mktemp("browser")
@@ -69,7 +69,7 @@ def instance(built: Path, upstream: FakeUpstream, tmp_path_factory: pytest.TempP
         yield place
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def http(instance: Place) -> Iterator[httpx2.Client]:
     """The API of that instance, with the administrator's key."""
     headers = {"authorization": f"Bearer {instance.key}"}
@@ -77,7 +77,7 @@ def http(instance: Place) -> Iterator[httpx2.Client]:
         yield client
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """The machine's Chromium: NEXUS_TEST_CHROMIUM, or the first on PATH."""
     names = ("chromium", "chromium-browser", "google-chrome")
@@ -93,7 +93,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def signed_in(chromium: Browser, instance: Place) -> dict[str, Any]:
     """Cookies and storage of a browser in which the administrator has signed in."""
     context = chromium.new_context()
@@ -126,7 +126,7 @@ def tab(context: BrowserContext, instance: Place) -> Tab:
     return Tab(context.new_page(), instance.url).watch()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def axe() -> str:
     """The accessibility checker, from the dashboard's packages."""
     script = ROOT / "dashboard" / "node_modules" / "axe-core" / "axe.min.js"

@@ -17,7 +17,7 @@ def test_a_sample_has_every_field(tmp_path: Path) -> None:
     sampler.sample()
     sample = sampler.sample()
     json.dumps(sample)
-    assert set(sample) == {"ts", "cpu", "memory", "disk", "network", "process", "gpu"}
+    assert set(sample) == {"ts", "cpu", "memory", "disk", "network", "process", "gpu", "requests"}
     assert len(sample["cpu"]["cores"]) == sample["cpu"]["count"]
     assert 0 <= sample["cpu"]["percent"] <= 100
     assert 0 < sample["memory"]["used"] < sample["memory"]["total"]

@@ -175,7 +175,7 @@ async def test_a_call_given_up_is_recorded_as_cancelled(
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert [(each.status, each.error_code) for each in records] == [("cancelled", None)]
+    assert [(each.status, each.error_code) for each in records] == [("client_disconnect", None)]
     stuck.set()
 
 
