@@ -85,7 +85,8 @@ class Authentication:
             return self._access.principal_from_key(shown.token, client[0] if client else None)
         if shown.cookie is not None:
             return await self._from_cookie(scope, shown, shown.cookie)
-        if path == "/metrics" and _is_loopback(scope):
+        # A public address means a proxy, which may be on this machine and say nothing of whom it speaks for.
+        if path == "/metrics" and self._access.public_url is None and _is_loopback(scope):
             return _METRICS
         raise Unauthenticated
 

@@ -190,6 +190,9 @@ class CatalogService:
     async def unload(self, principal: Principal, name: str, version: int | None = None) -> None:
         """Let go of a model as soon as its present users are done, and of its pin."""
         found = await self.find(name, version=version, principal=principal)
+        if found.kind == "llm" and self.catalogue.versions(name):
+            # It serves every project, and its process does not wait for their streams.
+            principal.require(Scope.ADMIN)
         self.pool.pin(found.key, pinned=False)
         await asyncio.to_thread(self.pool.unload, found.key)
         if runner := self.runners.get(found.kind):
