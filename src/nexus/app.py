@@ -27,6 +27,7 @@ from nexus.automation import routes as automation_routes
 from nexus.catalog import routes as catalog_routes
 from nexus.catalog.pool import ModelPool
 from nexus.composition import Parts, build
+from nexus.compute.pool import ComputePool
 from nexus.core.errors import NexusError
 from nexus.files import routes as files_routes
 from nexus.http import handlers
@@ -109,6 +110,7 @@ def _api(parts: Parts, sampler: Sampler) -> FastAPI:
         beside = [
             asyncio.create_task(_warm(parts.services.get(LocalRuntime))),
             asyncio.create_task(watch_queues(parts.services.get(RunService))),
+            asyncio.create_task(_warm_compute(parts.services.get(ComputePool))),
         ]
         try:
             yield
@@ -165,6 +167,13 @@ async def _warm(local: LocalRuntime) -> None:
     """Start the built-in language model, so that the first question need not wait for it."""
     with contextlib.suppress(NexusError):
         await local.find()
+
+
+async def _warm_compute(compute: ComputePool) -> None:
+    """Start a compute child where settings name modules to load ahead."""
+    if compute.settings.warm_up:
+        with contextlib.suppress(NexusError):
+            await compute.warm()
 
 
 def openapi() -> dict[str, Any]:

@@ -6,6 +6,7 @@ This is the only place where slices are introduced to each other.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,10 +66,14 @@ class Parts:
             await start()
 
     async def stop(self) -> None:
-        """End every service, the ledger after all that may still record, the database last."""
-        for stop in reversed(self.stops):
-            await stop()
-        self.database.close()
+        """End every service, the ledger after all that may still record, the database last.
+
+        One that fails to end does not keep the others from ending; its error is raised when all have.
+        """
+        async with contextlib.AsyncExitStack() as ending:
+            ending.callback(self.database.close)
+            for stop in self.stops:
+                ending.push_async_callback(stop)
 
 
 def build(settings: Settings, *, children: int) -> Parts:

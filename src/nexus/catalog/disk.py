@@ -11,8 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -162,17 +161,6 @@ class ModelFolders:
         (folder / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self.staging(name, version), ignore_errors=True)
-
-
-@contextmanager
-def removed_afterwards(folder: Path) -> Iterator[Path]:
-    """Yield a new, empty folder that is gone when the block is over."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync_to_disk(path: Path) -> None:

@@ -80,12 +80,6 @@ def own_model(session: Session, project_id: str, name: str) -> OwnModel | None:
     return OwnModel(row.id, row.name, row.kind, row.task, tuple(numbers), row.created_at)
 
 
-def own_versions(session: Session, model_id: str) -> list[OwnVersion]:
-    """Return every version of a model, newest first."""
-    query = select(VersionRow).where(VersionRow.model_id == model_id).order_by(VersionRow.number.desc())
-    return [_version(row) for row in session.scalars(query)]
-
-
 def own_version(session: Session, model_id: str, number: int) -> OwnVersion | None:
     """Return one version of a model, or None."""
     row = session.scalar(select(VersionRow).where(VersionRow.model_id == model_id, VersionRow.number == number))
