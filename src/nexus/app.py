@@ -40,7 +40,7 @@ from nexus.http.static import Dashboard
 from nexus.http.types import App
 from nexus.ledger import routes as ledger_routes
 from nexus.llm import routes as llm_routes
-from nexus.llm.hot import HOT_ROUTES, chat_completions
+from nexus.llm.hot import chat_completions, hot_routes
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.metering import watch_queues
 from nexus.runs import routes as runs_routes
@@ -80,7 +80,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> App:
     services.put(SystemService(settings=settings, sampler=sampler, checks=checks))
     services.put(EventHub(sampler=sampler, runs=services.get(RunService), pool=services.get(ModelPool)))
     api = _api(parts, sampler)
-    hot = {**HOT_ROUTES, PLAYGROUND: chat_completions}
+    hot = {**hot_routes(), PLAYGROUND: chat_completions}
     inner: App = Dispatch(api, services=services, hot=hot, pages=Dashboard(dashboard_folder()))
     inner = Idempotency(inner, database=parts.database, keyring=parts.keyring, clock=parts.clock)
     access = services.get(AccessService)

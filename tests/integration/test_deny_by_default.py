@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from nexus.access.asgi import PUBLIC
 from nexus.app import PLAYGROUND, ROUTERS
 from nexus.cli.instance import Place
-from nexus.llm.hot import HOT_ROUTES
+from nexus.llm.hot import hot_routes
 
 ROUTES = sorted(
     {
@@ -21,7 +21,7 @@ ROUTES = sorted(
         if isinstance(route, APIRoute)
         for method in route.methods
     }
-    | set(HOT_ROUTES)
+    | set(hot_routes())
     | {PLAYGROUND}
 )
 

@@ -21,7 +21,7 @@ from nexus.http import handlers
 from nexus.http.dispatch import Dispatch
 from nexus.ledger.service import Ledger
 from nexus.ledger.types import Invocation
-from nexus.llm.hot import HOT_ROUTES
+from nexus.llm.hot import hot_routes
 from nexus.llm.routes import router
 from nexus.llm.service import LLMService
 from nexus.llm.settings import LLMSettings
@@ -69,7 +69,7 @@ def serving(llm: LLMService, ledger: Ledger, principal: Principal = WHO) -> Iter
     api.state.services = services
     handlers.install(api)
     api.include_router(router)
-    inner = Dispatch(api, services=services, hot=HOT_ROUTES)
+    inner = Dispatch(api, services=services, hot=hot_routes())
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         scope["principal"] = principal

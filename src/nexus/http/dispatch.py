@@ -39,11 +39,12 @@ class Dispatch:
     def __init__(
         self, api: App, *, services: Services, hot: Mapping[tuple[str, str], Handler], pages: App | None = None
     ) -> None:
-        """`hot` maps (method, path) to raw handlers; `pages` serves the dashboard."""
+        """`hot` maps (method, path), `*` at its end for all below, to raw handlers; `pages` serves the dashboard."""
         self._api = api
         self._pages = pages or api
         self._services = services
         self._hot = dict(hot)
+        self._below = {key: handler for key, handler in hot.items() if key[1].endswith("*")}
         self._methods: dict[str, list[str]] = defaultdict(list)
         for method, path in hot:
             self._methods[path].append(method)
@@ -59,6 +60,8 @@ class Dispatch:
         if handler is not None:
             scope["route_template"] = path
             await handler(scope, receive, send)
+        elif (handler := self._handler_below(scope, path)) is not None:
+            await handler(scope, receive, send)
         elif path in self._methods:
             scope["route_template"] = path
             await send_error(scope, send, MethodNotAllowed(allow=", ".join(sorted(self._methods[path]))))
@@ -67,3 +70,10 @@ class Dispatch:
         else:
             scope["route_template"] = "dashboard"
             await self._pages(scope, receive, send)
+
+    def _handler_below(self, scope: Scope, path: str) -> Handler | None:
+        for (method, pattern), handler in self._below.items():
+            if method == scope["method"] and path.startswith(pattern[:-1]):
+                scope["route_template"] = pattern
+                return handler
+        return None

@@ -60,6 +60,7 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
     rest.pop("stream", None)
     rest.pop("stream_options", None)
     return ChatRequest(
+        dialect=DIALECT,
         model=rest.pop("model"),
         messages=tuple(read_message(message) for message in rest.pop("messages")),
         tools=tuple(_read_tool(tool) for tool in rest.pop("tools", None) or ()),
@@ -76,7 +77,9 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
 
 def write_request(request: ChatRequest, model: str, *, stream: bool, stream_usage: bool = True) -> dict[str, Any]:
     """Write a request for `model`."""
-    body: dict[str, Any] = {"model": model, "messages": [m for x in request.messages for m in write_message(x)]}
+    own = request.dialect in ("", DIALECT)
+    messages = [m for x in request.messages for m in write_message(x, own=own)]
+    body: dict[str, Any] = {"model": model, "messages": messages}
     body |= {name: value for name in _PLAIN if (value := getattr(request, name)) is not None}
     if request.max_tokens is not None:
         body["max_tokens"] = request.max_tokens
@@ -96,7 +99,7 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, stream_usag
         body["stream"] = True
         if stream_usage:
             body["stream_options"] = {"include_usage": True}
-    return body | request.extra
+    return body | request.extra if own else body
 
 
 def read_message(message: dict[str, Any]) -> Message:
@@ -118,8 +121,11 @@ def read_message(message: dict[str, Any]) -> Message:
     return Message(role=cast("Role", role), parts=tuple(parts), name=name, extra=rest)
 
 
-def write_message(message: Message) -> list[dict[str, Any]]:
-    """Write one message; tool results stand alone in this form, so one may become several."""
+def write_message(message: Message, *, own: bool = True) -> list[dict[str, Any]]:
+    """Write one message; tool results stand alone in this form, so one may become several.
+
+    Without `own` the message came in another form, whose further fields stay behind.
+    """
     written = [
         {"role": "tool", "tool_call_id": part.id, "content": _write_content(part.content)}
         for part in message.parts
@@ -127,7 +133,8 @@ def write_message(message: Message) -> list[dict[str, Any]]:
     ]
     parts = [part for part in message.parts if not isinstance(part, ToolResult)]
     if parts or not written:
-        written.append(_write_spoken(message, parts))
+        spoken = _write_spoken(message, parts)
+        written.append(spoken | message.extra if own else spoken)
     return written
 
 
@@ -142,7 +149,7 @@ def _write_spoken(message: Message, parts: Sequence[AnyPart]) -> dict[str, Any]:
         out["refusal"] = refusal
     if thinking := "".join(part.text for part in parts if isinstance(part, Thinking)):
         out["reasoning_content"] = thinking
-    return out | message.extra
+    return out
 
 
 def _read_content(content: Any) -> list[AnyPart]:

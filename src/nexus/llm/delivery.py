@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from nexus.core.errors import NexusError
 from nexus.core.services import Services
+from nexus.llm.account import Account, Endpoint
 from nexus.llm.accounting import Entry
 from nexus.llm.client import Answer, HttpAnswer, HttpClient, HttpRequest
 from nexus.llm.errors import (
@@ -28,7 +29,7 @@ from nexus.llm.errors import (
     UpstreamUnavailable,
 )
 from nexus.llm.flow import Flow, Sink
-from nexus.llm.provider import Account, Endpoint, Provider
+from nexus.llm.provider import Provider
 from nexus.llm.registry import Registry
 from nexus.llm.routing import Router, Standing
 from nexus.llm.types import Call, Deployment, Need, Route
@@ -80,7 +81,7 @@ class Delivery:
     async def chat(self, call: Call, entry: Entry, attempt: Callable[[Target], Awaitable[R]]) -> R:
         """Deliver a chat call by `attempt`."""
         route = self._registry.find(call.model)
-        return await self.along(route, entry, attempt, lambda deployment: unfit(call, deployment))
+        return await self.along(route, entry, attempt, lambda deployment: unfit(call, deployment), call=call)
 
     async def along(
         self,
@@ -88,6 +89,8 @@ class Delivery:
         entry: Entry,
         attempt: Callable[[Target], Awaitable[R]],
         refusal: Callable[[Deployment], NexusError | None] = lambda _: None,
+        *,
+        call: Call | None = None,
     ) -> R:
         """Try deployments in order until one answers; raise the last failure, or the first refusal."""
         clock = asyncio.get_running_loop().time
@@ -104,7 +107,7 @@ class Delivery:
                 began = clock()
                 standing.in_flight += 1
                 try:
-                    result = await attempt(await self._target(current, deployment))
+                    result = await attempt(await self._target(current, deployment, call))
                 except _MOVES_ON as error:
                     problem = error
                     if not isinstance(error, _HEALTHY):
@@ -163,8 +166,10 @@ class Delivery:
         standing.in_flight += 1
         return Flow(answer, sink, first, ended=not data, private=_private(target), on_close=lambda: _leave(standing))
 
-    async def _target(self, route: Route, deployment: Deployment) -> Target:
+    async def _target(self, route: Route, deployment: Deployment, call: Call | None) -> Target:
         account, provider = self._registry.account(deployment.provider)
+        if call is not None:
+            provider = provider.serving(account, deployment.model, call)
         endpoint = self._endpoints.get(account.name)
         now = asyncio.get_running_loop().time()
         if endpoint is None or (endpoint.expires_at is not None and endpoint.expires_at <= now):

@@ -1,17 +1,30 @@
-"""The contract of a dialect: the wire form in which a client speaks to us. No I/O.
+"""The contract of a dialect: the wire form in which a client speaks to us.
 
 A dialect is one file in `dialects/` with a public `plug`. Where client and provider speak the same
 dialect, a `Relay` passes bytes through and only looks at them; otherwise a `Writer` writes our form.
+No I/O: a dialect that refers to what was said before has a `nexus.llm.session` around its calls.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from nexus.core.errors import NexusError
 from nexus.http import problem
-from nexus.llm.types import Call, Chunk, Completion, Tally
+from nexus.llm.errors import UnknownModel, Unsupported
+from nexus.llm.types import Call, Chunk, Completion, Embedding, EmbeddingRequest, ModelCard, Tally
+
+Operation = Literal["chat", "embed", "count", "models"]
+
+
+class Door(NamedTuple):
+    """Where clients knock: a path, or with `*` at its end all below it; `header` marks one of two behind one path."""
+
+    method: str
+    path: str
+    operation: Operation = "chat"
+    header: bytes | None = None
 
 
 class Relay(Protocol):
@@ -45,10 +58,15 @@ class Dialect(ABC):
 
     name: str
     path: str
+    doors: tuple[Door, ...] = ()
     content_type: bytes = b"text/event-stream; charset=utf-8"
 
+    def operation(self, path: str) -> Operation | None:
+        """Return what is asked at a path below a door with `*`; None where there is nothing."""
+        return None
+
     @abstractmethod
-    def parse(self, body: bytes, *, path_model: str | None = None, headers: dict[bytes, bytes] | None = None) -> Call:
+    def parse(self, body: bytes, *, path: str = "", headers: dict[bytes, bytes] | None = None) -> Call:
         """Read and check a request. Raises `InvalidRequest` naming the field, or `MalformedBody`."""
 
     @abstractmethod
@@ -67,6 +85,30 @@ class Dialect(ABC):
     def writer(self, call: Call) -> Writer:
         """Return a writer for one stream that comes in another form."""
 
+    def parse_embedding(self, body: bytes, *, path: str = "") -> EmbeddingRequest:
+        """Read and check a request to embed. Raises as `parse` does."""
+        raise Unsupported
+
+    def embedding(self, embedding: Embedding, request: EmbeddingRequest) -> bytes:
+        """Write vectors."""
+        raise Unsupported
+
+    def count(self, tokens: int, call: Call) -> bytes:
+        """Write how many tokens a request has."""
+        raise Unsupported
+
+    def models(self, cards: list[ModelCard], path: str) -> bytes:
+        """Write the list of models, or the one that `path` names. Raises `UnknownModel`."""
+        raise Unsupported
+
     def stream_error(self, error: NexusError, request_id: str | None) -> bytes:
         """Write an error in the middle of a stream; nothing follows it, least of all a normal end."""
         return problem.stream_error(self.path, error, request_id)
+
+
+def card_of(cards: list[ModelCard], name: str) -> ModelCard:
+    """Return the card of this name. Raises `UnknownModel`."""
+    for card in cards:
+        if card.name == name:
+            return card
+    raise UnknownModel("There is no model of this name here, or it is not yours to use.", field="model")

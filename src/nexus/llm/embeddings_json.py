@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from nexus.llm.dialects.openai_chat import decode_checked
+from nexus.llm.decoding import decode_checked
 from nexus.llm.errors import InvalidRequest, MissingParameter
 from nexus.llm.types import Embedding, EmbeddingRequest
 
@@ -29,22 +29,22 @@ class _Body(msgspec.Struct):
 _body = msgspec.json.Decoder(_Body)
 
 
-def read_request(body: bytes) -> tuple[EmbeddingRequest, bool]:
-    """Return the request, and whether vectors are to be written as base64. Raises `InvalidRequest`."""
+def read_request(body: bytes) -> EmbeddingRequest:
+    """Return the request; its `form` says whether vectors are wanted as base64. Raises `InvalidRequest`."""
     given: _Body = decode_checked(_body, body)
     if not given.model:
         raise MissingParameter("You must provide a model.", field="model")
     if given.dimensions is not None and given.dimensions < 1:
         raise InvalidRequest("dimensions must be at least 1.", field="dimensions")
-    request = EmbeddingRequest(
+    return EmbeddingRequest(
         model=given.model,
         input=_inputs(given.input),
         dimensions=given.dimensions,
         user=given.user,
+        form=given.encoding_format or "float",
         dialect=DIALECT,
         body=body,
     )
-    return request, given.encoding_format == "base64"
 
 
 def _inputs(given: str | list[Any]) -> tuple[str, ...] | tuple[tuple[int, ...], ...]:

@@ -1,6 +1,6 @@
-"""The doors of `/v1` that carry the load: raw ASGI, no framework, no database.
+"""The doors that carry the load, those of every dialect: raw ASGI, no framework, no database.
 
-`HOT_ROUTES` maps (method, path) to handlers. They find services in `scope["app_services"]` and the caller in
+`hot_routes` maps (method, path) to handlers. They find services in `scope["app_services"]` and the caller in
 `scope["principal"]`; what they raise before the answer has begun is rendered in the dialect of the path.
 """
 
@@ -9,25 +9,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any
 
-import msgspec
 from starlette.requests import ClientDisconnect
 
 from nexus.access.guard import principal_of
 from nexus.access.types import Scope as Right
-from nexus.core.errors import NexusError, TooLarge
+from nexus.core.errors import NexusError, NotFound, TooLarge
+from nexus.core.plugins import PluginFolder
 from nexus.http.body import read_body
 from nexus.http.problem import send_error
-from nexus.http.types import Handler, Receive, Scope, Send
-from nexus.llm import embeddings_json
+from nexus.http.types import Handler, Receive, Scope, Send, path_of
 from nexus.llm.accounting import Entry
-from nexus.llm.dialect import Dialect
-from nexus.llm.dialects.openai_chat import plug as chat_dialect
+from nexus.llm.dialect import Dialect, Door, Operation
 from nexus.llm.errors import UpstreamRejected
 from nexus.llm.service import LLMService
+from nexus.llm.session import Session
 from nexus.llm.settings import LLMSettings
-from nexus.llm.types import Call, ModelCard
+from nexus.llm.types import Call
+
+# The folder only checks with isinstance, so an abstract contract will do.
+DIALECTS: PluginFolder[Dialect] = PluginFolder("nexus.llm.dialects", Dialect, noun="dialect")  # type: ignore[type-abstract]
 
 _WATCH_AFTER = 0.005
 _JSON = (b"content-type", b"application/json")
@@ -35,63 +36,105 @@ _NO_STORE = (b"cache-control", b"no-store")
 
 
 async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
-    """`POST /v1/chat/completions`, plain and streamed."""
-    await serve(scope, receive, send, chat_dialect)
+    """Chat in OpenAI's dialect, whatever the path."""
+    await _chat(scope, receive, send, DIALECTS.get("openai_chat"))
 
 
-async def embeddings(scope: Scope, receive: Receive, send: Send) -> None:
-    """`POST /v1/embeddings`."""
+async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
+    """Serve one chat request in a dialect, whatever its provider speaks."""
 
     async def work(service: LLMService, body: bytes) -> None:
-        request, as_base64 = embeddings_json.read_request(body)
-        principal, request_id = principal_of(scope), scope.get("request_id")
-        embedding = await service.embed(principal, request, request_id=request_id)
-        answer = embedding.body or embeddings_json.write_answer(embedding, as_base64=as_base64)
+        call = dialect.parse(body, path=path_of(scope), headers=dict(scope["headers"]))
+        principal = principal_of(scope)
+        entry = service.entry(principal, call, request_id=scope.get("request_id"))
+        with _Departure(receive, entry), entry:
+            session = service.session(call, entry)
+            if session is not None:
+                call = await session.prepare(principal, call)
+            if call.stream:
+                await _stream(scope, send, service, call, dialect, entry, session)
+                return
+            try:
+                answer = await service.answer(call, dialect, entry)
+            except BaseException as error:
+                if session is not None:
+                    session.ended(error)
+                raise
+            entry.first_token()
+            if session is not None:
+                answer = session.sent(answer)
+                session.ended(None)
+            entry.close()  # on record before the client can know of it
+            await _send_json(send, 200, answer, entry.id)
+
+    await _guarded(scope, receive, send, work)
+
+
+async def _embed(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
+    async def work(service: LLMService, body: bytes) -> None:
+        request = dialect.parse_embedding(body, path=path_of(scope))
+        embedding = await service.embed(principal_of(scope), request, request_id=scope.get("request_id"))
+        answer = embedding.body or dialect.embedding(embedding, request)
         await _send_json(send, 200, answer, embedding.invocation_id)
 
     await _guarded(scope, receive, send, work)
 
 
-async def models(scope: Scope, receive: Receive, send: Send) -> None:
-    """`GET /v1/models`."""
+async def _count(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
+    async def work(service: LLMService, body: bytes) -> None:
+        call = dialect.parse(body, path=path_of(scope), headers=dict(scope["headers"]))
+        tokens, estimated = await service.count(principal_of(scope), call)
+        extra = ((b"x-nexus-estimated", b"true"),) if estimated else ()
+        await _send_json(send, 200, dialect.count(tokens, call), more=extra)
+
+    await _guarded(scope, receive, send, work)
+
+
+async def _models(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
     try:
         who = principal_of(scope)
-        cards = scope["app_services"].get(LLMService).models()
-        data = [model_object(card) for card in cards if who.may_use_model(card.name)]
-        await _send_json(send, 200, msgspec.json.encode({"object": "list", "data": data}))
+        cards = [card for card in scope["app_services"].get(LLMService).models() if who.may_use_model(card.name)]
+        await _send_json(send, 200, dialect.models(cards, path_of(scope)))
     except NexusError as error:
         await send_error(scope, send, error)
 
 
-def model_object(card: ModelCard) -> dict[str, Any]:
-    """Return the wire form of one model; NEXUS knows no date of making, so it is the epoch."""
-    more = {"task": card.task} | ({"demo": True} if card.demo else {})
-    return {"id": card.name, "object": "model", "created": 0, "owned_by": card.owner, **more}
-
-
-HOT_ROUTES: dict[tuple[str, str], Handler] = {
-    ("POST", "/v1/chat/completions"): chat_completions,
-    ("POST", "/v1/embeddings"): embeddings,
-    ("GET", "/v1/models"): models,
+_WORK: dict[Operation, Callable[[Scope, Receive, Send, Dialect], Awaitable[None]]] = {
+    "chat": _chat,
+    "embed": _embed,
+    "count": _count,
+    "models": _models,
 }
 
 
-async def serve(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
-    """Serve one chat request in a dialect, whatever its provider speaks."""
+def hot_routes() -> dict[tuple[str, str], Handler]:
+    """Return a handler for every door of every dialect, by method and path (`*` at its end: all below)."""
+    behind: dict[tuple[str, str], list[tuple[Dialect, Door]]] = {}
+    for dialect in DIALECTS.all().values():
+        for door in dialect.doors:
+            behind.setdefault((door.method, door.path), []).append((dialect, door))
+    return {place: _handler(sorted(found, key=lambda item: item[1].header is None)) for place, found in behind.items()}
 
-    async def work(service: LLMService, body: bytes) -> None:
-        call = dialect.parse(body, headers=dict(scope["headers"]))
-        entry = service.entry(principal_of(scope), call, request_id=scope.get("request_id"))
-        with _Departure(receive, entry), entry:
-            if call.stream:
-                await _stream(scope, send, service, call, dialect, entry)
-            else:
-                answer = await service.answer(call, dialect, entry)
-                entry.first_token()
-                entry.close()  # on record before the client can know of it
-                await _send_json(send, 200, answer, entry.id)
 
-    await _guarded(scope, receive, send, work)
+def _handler(found: list[tuple[Dialect, Door]]) -> Handler:
+    """Return the handler of one place; of several dialects behind it, the first whose header is there serves."""
+    if len(found) == 1 and found[0][1].header is None and not found[0][1].path.endswith("*"):
+        dialect, door = found[0]
+        serve = _WORK[door.operation]
+        return lambda scope, receive, send: serve(scope, receive, send, dialect)
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        names = {name for name, _ in scope["headers"]}
+        for dialect, door in found:
+            if door.header is None or door.header in names:
+                below = door.path.endswith("*")
+                operation = dialect.operation(path_of(scope)) if below else door.operation
+                if operation is not None:
+                    await _WORK[operation](scope, receive, send, dialect)
+                    return
+        await send_error(scope, send, NotFound())
+
+    return handle
 
 
 async def _guarded(
@@ -124,8 +167,14 @@ async def _body(receive: Receive, settings: LLMSettings) -> bytes:
     return body
 
 
-async def _send_json(send: Send, status: int, body: bytes, invocation_id: str | None = None) -> None:
-    headers = [_JSON, _NO_STORE, (b"content-length", b"%d" % len(body))]
+async def _send_json(
+    send: Send,
+    status: int,
+    body: bytes,
+    invocation_id: str | None = None,
+    more: tuple[tuple[bytes, bytes], ...] = (),
+) -> None:
+    headers = [_JSON, _NO_STORE, (b"content-length", b"%d" % len(body)), *more]
     if invocation_id is not None:
         headers.append((b"x-nexus-invocation", invocation_id.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -136,10 +185,19 @@ class _StreamFailed(Exception):
     """The stream has told the client what went wrong; there is nothing left to answer."""
 
 
-async def _stream(scope: Scope, send: Send, service: LLMService, call: Call, dialect: Dialect, entry: Entry) -> None:
+async def _stream(
+    scope: Scope,
+    send: Send,
+    service: LLMService,
+    call: Call,
+    dialect: Dialect,
+    entry: Entry,
+    session: Session | None,
+) -> None:
     """Relay a stream. A failure before its first byte is an ordinary error, one after it an event of its own."""
     outlet = _Outlet(send, dialect, entry, service.settings)
     flow = None
+    ended: BaseException | None = None
     try:
         try:
             flow = await service.open(call, dialect, entry)
@@ -150,11 +208,12 @@ async def _stream(scope: Scope, send: Send, service: LLMService, call: Call, dia
         while data is not None:
             if entry.tally.done:
                 entry.close()  # on record before the client can know of it
-            await outlet.write(data)
+            await outlet.write(data if session is None else session.sent(data))
             data = await flow.next()
         entry.close()
         await outlet.end()
     except NexusError as error:
+        ended = error
         entry.close(error)
         if not outlet.started:
             raise
@@ -162,7 +221,12 @@ async def _stream(scope: Scope, send: Send, service: LLMService, call: Call, dia
         await outlet.write(own + b"\n\n" if own else dialect.stream_error(error, scope.get("request_id")))
         await outlet.end()
         raise _StreamFailed from None
+    except BaseException as error:
+        ended = error
+        raise
     finally:
+        if session is not None:
+            session.ended(ended)
         outlet.close()
         if flow is not None:
             await flow.close()

@@ -6,34 +6,13 @@ A kind is one file in `providers/` with a public `plug`, or a row of `compatible
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
-
-import msgspec
+from typing import Protocol
 
 from nexus.core.errors import NexusError
-from nexus.core.secrets import Secret
 from nexus.core.services import Services
+from nexus.llm.account import Account, Endpoint
 from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.types import Call, Capabilities, Chunk, Completion, Embedding, EmbeddingRequest, Tally
-
-
-class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """One configured provider: a kind, where it is, its credential and its kind's own options."""
-
-    name: str
-    kind: str
-    base_url: str
-    secret: Secret | None = None
-    options: dict[str, Any] = msgspec.field(default_factory=dict)
-
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to send requests now, and with which credential; good until `expires_at` (monotonic seconds)."""
-
-    base_url: str
-    secret: Secret | None = None
-    options: dict[str, Any] = msgspec.field(default_factory=dict)
-    expires_at: float | None = None
 
 
 class Decoder(Protocol):
@@ -62,6 +41,10 @@ class Provider(ABC):
         """Find where the account's calls go. The only place for I/O: tokens to exchange, a child to await."""
         return Endpoint(base_url=account.base_url, secret=account.secret, options=account.options)
 
+    def serving(self, account: Account, model: str, call: Call) -> Provider:
+        """Return the codec for this call: a kind with several wire forms picks the nearest to the caller's."""
+        return self
+
     @abstractmethod
     def chat(self, endpoint: Endpoint, model: str, call: Call) -> HttpRequest:
         """Write a chat request; where the call has this kind's dialect, with every field of its body kept."""
@@ -81,6 +64,14 @@ class Provider(ABC):
     @abstractmethod
     def embedding(self, answer: HttpAnswer, request: EmbeddingRequest) -> Embedding:
         """Read an embedding answer; one in the caller's own dialect is kept as `body`. Raises `UpstreamMalformed`."""
+
+    def count(self, endpoint: Endpoint, model: str, call: Call) -> HttpRequest | None:
+        """Write a request that counts the tokens of `call`; None where the kind has none (we then estimate)."""
+        return None
+
+    def counted(self, answer: HttpAnswer) -> int:
+        """Read the answer to `count`. Raises `UpstreamMalformed`."""
+        raise NotImplementedError
 
     @abstractmethod
     def error(self, answer: HttpAnswer) -> NexusError:

@@ -10,9 +10,10 @@ import msgspec
 
 from nexus.core.errors import NexusError
 from nexus.core.plugins import PluginFolder
+from nexus.llm.account import Account
 from nexus.llm.errors import UnknownModel
 from nexus.llm.pricing import PriceTable
-from nexus.llm.provider import Account, Provider
+from nexus.llm.provider import Provider
 from nexus.llm.settings import CapabilitySettings, DeploymentSettings, LLMSettings, RouteSettings
 from nexus.llm.types import Capabilities, Deployment, ModelCard, Price, Route, Timeouts
 

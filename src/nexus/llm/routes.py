@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter
 
-from nexus.access.guard import caller, requires
+from nexus.access.guard import requires
 from nexus.access.types import Principal, Scope
 from nexus.http.depends import service
-from nexus.llm.errors import UnknownModel
-from nexus.llm.hot import model_object
 from nexus.llm.schemas import ProviderList, ProviderView, RouteList, RouteView, SummarizeRequest, TextAnswer
 from nexus.llm.service import LLMService
 from nexus.llm.text import TextTasks
@@ -38,12 +36,3 @@ async def list_providers(who: Annotated[Principal, requires(Scope.ADMIN)], llm: 
 async def list_routes(who: Asking, llm: Models) -> RouteList:
     """List the public model names and where their calls go."""
     return RouteList(data=[RouteView.of(route) for route in llm.registry.routes.values()])
-
-
-@router.get("/v1/models/{name:path}", operation_id="models.retrieve", tags=["openai"])
-async def retrieve_model(name: str, who: Annotated[Principal, caller()], llm: Models) -> dict[str, Any]:
-    """Show one model that can be asked for."""
-    for card in llm.models():
-        if card.name == name:
-            return model_object(card)
-    raise UnknownModel("There is no model of this name here, or it is not yours to use.", field="model")

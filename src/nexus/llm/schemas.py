@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nexus.llm.provider import Account
+from nexus.llm.account import Account
 from nexus.llm.tasks.summarize import SummarizeParameters
 from nexus.llm.text import TaskDone
 from nexus.llm.types import Route

@@ -27,6 +27,7 @@ from nexus.llm.flow import Flow, Translation
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.registry import IN_PROCESS, Registry
 from nexus.llm.routing import Router
+from nexus.llm.session import Session, Sessions
 from nexus.llm.settings import LLMSettings
 from nexus.llm.types import (
     Call,
@@ -74,6 +75,7 @@ class LLMService:
         self._record = record
         self._local = local
         self._embedder = embedder
+        self._sessions: dict[str, Sessions] = {}
         self._delivery = Delivery(
             registry=self.registry, router=self.router, client=self.client, shelf=shelf, retries=settings.retries
         )
@@ -147,6 +149,32 @@ class LLMService:
             characters=call.characters,
             **origin,
         )
+
+    def session(self, call: Call, entry: Entry) -> Session | None:
+        """Return what stands around a call whose dialect has a memory."""
+        sessions = self._sessions.get(call.dialect)
+        return sessions.open(call, entry) if sessions is not None else None
+
+    def remember(self, sessions: Sessions) -> None:
+        """Let `sessions` stand around the calls of its dialect."""
+        self._sessions[sessions.dialect] = sessions
+
+    async def count(self, principal: Principal, call: Call) -> tuple[int, bool]:
+        """Return how many tokens a request has, and whether that is an estimate of ours.
+
+        Raises as `chat` does. Leaves a row in the ledger as every call, without tokens: counting is free.
+        """
+        with self.entry(principal, call, kind="count") as entry:
+
+            async def attempt(target: Target) -> tuple[int, bool]:
+                asked = target.provider.count(target.endpoint, target.deployment.model, call)
+                if asked is None:
+                    return max(1, -(-call.characters // 4)), True
+                answer = await self._delivery.fetch(target, asked, call.dialect, entry)
+                entry.sent = False
+                return target.provider.counted(answer), False
+
+            return await self._delivery.chat(call, entry, attempt)
 
     async def answer(self, call: Call, dialect: Dialect, entry: Entry) -> bytes:
         """Return a whole answer in the client's dialect: the provider's own bytes where both speak the same."""

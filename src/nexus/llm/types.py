@@ -139,8 +139,13 @@ class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of a chat model, whoever serves it. `extra` holds named fields without a word here."""
+    """What is asked of a chat model, whoever serves it.
 
+    `extra` holds named fields without a word here, and `dialect` says whose they are: a writer of
+    another form leaves them out. The same holds for the `extra` of its messages.
+    """
+
+    dialect: str = ""
     model: str
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
@@ -214,6 +219,7 @@ class ToolDelta(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     arguments: str = ""
     kind: str | None = None
+    signature: str | None = None
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,13 +245,17 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
 class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Texts (or token ids) to embed, and the size of vector asked for.
 
-    `body` is the request as a client of `dialect` wrote it, for a provider of the same form.
+    `body` is the request as a client of `dialect` wrote it, for a provider of the same form. `task` is
+    what the vectors are for ("query", "document" ...), where a model tells such uses apart; `form` is
+    the caller's own word for how the answer is to look.
     """
 
     model: str
     input: tuple[str, ...] | tuple[tuple[int, ...], ...]
     dimensions: int | None = None
     user: str | None = None
+    task: str | None = None
+    form: str = ""
     dialect: str = ""
     body: bytes = b""
 

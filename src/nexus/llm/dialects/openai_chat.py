@@ -7,24 +7,33 @@ everything else travels as the client wrote it and is the provider's to judge.
 from __future__ import annotations
 
 import functools
-import re
 from typing import Any
 
 import msgspec
 
 from nexus.core.errors import MalformedBody, NexusError
-from nexus.llm import chat_json
-from nexus.llm.dialect import Dialect, Relay, Writer
+from nexus.llm import chat_json, embeddings_json
+from nexus.llm.decoding import decode_checked, wrong_field
+from nexus.llm.dialect import Dialect, Door, Operation, Relay, Writer, card_of
 from nexus.llm.errors import (
     InvalidRequest,
     MissingParameter,
     UpstreamMalformed,
     UpstreamTruncated,
-    WrongType,
     from_stream,
 )
 from nexus.llm.sse import EventSplitter, data_of
-from nexus.llm.types import Call, ChatRequest, Chunk, Completion, Need, Tally
+from nexus.llm.types import (
+    Call,
+    ChatRequest,
+    Chunk,
+    Completion,
+    Embedding,
+    EmbeddingRequest,
+    ModelCard,
+    Need,
+    Tally,
+)
 
 _ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
 _NEEDS: dict[str, Need] = {
@@ -35,7 +44,6 @@ _NEEDS: dict[str, Need] = {
     "file": "documents",
     "document_url": "documents",
 }
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _DONE = b"data: [DONE]\n\n"
 
 
@@ -117,8 +125,18 @@ class OpenAIChat(Dialect):
 
     name = chat_json.DIALECT
     path = "/v1/chat/completions"
+    doors = (
+        Door("POST", "/v1/chat/completions"),
+        Door("POST", "/v1/embeddings", "embed"),
+        Door("GET", "/v1/models", "models"),
+        Door("GET", "/v1/models/*", "models"),
+    )
 
-    def parse(self, body: bytes, *, path_model: str | None = None, headers: dict[bytes, bytes] | None = None) -> Call:
+    def operation(self, path: str) -> Operation | None:
+        """Say what is below `/v1/models/`: one model."""
+        return "models"
+
+    def parse(self, body: bytes, *, path: str = "", headers: dict[bytes, bytes] | None = None) -> Call:
         """Read and check a request. Raises `InvalidRequest` naming the field, or `MalformedBody`."""
         head: _Head = decode_checked(_head, body)
         if not head.model:
@@ -165,6 +183,21 @@ class OpenAIChat(Dialect):
     def writer(self, call: Call) -> Writer:
         """Return a writer for one stream."""
         return OpenAIWriter(call)
+
+    def parse_embedding(self, body: bytes, *, path: str = "") -> EmbeddingRequest:
+        """Read and check a request to embed."""
+        return embeddings_json.read_request(body)
+
+    def embedding(self, embedding: Embedding, request: EmbeddingRequest) -> bytes:
+        """Write vectors as lists of numbers or as base64."""
+        return embeddings_json.write_answer(embedding, as_base64=request.form == "base64")
+
+    def models(self, cards: list[ModelCard], path: str) -> bytes:
+        """Write the list of models, or the one that `path` names. Raises `UnknownModel`."""
+        name = path.removeprefix("/v1/models").lstrip("/")
+        if not name:
+            return msgspec.json.encode({"object": "list", "data": [_model_object(card) for card in cards]})
+        return msgspec.json.encode(_model_object(card_of(cards, name)))
 
 
 class OpenAIRelay:
@@ -258,30 +291,10 @@ class OpenAIWriter:
         return out
 
 
-def decode_checked(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-    """Decode a request body strictly. Raises `MalformedBody`, or `InvalidRequest` naming the field."""
-    if b"\\u0000" in body and _NUL.search(body):
-        raise MalformedBody("The body must not contain the NUL character.")
-    try:
-        if not body.isascii():
-            body.decode()
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise wrong_field(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise MalformedBody("The body is not valid JSON.") from None
-
-
-def wrong_field(text: str, prefix: str = "") -> NexusError:
-    """Turn msgspec's own words (`Expected X, got Y - at $.path`) into an error that names the field."""
-    what, _, path = text.partition(" - at `$")
-    field = (prefix + re.sub(r"\[(\d+|\.\.\.)\]", r".\1", path.rstrip("`"))).lstrip(".")
-    if found := re.search(r"missing required field `(\w+)`", what):
-        field = f"{field}.{found.group(1)}" if field else found.group(1)
-        return MissingParameter(f"The parameter {field} is required.", field=field)
-    if not field:
-        return MalformedBody("The body must be a JSON object.")
-    return WrongType(f"{field}: {what.replace('`', '')}.", field=field)
+def _model_object(card: ModelCard) -> dict[str, Any]:
+    # NEXUS knows no date of making, so it is the epoch.
+    more = {"task": card.task} | ({"demo": True} if card.demo else {})
+    return {"id": card.name, "object": "model", "created": 0, "owned_by": card.owner, **more}
 
 
 def _check_messages(raw: msgspec.Raw) -> tuple[set[Need], dict[Need, str], int]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nexus.core.services import Services
+from nexus.llm.account import Account, Endpoint
 from nexus.llm.local_runtime import LocalRuntime
-from nexus.llm.provider import Account, Endpoint
 from nexus.llm.providers.openai import OpenAIProvider
 from nexus.llm.types import Capabilities
 

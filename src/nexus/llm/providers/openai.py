@@ -14,6 +14,7 @@ import msgspec
 
 from nexus.core.errors import NexusError, TooLarge
 from nexus.llm import chat_json
+from nexus.llm.account import Endpoint
 from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.errors import (
     ContextTooLong,
@@ -24,7 +25,7 @@ from nexus.llm.errors import (
     from_stream,
     retry_after_seconds,
 )
-from nexus.llm.provider import Decoder, Endpoint, Provider
+from nexus.llm.provider import Decoder, Provider
 from nexus.llm.sse import EventSplitter, data_of
 from nexus.llm.types import Call, Chunk, Completion, Embedding, EmbeddingRequest, Tally, Usage
 

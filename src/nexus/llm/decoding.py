@@ -1,0 +1,43 @@
+"""Strict reading of what clients send, with errors that name the field in dotted form.
+
+Every dialect decodes its requests here, so that NUL, invalid UTF-8, endless nesting and wrong types are
+refused in the same way at every door.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from nexus.core.errors import MalformedBody, NexusError
+from nexus.llm.errors import MissingParameter, WrongType
+
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def decode_checked(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    """Decode a request body strictly. Raises `MalformedBody`, or `InvalidRequest` naming the field."""
+    if b"\\u0000" in body and _NUL.search(body):
+        raise MalformedBody("The body must not contain the NUL character.")
+    try:
+        if not body.isascii():
+            body.decode()
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise wrong_field(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedBody("The body is not valid JSON.") from None
+
+
+def wrong_field(text: str, prefix: str = "") -> NexusError:
+    """Turn msgspec's own words (`Expected X, got Y - at $.path`) into an error that names the field."""
+    what, _, path = text.partition(" - at `$")
+    field = (prefix + re.sub(r"\[(\d+|\.\.\.)\]", r".\1", path.rstrip("`"))).lstrip(".")
+    if found := re.search(r"missing required field `(\w+)`", what):
+        field = f"{field}.{found.group(1)}" if field else found.group(1)
+        return MissingParameter(f"The parameter {field} is required.", field=field)
+    if not field:
+        return MalformedBody("The body must be a JSON object.")
+    return WrongType(f"{field}: {what.replace('`', '')}.", field=field)
