@@ -27,7 +27,10 @@ _CHARACTERS_PER_TOKEN = 4
 
 
 class Entry:
-    """One call's account. `sent` says whether an upstream had got the request when it ended."""
+    """One call's account. `sent` says whether an upstream had got the request when it ended.
+
+    `headers` are lines that the answer carries to the caller besides its own.
+    """
 
     __slots__ = (
         "_begun",
@@ -39,6 +42,7 @@ class Entry:
         "attempts",
         "characters",
         "gone",
+        "headers",
         "invocation",
         "items",
         "sent",
@@ -68,6 +72,7 @@ class Entry:
         self.attempts = 0
         self.characters = characters
         self.gone = False
+        self.headers: tuple[tuple[bytes, bytes], ...] = ()
         self.sent = False
         self.items: int | None = None
         self.tally = Tally()
@@ -95,6 +100,12 @@ class Entry:
         self.tally = Tally()
         self.sent = False
 
+    def served_from_cache(self, route: Route, tally: Tally) -> None:
+        """Note that a kept answer of `route` serves this call: its tokens are told, and it costs nothing."""
+        self._route, self._deployment = route, None
+        self.tally = tally
+        self.invocation.cached = True
+
     def first_token(self) -> None:
         """Note that the first piece of the answer is on its way to the caller."""
         if self._first is None:
@@ -120,8 +131,9 @@ class Entry:
         row.latency_ms = (time.perf_counter() - self._begun) * 1000
         if self._first is not None:
             row.first_token_ms = (self._first - self._begun) * 1000
-        if self._deployment is not None and self._route is not None:
+        if self._deployment is not None:
             row.provider = self._deployment.provider
+        if self._route is not None:
             row.route = self._route.name
         row.items = self.items
         usage = self.usage(row.status)
@@ -130,7 +142,7 @@ class Entry:
             row.cache_read_tokens, row.cache_write_tokens = usage.cache_read_tokens, usage.cache_write_tokens
             row.reasoning_tokens = usage.reasoning_tokens
             row.estimated = usage.estimated
-            row.cost_usd = cost(usage, self._deployment.price if self._deployment else None)
+            row.cost_usd = self.cost()
         row.details = self._details(row.status)
         self._record(row)
 
@@ -149,6 +161,8 @@ class Entry:
 
     def cost(self) -> float | None:
         """Return the dollars that this comes to so far; None without a price or without tokens."""
+        if self.invocation.cached:
+            return 0.0
         usage = self.usage()
         return cost(usage, self._deployment.price) if usage and self._deployment else None
 

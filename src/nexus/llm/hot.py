@@ -45,6 +45,7 @@ async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
 
     async def work(service: LLMService, body: bytes) -> None:
         call = dialect.parse(body, path=path_of(scope), headers=dict(scope["headers"]))
+        call.received = scope["headers"]
         principal = principal_of(scope)
         entry = service.entry(principal, call, request_id=scope.get("request_id"))
         with _Departure(receive, entry), entry:
@@ -65,7 +66,7 @@ async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
                 answer = session.sent(answer)
                 session.ended(None)
             entry.close()  # on record before the client can know of it
-            await _send_json(send, 200, answer, entry.id)
+            await _send_json(send, 200, answer, entry.id, entry.headers)
 
     await _guarded(scope, receive, send, work)
 
@@ -294,6 +295,7 @@ class _Outlet:
                 (b"cache-control", b"no-cache, no-store"),
                 (b"x-accel-buffering", b"no"),
                 (b"x-nexus-invocation", self._entry.id.encode()),
+                *self._entry.headers,
             ]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         self._since = self._loop.time()

@@ -6,7 +6,7 @@ Nothing here belongs to one provider. What the form has no word for is kept as `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -347,7 +347,8 @@ class Call(msgspec.Struct, kw_only=True):
     """A chat request on its way: as its dialect wrote it, and on demand in our own form.
 
     Same dialect on both sides: `body` travels as it is, only model and stream options are replaced.
-    Otherwise `parse()` gives the neutral form. `headers` are the ones a dialect hands through.
+    Otherwise `parse()` gives the neutral form. `headers` are the ones a dialect hands through,
+    `received` all that came with the request.
     """
 
     dialect: str
@@ -362,6 +363,7 @@ class Call(msgspec.Struct, kw_only=True):
     characters: int = 0
     max_tokens: int | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    received: Sequence[tuple[bytes, bytes]] = ()
 
     @classmethod
     def of(cls, request: ChatRequest, *, stream: bool = False) -> Call:
