@@ -20,8 +20,21 @@ from tests.llm.conftest import Gateway
 from tests.llm.test_cassettes import events, recordings
 
 from nexus.llm import chat_json
+from nexus.llm.errors import Unsupported
 from nexus.llm.providers.openai import OpenAIProvider
-from nexus.llm.types import Media, Thinking, ToolCall, ToolResult
+from nexus.llm.types import (
+    ChatRequest,
+    Choice,
+    Completion,
+    Foreign,
+    Media,
+    Message,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
 from nexus.testing.replay import replay
 from nexus.testing.upstream import FakeUpstream
 
@@ -50,8 +63,10 @@ def meaning(message: dict[str, Any]) -> tuple[Any, ...]:
         )
         for call in message.get("tool_calls") or ()
     )
-    content = message.get("content")
-    return (content if isinstance(content, str) else None) or "", calls, message.get("refusal") or None
+    content = message.get("content") or ""
+    if isinstance(content, list):  # Mistral's answers that think; the form itself has one text
+        content = "".join(part["text"] for part in content if part["type"] == "text")
+    return content, calls, message.get("refusal") or None
 
 
 def told_of(call: dict[str, Any]) -> dict[str, Any]:
@@ -229,3 +244,48 @@ def test_usage_is_read_whatever_it_looks_like(usage: Any, expected: tuple[int, .
     found = chat_json.read_usage(usage)
     got = found and (found.input_tokens, found.output_tokens, found.cache_read_tokens, found.reasoning_tokens)
     assert got == expected
+
+
+def test_another_form_s_own_words_stay_out_or_are_refused_by_name() -> None:
+    picture = Media(kind="image", media_type="image/png", data="QUJD")
+    results = (
+        ToolResult(id="c1", content=(Text(text="seen", cache="5m"), picture)),
+        ToolResult(id="c2", content=(Text(text="42"),)),
+    )
+    words = Text(text="go on", cache="1h")
+    record = Foreign(dialect="other", value={"type": "search_done"})
+    said = Message(role="assistant", parts=(record, Text(text="a")), extra={"x": 1})
+    asked = Message(role="user", parts=(*results, words))
+    request = ChatRequest(dialect="other", model="m", messages=(said, asked), extra={"y": 1}, user="u" * 99)
+    body = chat_json.write_request(request, "gpt-4o", stream=False)
+    assert body["messages"] == [
+        {"role": "assistant", "content": "a"},
+        {"role": "tool", "tool_call_id": "c1", "content": "seen"},
+        {"role": "tool", "tool_call_id": "c2", "content": "42"},
+        {
+            "role": "user",
+            "content": [
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}},
+                {"type": "text", "text": "go on"},
+            ],
+        },
+    ]
+    assert "y" not in body
+    assert len(body["user"]) == 64
+    for more, field in (
+        ({"tools": (Tool(name="search", value={"type": "search_1"}),)}, "tools"),
+        ({"messages": (Message(role="user", parts=(record,)),)}, "messages"),
+    ):
+        with pytest.raises(Unsupported) as refused:
+            chat_json.write_request(msgspec.structs.replace(request, **more), "m", stream=False)
+        assert refused.value.field == field
+
+
+def test_an_answer_of_several_texts_is_one_text_here() -> None:
+    record = Foreign(dialect="other", value={"type": "search_done"})
+    picture = Media(kind="image", media_type="image/png", data="QUJD")
+    message = Message(role="assistant", parts=(Text(text="a"), record, Text(text="b"), picture))
+    done = Completion(id="1", model="m", created=1, choices=(Choice(index=0, message=message),))
+    told = chat_json.write_completion(done)["choices"][0]["message"]
+    assert told["content"] == "ab"
+    assert told["images"][0]["image_url"]["url"] == "data:image/png;base64,QUJD"

@@ -7,10 +7,15 @@ form are kept in `extra`, parts without one in `Foreign`.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any, cast
 
+import msgspec
+
+from nexus.llm.errors import Unsupported
 from nexus.llm.types import (
     AnyPart,
     ChatRequest,
@@ -47,6 +52,9 @@ _FINISH: dict[str, FinishReason] = {
 }
 _NATIVE = frozenset(("stop", "length", "tool_calls", "function_call", "content_filter"))
 _FINISH_OUT = {"pause": "stop", "other": "stop", "refusal": "content_filter"}
+# Models that refuse a word about reasoning; elsewhere it is a leave to think, which is no loss to them.
+_NEVER_REASON = re.compile(r"(?:gpt-3|gpt-4|chatgpt-4)")
+_LONGEST_USER = 64
 
 
 # Requests.
@@ -76,11 +84,13 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
 
 
 def write_request(request: ChatRequest, model: str, *, stream: bool, stream_usage: bool = True) -> dict[str, Any]:
-    """Write a request for `model`."""
+    """Write a request for `model`. Raises `Unsupported` for what only another form has words for."""
     own = request.dialect in ("", DIALECT)
     messages = [m for x in request.messages for m in write_message(x, own=own)]
     body: dict[str, Any] = {"model": model, "messages": messages}
     body |= {name: value for name in _PLAIN if (value := getattr(request, name)) is not None}
+    if not own and len(body.get("user", "")) > _LONGEST_USER:
+        body["user"] = sha256(body["user"].encode()).hexdigest()
     if request.max_tokens is not None:
         body["max_tokens"] = request.max_tokens
     if request.stop:
@@ -88,12 +98,12 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, stream_usag
     if request.choices > 1:
         body["n"] = request.choices
     if request.tools:
-        body["tools"] = [_write_tool(tool) for tool in request.tools]
+        body["tools"] = [_write_tool(tool, own=own) for tool in request.tools]
     if request.tool_choice is not None:
         body |= _write_tool_choice(request.tool_choice)
     if request.response_format is not None:
         body["response_format"] = _write_format(request.response_format)
-    if request.reasoning is not None and request.reasoning.effort:
+    if request.reasoning is not None and request.reasoning.effort and (own or not _NEVER_REASON.match(model)):
         body["reasoning_effort"] = request.reasoning.effort
     if stream:
         body["stream"] = True
@@ -124,14 +134,18 @@ def read_message(message: dict[str, Any]) -> Message:
 def write_message(message: Message, *, own: bool = True) -> list[dict[str, Any]]:
     """Write one message; tool results stand alone in this form, so one may become several.
 
-    Without `own` the message came in another form, whose further fields stay behind.
+    Without `own` the message came in another form, whose further fields stay behind; what its tools
+    showed is then said after all results, since a tool's own message may hold words only.
     """
-    written = [
-        {"role": "tool", "tool_call_id": part.id, "content": _write_content(part.content)}
-        for part in message.parts
-        if isinstance(part, ToolResult)
-    ]
-    parts = [part for part in message.parts if not isinstance(part, ToolResult)]
+    results = [part for part in message.parts if isinstance(part, ToolResult)]
+    parts: list[AnyPart] = [part for part in message.parts if not isinstance(part, ToolResult)]
+    if not own:
+        parts = [msgspec.structs.replace(part, cache=None) if part.cache else part for part in parts]
+        parts = [shown for result in results for shown in result.content if isinstance(shown, Media)] + parts
+    written: list[dict[str, Any]] = []
+    for result in results:
+        told = result.content if own else tuple(Text(text=p.text) for p in result.content if isinstance(p, Text))
+        written.append({"role": "tool", "tool_call_id": result.id, "content": _write_content(told)})
     if parts or not written:
         spoken = _write_spoken(message, parts)
         written.append(spoken | message.extra if own else spoken)
@@ -139,8 +153,9 @@ def write_message(message: Message, *, own: bool = True) -> list[dict[str, Any]]
 
 
 def _write_spoken(message: Message, parts: Sequence[AnyPart]) -> dict[str, Any]:
-    said = tuple(part for part in parts if isinstance(part, Text | Media | Foreign))
-    out: dict[str, Any] = {"role": message.role, "content": _write_content(said) if said else None}
+    said = tuple(part for part in parts if isinstance(part, Text | Media) or _is_said(part, message.role))
+    role = "user" if message.role == "tool" else message.role
+    out: dict[str, Any] = {"role": role, "content": _write_content(said) if said else None}
     if message.name is not None:
         out["name"] = message.name
     if calls := [_write_call(part) for part in parts if isinstance(part, ToolCall)]:
@@ -152,6 +167,16 @@ def _write_spoken(message: Message, parts: Sequence[AnyPart]) -> dict[str, Any]:
     return out
 
 
+def _is_said(part: AnyPart, role: Role) -> bool:
+    """Tell whether this form can say a foreign part; a model's record of what it did elsewhere is left out."""
+    if not isinstance(part, Foreign):
+        return False
+    if part.dialect != DIALECT and role != "assistant":
+        kind = part.value.get("type") if isinstance(part.value, dict) else None
+        raise Unsupported(f"This model does not read content of type {kind}.", field="messages")
+    return part.dialect == DIALECT
+
+
 def _read_content(content: Any) -> list[AnyPart]:
     if isinstance(content, str):
         return [Text(text=content)]
@@ -161,7 +186,7 @@ def _read_content(content: Any) -> list[AnyPart]:
 def _read_part(part: dict[str, Any]) -> AnyPart:
     kind = part.get("type")
     if kind in ("text", "input_text", "output_text"):
-        return Text(text=part["text"])
+        return Text(text=part["text"], cache=_read_cache(part))
     if kind == "refusal":
         return Refusal(text=part["refusal"])
     if kind == "image_url" and isinstance(image := part.get("image_url"), dict):
@@ -175,6 +200,16 @@ def _read_part(part: dict[str, Any]) -> AnyPart:
     return Foreign(dialect=DIALECT, value=part)
 
 
+def _read_cache(marked: dict[str, Any]) -> str | None:
+    """Read the cache mark that many clients set on parts and tools, though this form's documents have none."""
+    mark = marked.get("cache_control")
+    return str(mark.get("ttl") or "5m") if isinstance(mark, dict) else None
+
+
+def _write_cache(mark: str | None) -> dict[str, Any]:
+    return {"cache_control": {"type": "ephemeral"} | ({"ttl": mark} if mark != "5m" else {})} if mark else {}
+
+
 def _media_of_url(kind: Any, url: str, *, detail: str | None = None, name: str | None = None) -> Media:
     head, comma, data = url.partition(",")
     if comma and head.startswith("data:") and head.endswith(";base64"):
@@ -183,14 +218,14 @@ def _media_of_url(kind: Any, url: str, *, detail: str | None = None, name: str |
 
 
 def _write_content(parts: tuple[AnyPart, ...]) -> str | list[dict[str, Any]]:
-    if all(isinstance(part, Text) for part in parts) and len(parts) <= 1:
+    if all(isinstance(part, Text) and not part.cache for part in parts) and len(parts) <= 1:
         return "".join(part.text for part in parts if isinstance(part, Text))
     return [_write_part(part) for part in parts]
 
 
 def _write_part(part: AnyPart) -> dict[str, Any]:
     if isinstance(part, Text):
-        return {"type": "text", "text": part.text}
+        return {"type": "text", "text": part.text} | _write_cache(part.cache)
     if isinstance(part, Foreign):
         return dict(part.value)
     assert isinstance(part, Media)
@@ -223,11 +258,13 @@ def _read_tool(tool: dict[str, Any]) -> Tool:
     if tool.get("type") != "function" or not isinstance(function, dict):
         return Tool(name=str(tool.get("type", "")), value=tool)
     known = {name: function.get(name) for name in ("description", "parameters", "strict")}
-    return Tool(name=function.get("name", ""), **known)
+    return Tool(name=function.get("name", ""), cache=_read_cache(tool), **known)
 
 
-def _write_tool(tool: Tool) -> dict[str, Any]:
+def _write_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
     if tool.value is not None:
+        if not own:
+            raise Unsupported(f"This model does not have the tool {tool.name}.", field="tools")
         return tool.value
     function = {
         "name": tool.name,
@@ -235,7 +272,8 @@ def _write_tool(tool: Tool) -> dict[str, Any]:
         "parameters": tool.parameters,
         "strict": tool.strict,
     }
-    return {"type": "function", "function": {name: value for name, value in function.items() if value is not None}}
+    told = {name: value for name, value in function.items() if value is not None}
+    return {"type": "function", "function": told} | (_write_cache(tool.cache) if own else {})
 
 
 def _read_tool_choice(choice: Any, parallel: bool | None) -> ToolChoice | None:
@@ -361,7 +399,7 @@ def write_completion(completion: Completion) -> dict[str, Any]:
         "choices": [
             {
                 "index": choice.index,
-                "message": {"refusal": None} | write_message(choice.message)[0],
+                "message": {"refusal": None} | _write_answer(choice.message),
                 "logprobs": None,
                 "finish_reason": write_finish(choice.finish_reason, choice.native_finish_reason),
             }
@@ -369,6 +407,15 @@ def write_completion(completion: Completion) -> dict[str, Any]:
         ],
     }
     return body | ({"usage": write_usage(completion.usage)} if completion.usage is not None else {})
+
+
+def _write_answer(message: Message) -> dict[str, Any]:
+    """Write what was answered: here content is one text, and pictures stand beside it."""
+    out = write_message(message)[0]
+    if isinstance(out["content"], list):
+        shown = [_write_part(part) for part in message.parts if isinstance(part, Media)]
+        out |= {"content": message.text or None} | ({"images": shown} if shown else {})
+    return out
 
 
 def read_chunk(body: dict[str, Any]) -> list[Chunk]:

@@ -54,12 +54,17 @@ class Writer(Protocol):
 
 
 class Dialect(ABC):
-    """One wire form: `name` is what providers of the same form call it, `path` decides the shape of errors."""
+    """One wire form: `name` is what providers of the same form call it, `path` decides the shape of errors.
+
+    `heartbeat` is the sign of life before a stream's first token.
+    """
 
     name: str
     path: str
     doors: tuple[Door, ...] = ()
     content_type: bytes = b"text/event-stream; charset=utf-8"
+    # One line end only: an empty event would reach some clients as one.
+    heartbeat: bytes = b": ping\n"
 
     def operation(self, path: str) -> Operation | None:
         """Return what is asked at a path below a door with `*`; None where there is nothing."""

@@ -97,7 +97,8 @@ async def _models(scope: Scope, receive: Receive, send: Send, dialect: Dialect) 
         cards = [card for card in scope["app_services"].get(LLMService).models() if who.may_use_model(card.name)]
         await _send_json(send, 200, dialect.models(cards, path_of(scope)))
     except NexusError as error:
-        await send_error(scope, send, error)
+        # Several dialects share this path, so it does not say whose shape an error has.
+        await send_error({**scope, "path": dialect.path}, send, error)
 
 
 _WORK: dict[Operation, Callable[[Scope, Receive, Send, Dialect], Awaitable[None]]] = {
@@ -255,7 +256,7 @@ class _Outlet:
     )
 
     def __init__(self, send: Send, dialect: Dialect, entry: Entry, settings: LLMSettings) -> None:
-        """Send a comment every `heartbeat` seconds until the first piece comes."""
+        """Send a sign of life every `heartbeat` seconds until the first piece comes."""
         self._send = send
         self._dialect = dialect
         self._entry = entry
@@ -305,8 +306,7 @@ class _Outlet:
     def _beat(self) -> None:
         self._timer = self._loop.call_later(self._settings.heartbeat, self._beat)
         if self._pulse is None or self._pulse.done():
-            # One line end only: an empty event would reach some clients as one.
-            self._pulse = self._loop.create_task(self._put(b": ping\n"))
+            self._pulse = self._loop.create_task(self._put(self._dialect.heartbeat))
 
     def _look(self) -> None:
         limit = self._settings.write_timeout

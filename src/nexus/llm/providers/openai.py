@@ -46,11 +46,12 @@ class OpenAIProvider(Provider):
     def chat(self, endpoint: Endpoint, model: str, call: Call) -> HttpRequest:
         """Write a chat request; of a call in this dialect only `model` and `stream_options` are replaced."""
         stream_usage = endpoint.options.get("stream_options") is not False
+        headers: tuple[tuple[bytes, bytes], ...] = ()
         if call.dialect == self.dialect:
-            body = _splice(call, model, stream_usage=stream_usage)
+            body, headers = _splice(call, model, stream_usage=stream_usage), call.headers
         else:
             body = _encode(chat_json.write_request(call.parse(), model, stream=call.stream, stream_usage=stream_usage))
-        return self._post(endpoint, "/chat/completions", body, call.headers)
+        return self._post(endpoint, "/chat/completions", body, headers)
 
     def completion(self, answer: HttpAnswer) -> Completion:
         """Read a whole answer."""
