@@ -201,6 +201,9 @@ def _google(error: NexusError, request_id: str | None) -> Answer:
     if error.field:
         violation = {"field": error.field, "description": error.message}
         details.append({"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [violation]})
+    if error.retry_after is not None and not is_budget_end(error):
+        wait = f"{max(error.retry_after, 0):.9g}s"
+        details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": wait})
     return Answer(status, {"error": {"code": status, "message": error.message, "status": name, "details": details}})
 
 

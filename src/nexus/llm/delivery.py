@@ -197,6 +197,8 @@ def unfit(call: Call, deployment: Deployment) -> NexusError | None:
 async def _expect_stream(answer: Answer, target: Target) -> None:
     """Refuse a page or a plain JSON answer in the place of a stream, saying what it said if it was an error."""
     kind = answer.headers.get("content-type", "")
+    if target.provider.json_streams and kind.startswith("application/json"):
+        return
     if kind.startswith(("application/json", "text/html")):
         whole = await answer.whole()
         if kind.startswith("application/json"):
@@ -209,7 +211,7 @@ def _refusal(answer: HttpAnswer, target: Target, dialect: str) -> NexusError:
     error = target.provider.error(answer)
     private = _private(target)
     if isinstance(error, UpstreamRejected):
-        same = target.provider.dialect == dialect and answer.body.lstrip().startswith(b"{")
+        same = target.provider.dialect == dialect and answer.body.lstrip().startswith((b"{", b"["))
         error.body = answer.body if same else b""
         return error.without(private)
     if any(word in error.message for word in private):

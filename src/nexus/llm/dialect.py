@@ -66,8 +66,12 @@ class Dialect(ABC):
     # One line end only: an empty event would reach some clients as one.
     heartbeat: bytes = b": ping\n"
 
+    def answering(self, call: Call) -> Dialect:
+        """Return the form in which this call is answered: a dialect with several picks one."""
+        return self
+
     def operation(self, path: str) -> Operation | None:
-        """Return what is asked at a path below a door with `*`; None where there is nothing."""
+        """Return what is asked at a path below a chat door with `*`; None where there is nothing."""
         return None
 
     @abstractmethod

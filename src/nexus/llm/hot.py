@@ -44,8 +44,9 @@ async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
     """Serve one chat request in a dialect, whatever its provider speaks."""
 
     async def work(service: LLMService, body: bytes) -> None:
-        call = dialect.parse(body, path=path_of(scope), headers=dict(scope["headers"]))
+        call = dialect.parse(body, path=_asked(scope), headers=dict(scope["headers"]))
         call.received = scope["headers"]
+        form = dialect.answering(call)
         principal = principal_of(scope)
         entry = service.entry(principal, call, request_id=scope.get("request_id"))
         with _Departure(receive, entry), entry:
@@ -53,10 +54,10 @@ async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
             if session is not None:
                 call = await session.prepare(principal, call)
             if call.stream:
-                await _stream(scope, send, service, call, dialect, entry, session)
+                await _stream(scope, send, service, call, form, entry, session)
                 return
             try:
-                answer = await service.answer(call, dialect, entry)
+                answer = await service.answer(call, form, entry)
             except BaseException as error:
                 if session is not None:
                     session.ended(error)
@@ -73,7 +74,7 @@ async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
 
 async def _embed(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
     async def work(service: LLMService, body: bytes) -> None:
-        request = dialect.parse_embedding(body, path=path_of(scope))
+        request = dialect.parse_embedding(body, path=_asked(scope))
         embedding = await service.embed(principal_of(scope), request, request_id=scope.get("request_id"))
         answer = embedding.body or dialect.embedding(embedding, request)
         await _send_json(send, 200, answer, embedding.invocation_id)
@@ -83,10 +84,10 @@ async def _embed(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -
 
 async def _count(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
     async def work(service: LLMService, body: bytes) -> None:
-        call = dialect.parse(body, path=path_of(scope), headers=dict(scope["headers"]))
-        tokens, estimated = await service.count(principal_of(scope), call)
-        extra = ((b"x-nexus-estimated", b"true"),) if estimated else ()
-        await _send_json(send, 200, dialect.count(tokens, call), more=extra)
+        call = dialect.parse(body, path=_asked(scope), headers=dict(scope["headers"]))
+        found = await service.count(principal_of(scope), call)
+        extra = ((b"x-nexus-estimated", b"true"),) if found.estimated else ()
+        await _send_json(send, 200, found.body or dialect.count(found.tokens, call), more=extra)
 
     await _guarded(scope, receive, send, work)
 
@@ -95,7 +96,7 @@ async def _models(scope: Scope, receive: Receive, send: Send, dialect: Dialect) 
     try:
         who = principal_of(scope)
         cards = [card for card in scope["app_services"].get(LLMService).models() if who.may_use_model(card.name)]
-        await _send_json(send, 200, dialect.models(cards, path_of(scope)))
+        await _send_json(send, 200, dialect.models(cards, _asked(scope)))
     except NexusError as error:
         # Several dialects share this path, so it does not say whose shape an error has.
         await send_error({**scope, "path": dialect.path}, send, error)
@@ -130,13 +131,20 @@ def _handler(found: list[tuple[Dialect, Door]]) -> Handler:
         for dialect, door in found:
             if door.header is None or door.header in names:
                 below = door.path.endswith("*")
-                operation = dialect.operation(path_of(scope)) if below else door.operation
+                open_end = below and door.operation == "chat"
+                operation = dialect.operation(path_of(scope)) if open_end else door.operation
                 if operation is not None:
                     await _WORK[operation](scope, receive, send, dialect)
                     return
         await send_error(scope, send, NotFound())
 
     return handle
+
+
+def _asked(scope: Scope) -> str:
+    """Return the path with its query, as dialects read it."""
+    query = scope.get("query_string", b"")
+    return f"{path_of(scope)}?{query.decode('latin-1')}" if query else path_of(scope)
 
 
 async def _guarded(

@@ -36,6 +36,7 @@ class Provider(ABC):
     base_url: str = ""
     environment: str | None = None
     capabilities: Capabilities = Capabilities()
+    json_streams: bool = False  # a stream may come as `application/json`
 
     async def endpoint(self, account: Account, services: Services) -> Endpoint:
         """Find where the account's calls go. The only place for I/O: tokens to exchange, a child to await."""

@@ -41,6 +41,7 @@ from nexus.llm.types import (
     Tally,
     Text,
     Thinking,
+    TokenCount,
     ToolCall,
 )
 
@@ -159,20 +160,21 @@ class LLMService:
         """Let `sessions` stand around the calls of its dialect."""
         self._sessions[sessions.dialect] = sessions
 
-    async def count(self, principal: Principal, call: Call) -> tuple[int, bool]:
-        """Return how many tokens a request has, and whether that is an estimate of ours.
+    async def count(self, principal: Principal, call: Call) -> TokenCount:
+        """Return how many tokens a request has: the provider's figure, or an estimate of ours.
 
         Raises as `chat` does. Leaves a row in the ledger as every call, without tokens: counting is free.
         """
         with self.entry(principal, call, kind="count") as entry:
 
-            async def attempt(target: Target) -> tuple[int, bool]:
+            async def attempt(target: Target) -> TokenCount:
                 asked = target.provider.count(target.endpoint, target.deployment.model, call)
                 if asked is None:
-                    return max(1, -(-call.characters // 4)), True
+                    return TokenCount(tokens=max(1, -(-call.characters // 4)), estimated=True)
                 answer = await self._delivery.fetch(target, asked, call.dialect, entry)
                 entry.sent = False
-                return target.provider.counted(answer), False
+                own = target.provider.dialect == call.dialect
+                return TokenCount(tokens=target.provider.counted(answer), body=answer.body if own else b"")
 
             return await self._delivery.chat(call, entry, attempt)
 

@@ -348,7 +348,7 @@ class Call(msgspec.Struct, kw_only=True):
 
     Same dialect on both sides: `body` travels as it is, only model and stream options are replaced.
     Otherwise `parse()` gives the neutral form. `headers` are the ones a dialect hands through,
-    `received` all that came with the request.
+    `received` all that came with the request; `form` is the dialect's own word for how the answer is to look.
     """
 
     dialect: str
@@ -364,6 +364,7 @@ class Call(msgspec.Struct, kw_only=True):
     max_tokens: int | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ()
     received: Sequence[tuple[bytes, bytes]] = ()
+    form: str = ""
 
     @classmethod
     def of(cls, request: ChatRequest, *, stream: bool = False) -> Call:
@@ -390,6 +391,14 @@ class Call(msgspec.Struct, kw_only=True):
             characters=characters,
             max_tokens=request.max_tokens,
         )
+
+
+class TokenCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tokens a request has; `body` is the provider's own answer where it is in the caller's dialect."""
+
+    tokens: int
+    estimated: bool = False
+    body: bytes = b""
 
 
 class Tally(msgspec.Struct, kw_only=True):

@@ -194,7 +194,7 @@ class OpenAIChat(Dialect):
 
     def models(self, cards: list[ModelCard], path: str) -> bytes:
         """Write the list of models, or the one that `path` names. Raises `UnknownModel`."""
-        name = path.removeprefix("/v1/models").lstrip("/")
+        name = path.partition("?")[0].removeprefix("/v1/models").lstrip("/")
         if not name:
             return msgspec.json.encode({"object": "list", "data": [_model_object(card) for card in cards]})
         return msgspec.json.encode(_model_object(card_of(cards, name)))
