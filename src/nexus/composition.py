@@ -31,6 +31,7 @@ from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.service import LLMService
 from nexus.llm.text import TextTasks
 from nexus.metering import count_call, count_lost, time_vision
+from nexus.runs.scheduler import Scheduler
 from nexus.runs.schemas import run_out
 from nexus.runs.service import RunService
 from nexus.runs.types import RetryPolicy, RunSpec, StepSpec
@@ -42,6 +43,7 @@ from nexus.storage.caches.memory import MemoryCache
 from nexus.storage.caches.redis import RedisCache
 from nexus.storage.caches.sql import SqlCache
 from nexus.storage.db import Database
+from nexus.storage.events import Events
 from nexus.telemetry.redact import redactor
 from nexus.vision.service import VisionService
 
@@ -109,7 +111,10 @@ def build(settings: Settings, *, children: int) -> Parts:
     redactor.register(*(p.api_key.get_secret_value() for p in settings.llm.providers if p.api_key))
     runs = RunService(database=database, settings=settings.runs, clock=clock)
     compute = ComputePool(settings.compute, children=children)
-    for service in (database, keyring, access, ledger, files, runs, compute):
+    # Started by engines and schedulers only; services add what should happen by itself.
+    scheduler = Scheduler(database=database, settings=settings.runs, clock=clock)
+    events = Events(database, clock)
+    for service in (database, keyring, access, ledger, files, runs, compute, scheduler, events):
         services.put(service)
     services.put(clock, as_type=Clock)
     services.put(cache, as_type=Cache)

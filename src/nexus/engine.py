@@ -1,4 +1,7 @@
-"""The engine process: executes the steps of every run. The only place that knows all handlers."""
+"""The engine process: executes the steps of every run. The only place that knows all handlers.
+
+The scheduler process is an engine without hands: what happens by itself, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from nexus.automation.handlers import step_handlers
 from nexus.automation.templates import WorkflowRenderer
 from nexus.catalog import jobs as catalog_jobs
 from nexus.composition import build
+from nexus.runs.scheduler import Scheduler
 from nexus.runs.types import Handlers
 from nexus.runs.worker import EngineWorker
 from nexus.settings import Settings
@@ -35,17 +39,42 @@ async def run_engine(settings: Settings) -> None:
         renderer=WorkflowRenderer(),
         clock=parts.clock,
     )
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
+    asked = _asked_to_stop()
+    scheduler = parts.services.get(Scheduler)
     await asyncio.to_thread(check_migrated, parts.database)
     await parts.start()
     await worker.start()
+    if settings.runs.schedule:
+        await scheduler.start()
     log.info("the engine works")
     try:
         await asked.wait()
     finally:
+        await scheduler.stop()
         await worker.drain()
         await parts.stop()
     log.info("the engine has stopped")
+
+
+async def run_scheduler(settings: Settings) -> None:
+    """Do what happens by itself, until SIGTERM or SIGINT. Any number of them may run beside engines."""
+    parts = build(settings, children=1)
+    asked = _asked_to_stop()
+    scheduler = parts.services.get(Scheduler)
+    await asyncio.to_thread(check_migrated, parts.database)
+    await parts.start()
+    await scheduler.start()
+    log.info("the scheduler works")
+    try:
+        await asked.wait()
+    finally:
+        await scheduler.stop()
+        await parts.stop()
+    log.info("the scheduler has stopped")
+
+
+def _asked_to_stop() -> asyncio.Event:
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    return asked

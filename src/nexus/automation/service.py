@@ -21,7 +21,7 @@ from nexus.core.clock import Clock
 from nexus.core.errors import NotFound
 from nexus.files.service import FileService
 from nexus.runs.service import RunService
-from nexus.runs.types import Run, RunSpec
+from nexus.runs.types import Parent, Run, RunSpec
 from nexus.storage.db import Database
 
 
@@ -93,22 +93,55 @@ class AutomationService:
         *,
         version: int | None = None,
         idempotency_key: str | None = None,
+        trigger: dict[str, Any] | None = None,
+        priority: int | None = None,
+        parent: Parent | None = None,
     ) -> Run:
-        """Start a run of a version, which it is pinned to. Raises `WorkflowNotFound` and `InputsInvalid`."""
+        """Start a run of a version, which it is pinned to.
+
+        `trigger` says what started it, `{"type": "schedule", "id": ..}`: stored with the run, `run.trigger`
+        in its templates. Raises `WorkflowNotFound`, `InputsInvalid`, `QueueFull`.
+        """
+        spec = await self.spec(
+            principal,
+            name_or_id,
+            inputs,
+            version=version,
+            idempotency_key=idempotency_key,
+            trigger=trigger,
+            priority=priority,
+            parent=parent,
+        )
+        return await self._runs.start(principal, spec)
+
+    async def spec(
+        self,
+        principal: Principal,
+        name_or_id: str,
+        inputs: dict[str, Any],
+        *,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+        trigger: dict[str, Any] | None = None,
+        priority: int | None = None,
+        parent: Parent | None = None,
+    ) -> RunSpec:
+        """Return what `start` would start: for `RunService.start_in`, in a transaction of the caller's."""
         found = await self.version(principal, name_or_id, version)
         definition = found.definition
         values = await checked_run_inputs(definition, inputs, lambda file_id: self._has_file(principal, file_id))
-        return await self._runs.start(
-            principal,
-            RunSpec(
-                kind="workflow",
-                name=definition.name,
-                version=found.version,
-                inputs=values,
-                steps=step_specs(definition, _graph(definition), lambda uses: STEPS.get(uses).queue),
-                idempotency_key=idempotency_key,
-                deadline=definition.timeout,
-            ),
+        return RunSpec(
+            kind="workflow",
+            name=definition.name,
+            version=found.version,
+            inputs=values,
+            steps=step_specs(definition, _graph(definition), lambda uses: STEPS.get(uses).queue),
+            idempotency_key=idempotency_key,
+            deadline=definition.timeout,
+            priority=priority or 0,
+            trigger=trigger or {"type": "manual"},
+            parent=parent,
+            origin=found.workflow_id,
         )
 
     async def _has_file(self, principal: Principal, file_id: str) -> bool:

@@ -1,11 +1,11 @@
-"""Workflows and their immutable versions. Runs and steps are tables of `nexus.runs`."""
+"""Workflows and their immutable versions, approvals, secrets. Runs and steps are tables of `nexus.runs`."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from nexus.storage.db import Base
@@ -38,3 +38,49 @@ class WorkflowVersionRow(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(String(40))
+
+
+class ApprovalRow(Base):
+    """A question that a step asks people. One for each step and round of its run.
+
+    `roles` and `users` say who may answer; both empty: whoever has the scope `automation:approve`.
+    """
+
+    __tablename__ = "approval"
+    __table_args__ = (
+        UniqueConstraint("step_id", "round"),
+        Index("ix_approval_project", "project_id", "status", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(40))
+    run_id: Mapped[str] = mapped_column(String(40), index=True)
+    step_id: Mapped[str] = mapped_column(String(40))
+    step_key: Mapped[str] = mapped_column(String(64))
+    map_index: Mapped[int | None]
+    round: Mapped[int]
+    status: Mapped[str] = mapped_column(String(16))
+    message: Mapped[str] = mapped_column(Text)
+    data: Mapped[Any] = mapped_column(JSON(none_as_null=True), nullable=True)
+    roles: Mapped[list[str]] = mapped_column(JSON)
+    users: Mapped[list[str]] = mapped_column(JSON)
+    requested_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    decided_at: Mapped[datetime | None]
+    decided_by: Mapped[str | None] = mapped_column(String(80))
+    comment: Mapped[str | None] = mapped_column(Text)
+
+
+class SecretRow(Base):
+    """A secret of a project, sealed by the keyring for this very row."""
+
+    __tablename__ = "secret"
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(40))
+    name: Mapped[str] = mapped_column(String(64))
+    sealed: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    updated_by: Mapped[str] = mapped_column(String(80))

@@ -6,19 +6,39 @@ inside a longer text become text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from nexus.automation.errors import ExpressionError
 from nexus.automation.expressions import MAX_DEPTH, MAX_RENDERED, as_text, evaluate, holds, references
+from nexus.runs.types import Revealing
+
+MAX_ITEMS: Final = 10_000
 
 
 class WorkflowRenderer:
     """How the steps of a workflow get their inputs and their conditions. Fulfils `runs.types.Renderer`."""
 
+    def __init__(self, vault: Callable[[str], Revealing] | None = None) -> None:
+        """Look secrets up in `vault(project id)`; None knows no secrets."""
+        self._vault = vault
+
     def render(self, with_: dict[str, Any], scope: dict[str, Any]) -> dict[str, Any]:
         """Return `with_` with every expression replaced by its value. Raises `ExpressionError`."""
         return {key: _named(f"with.{key}", value, scope) for key, value in with_.items()}
+
+    def items(self, map_: Any, scope: dict[str, Any]) -> list[Any]:
+        """Return the items of a map. Raises `ExpressionError` for what is no list or too long a one."""
+        items = _named("map", map_, scope)
+        if not isinstance(items, list):
+            raise ExpressionError("A map needs a list.", field="map")
+        if len(items) > MAX_ITEMS:
+            raise ExpressionError(f"A map has at most {MAX_ITEMS} items.", field="map")
+        return items
+
+    def secrets(self, project_id: str) -> Revealing | None:
+        """Return the secrets of a project by name, as far as templates ask for them."""
+        return None if self._vault is None else self._vault(project_id)
 
     def holds(self, when: str, scope: dict[str, Any]) -> bool:
         """Tell whether the condition holds. Raises `ExpressionError`."""

@@ -32,7 +32,7 @@ def top(
 
 
 for command in (
-    serve.run, serve.serve, serve.api, serve.engine, serve.migrate, first_run.setup,
+    serve.run, serve.serve, serve.api, serve.engine, serve.scheduler, serve.migrate, first_run.setup,
     checks.smoke, checks.doctor, talk.chat, talk.embed, look.vision,
     numbers.train, numbers.predict, numbers.forecast, numbers.anomalies, money.usage, bench,
 ):  # fmt: skip

@@ -75,14 +75,33 @@ def api(
     raise typer.Exit(serve_http(app, settings.http, lifecycle, sockets=[listener]))
 
 
-def engine(data_dir: DataDir = None, config: Config = None) -> None:
+def engine(
+    data_dir: DataDir = None,
+    config: Config = None,
+    queues: Annotated[str | None, typer.Option(help="Queues to work on, such as llm,cpu.", show_default="all")] = None,
+) -> None:
     """Execute the steps of runs; any number of engines may work at once."""
     settings = _settings(data_dir, config)
     from nexus.engine import run_engine
     from nexus.telemetry.logs import configure
 
+    if queues is not None:
+        settings.runs.consume = [name.strip() for name in queues.split(",") if name.strip()]
+        unknown = set(settings.runs.consume) - set(settings.runs.queues)
+        if unknown or not settings.runs.consume:
+            fail(f"there is no queue {', '.join(sorted(unknown))}; there are {', '.join(settings.runs.queues)}")
     configure(settings.telemetry)
     _guarded(lambda: run_engine(settings))
+
+
+def scheduler(data_dir: DataDir = None, config: Config = None) -> None:
+    """Do what happens by itself: schedules, triggers, alert rules; any number may run beside engines."""
+    settings = _settings(data_dir, config)
+    from nexus.engine import run_scheduler
+    from nexus.telemetry.logs import configure
+
+    configure(settings.telemetry)
+    _guarded(lambda: run_scheduler(settings))
 
 
 def migrate(data_dir: DataDir = None, config: Config = None) -> None:

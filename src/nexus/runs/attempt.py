@@ -13,7 +13,7 @@ from nexus.core.clock import Clock
 from nexus.runs.engine_storage import Claimed, save_state
 from nexus.runs.errors import LeaseLost
 from nexus.runs.records import event_row
-from nexus.runs.types import Level, Progress
+from nexus.runs.types import Artifact, Level, Progress
 from nexus.storage.db import Database
 
 Stop: TypeAlias = Literal["cancelled", "lost", "released"]
@@ -55,6 +55,10 @@ class Attempt:
     def progress(self, progress: Progress) -> None:
         """Keep the newest report until the next flush."""
         self._progress = progress
+
+    def artifact(self, artifact: Artifact) -> None:
+        """Keep a note until the next flush."""
+        self._lines.append(self._line("artifact", **asdict(artifact)))
 
     async def save(self, state: dict[str, Any]) -> None:
         """Store a checkpoint now. Raises `LeaseLost` when this attempt is over."""

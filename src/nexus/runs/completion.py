@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Row, bindparam, exists, insert, select, updat
 from sqlalchemy.orm import Session
 
 from nexus.runs.engine_storage import Claimed, Ended, Terms, claimed_of
+from nexus.runs.outbox import announce, message, message_of
 from nexus.runs.records import event_row, failure_json
-from nexus.runs.storage import announce, message
 from nexus.runs.tables import EVENT, OUTBOX, RUN, STEP
 from nexus.runs.transitions import (
     Again,
@@ -310,6 +310,7 @@ def _message(claimed: Claimed, now: datetime, due: datetime) -> dict[str, Any]:
         "epoch": claimed.epoch + 1,
         "project_id": claimed.principal.project_id,
         "queue": claimed.queue,
+        "rank": claimed.rank,
     }
     return message(values, now, due)
 
@@ -397,8 +398,7 @@ def _hand_out(ending: _Ending, owner: str | None) -> None:
             ending.event(row.key, "step.started", attempt=row.attempts + 1)
         else:
             connection.execute(_RELEASE, {**values, "republish_at": ending.later(ending.terms.republish)})
-            step = {"id": row.id, "epoch": row.epoch + 1, "project_id": row.project_id, "queue": row.queue}
-            ending.messages.append(message(step, now, now))
+            ending.messages.append(message_of(row, now, epoch=row.epoch + 1))
 
 
 def _following(claimed: Claimed, row: Row[Any]) -> Claimed:

@@ -16,8 +16,8 @@ from sqlalchemy import Row, bindparam, delete, exists, func, insert, select, upd
 from sqlalchemy.orm import Session
 
 from nexus.access.types import Principal
+from nexus.runs.outbox import announce, message_of
 from nexus.runs.records import event_row, principal_of
-from nexus.runs.storage import announce, message
 from nexus.runs.tables import EVENT, OUTBOX, RUN, STEP, OutboxRow, RunRow, StepEventRow, StepRow
 from nexus.runs.types import RetryPolicy, RunStatus, StepStatus
 
@@ -38,6 +38,7 @@ class Claimed:
     when: str | None
     timeout: float | None
     queue: str
+    rank: int
     attempt: int
     needed_by: list[str]
     policy: RetryPolicy
@@ -157,6 +158,7 @@ def claimed_of(
         when=values["when"],
         timeout=step.timeout,
         queue=step.queue,
+        rank=step.rank,
         attempt=attempt or step.attempts,
         needed_by=step.needed_by,
         policy=RetryPolicy(**step.retries),
@@ -260,8 +262,7 @@ def republish(session: Session, now: datetime, seconds: float, limit: int, *, al
 
 
 def _message(step: StepRow, now: datetime) -> dict[str, Any]:
-    values = {"id": step.id, "epoch": step.epoch, "project_id": step.project_id, "queue": step.queue}
-    return message(values, now, max(step.run_at or now, now))
+    return message_of(step, now, max(step.run_at or now, now))
 
 
 def overdue_runs(session: Session, now: datetime, limit: int) -> list[tuple[str, str]]:

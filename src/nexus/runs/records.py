@@ -66,7 +66,17 @@ def step_of(row: Any) -> Step:
         needs=row.needs,
         progress=_progress(row.progress),
         next_attempt_at=row.run_at if resting else None,
+        map_index=None if row.map_index < 0 else row.map_index,
+        items_total=_items(row),
+        items_left=row.items_left if _items(row) is not None else None,
+        role=(row.options or {}).get("role"),
     )
+
+
+def _items(row: Any) -> int | None:
+    """Return how many items a mapped step has, once that is known."""
+    mapped = row.map_index < 0 and (row.options or {}).get("map") is not None
+    return (row.state or {}).get("items") if mapped else None
 
 
 def run_of(row: Any, steps: Sequence[Any] = ()) -> Run:
@@ -93,14 +103,22 @@ def run_of(row: Any, steps: Sequence[Any] = ()) -> Run:
         error=_failure(row.error),
         result=row.result,
         steps=[step_of(step) for step in steps],
+        priority=row.priority,
+        paused=row.paused,
+        trigger=row.trigger,
+        parent_run_id=row.parent_run_id,
+        origin=(row.plan or {}).get("origin"),
     )
 
 
 def event_of(row: StepEventRow) -> RunEvent:
     """Return one line of a timeline."""
-    return RunEvent(row.id, row.run_id, row.step_key, row.type, row.at, row.data)
+    return RunEvent(row.id, row.run_id, row.step_key, row.type, row.at, row.data, row.map_index)
 
 
-def event_row(run_id: str, step_key: str | None, type_: str, at: datetime, **data: Any) -> dict[str, Any]:
-    """Return the values of a line of a timeline, for a bulk insert."""
-    return {"run_id": run_id, "step_key": step_key, "type": type_, "at": at, "data": data}
+def event_row(
+    run_id: str, step_key: str | None, type_: str, at: datetime, map_index: int | None = None, **data: Any
+) -> dict[str, Any]:
+    """Return the values of a line of a timeline, for a bulk insert. A negative `map_index` is none."""
+    index = None if map_index is None or map_index < 0 else map_index
+    return {"run_id": run_id, "step_key": step_key, "map_index": index, "type": type_, "at": at, "data": data}

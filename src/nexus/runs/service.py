@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
+from sqlalchemy.orm import Session
+
 from nexus.access.types import Principal, Scope
 from nexus.core.clock import Clock, SystemClock
 from nexus.core.errors import Forbidden
@@ -51,7 +53,7 @@ class RunService:
 
         Raises `InvalidRunSpec`, `IdempotencyKeyReused` (same key, different request), `QueueFull`.
         """
-        check(spec, queues=self._settings.queues, step_limit=self._settings.step_limit)
+        self.check(spec)
         wanted = fingerprint(spec)
         await self._refuse_when_full()
         run, digest, created = await self._database.write(
@@ -63,6 +65,24 @@ class RunService:
         if digest != wanted:
             raise IdempotencyKeyReused(field="idempotency_key")
         return run
+
+    def check(self, spec: RunSpec) -> None:
+        """Raise `InvalidRunSpec`, naming the field, unless a run can be made of `spec`."""
+        check(spec, queues=self._settings.queues, step_limit=self._settings.step_limit)
+
+    def start_in(self, session: Session, principal: Principal, spec: RunSpec) -> tuple[Run, bool]:
+        """Start a run as part of a transaction of the caller's; tell whether it is a new one.
+
+        For schedules and triggers: the run is there if and only if what it was started for is marked as
+        done. Call `ring` after the commit. The queue's limit is not looked at. Raises `InvalidRunSpec`.
+        """
+        self.check(spec)
+        run, _, created = storage.add_run(session, spec, principal, self._clock.now(), self._settings.republish)
+        return run, created
+
+    def ring(self) -> None:
+        """Wake the engines: runs were started by `start_in`."""
+        self._bell.ring(OUTBOX)
 
     async def _refuse_when_full(self) -> None:
         now = time.monotonic()

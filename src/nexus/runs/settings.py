@@ -29,6 +29,10 @@ class RunsSettings(BaseModel):
     """How often an engine renews its leases."""
     poll: float = Field(default=0.5, ge=0.05)
     """How often the outbox is looked at when no signal comes."""
+    schedule: bool = True
+    """Whether engines also do what happens by itself (schedules, triggers, rules); else `nexus scheduler` does."""
+    tick: float = Field(default=0.5, ge=0.05)
+    """How often schedules, triggers and rules are looked at when nothing is known to be due."""
     reap: float = Field(default=2.0, gt=0)
     """How often lost work is looked for."""
     republish: float = Field(default=60.0, gt=0)

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from nexus.runs.storage import CHANNEL
+from nexus.runs.outbox import CHANNEL
 from nexus.storage.db import Database
 
 OUTBOX: Final = "outbox"

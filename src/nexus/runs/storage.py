@@ -7,38 +7,34 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, Final
 
-from sqlalchemy import delete, exists, func, insert, select, text, update
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from nexus.access.types import Principal
-from nexus.core.ids import new_id
 from nexus.runs.errors import RunFinished, RunNotFinished, RunNotFound, RunNotWaiting, StepNotFound
-from nexus.runs.graph import fingerprint, needed_by
-from nexus.runs.records import event_row, failure_json, run_of, starter_of
-from nexus.runs.tables import EVENT, OUTBOX, RUN, STEP, LeaseRow, OutboxRow, RunRow, StepEventRow, StepRow
+from nexus.runs.graph import fingerprint
+from nexus.runs.outbox import PUT_MESSAGES, announce, message, message_of
+from nexus.runs.planting import run_values, step_values
+from nexus.runs.records import event_row, failure_json, run_of
+from nexus.runs.tables import EVENT, RUN, STEP, LeaseRow, OutboxRow, RunRow, StepEventRow, StepRow
 from nexus.runs.transitions import Node, reopen, run_end
 from nexus.runs.types import Failure, Run, RunCounts, RunSpec, RunStatus, StepStatus
 
-CHANNEL = "nexus_runs"
-_ZEROS: Final = {"republished": 0, "attempts": 0, "failures": 0, "crashes": 0, "child_crashes": 0}
-_FRESH_STEP: Final = dict.fromkeys(("started_at", "finished_at", "output", "error", "progress"))
-_FRESH_RUN: Final = dict.fromkeys(("started_at", "finished_at", "error", "result"))
+_FRESH_STEP: Final = {
+    **dict.fromkeys(("started_at", "finished_at", "output", "error", "progress")),
+    "items_left": 0,
+    "state": None,
+}
+_FRESH_RUN: Final = {**dict.fromkeys(("started_at", "finished_at", "error", "result")), "paused": False, "round": 0}
 _PUT_RUN: Final = {
     "sqlite": sqlite.insert(RUN).on_conflict_do_nothing(),
     "postgresql": postgresql.insert(RUN).on_conflict_do_nothing(),
 }
 _PUT_STEPS: Final = insert(STEP)
-_PUT_MESSAGES: Final = insert(OUTBOX)
 _PUT_EVENTS: Final = insert(EVENT)
 _LIVE = (StepStatus.READY, StepStatus.RUNNING, StepStatus.WAITING)
 _IDLE = (StepStatus.PENDING, StepStatus.READY, StepStatus.WAITING)
-
-
-def announce(session: Session, what: str) -> None:
-    """Wake engines on other machines when this commits (PostgreSQL NOTIFY); SQLite has none."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_notify(:channel, :what)"), {"channel": CHANNEL, "what": what})
 
 
 def add_run(
@@ -51,7 +47,7 @@ def add_run(
     """
     connection = session.connection()
     digest = digest or fingerprint(spec)
-    values = {**_run_values(spec, principal, now), "fingerprint": digest}
+    values = {**run_values(spec, principal, now), "fingerprint": digest}
     if not connection.execute(_PUT_RUN[connection.dialect.name], values).rowcount:
         first = select(RunRow).where(
             RunRow.project_id == principal.project_id,
@@ -61,80 +57,13 @@ def add_run(
         )
         row = session.execute(first).scalar_one()
         return run_of(row, steps_of(session, row.id)), row.fingerprint, False
-    steps = _step_values(values["id"], spec, principal.project_id, now, republish)
+    steps = step_values(values, spec.steps, now, republish)
     connection.execute(_PUT_STEPS, steps)
-    connection.execute(_PUT_MESSAGES, [message(step, now, now) for step in steps if step["status"] == "ready"])
+    connection.execute(PUT_MESSAGES, [message(step, now, now) for step in steps if step["status"] == "ready"])
     connection.execute(_PUT_EVENTS, [event_row(values["id"], None, "run.created", now, steps=len(steps))])
     announce(session, "outbox")
     shown = [SimpleNamespace(**_FRESH_STEP, **step) for step in steps]
     return run_of(SimpleNamespace(**_FRESH_RUN, **values), shown), digest, True
-
-
-def _run_values(spec: RunSpec, principal: Principal, now: datetime) -> dict[str, Any]:
-    return {
-        "id": new_id("run"),
-        "project_id": principal.project_id,
-        "principal_id": principal.id,
-        "starter": starter_of(principal),
-        "kind": spec.kind,
-        "name": spec.name,
-        "version": spec.version,
-        "status": RunStatus.QUEUED,
-        "inputs": spec.inputs,
-        "idempotency_key": spec.idempotency_key,
-        "steps_total": len(spec.steps),
-        "steps_left": len(spec.steps),
-        "cancel_requested": False,
-        "created_at": now,
-        "deadline_at": None if spec.deadline is None else now + timedelta(seconds=spec.deadline),
-    }
-
-
-def _step_values(run_id: str, spec: RunSpec, project_id: str, now: datetime, republish: float) -> list[dict[str, Any]]:
-    after = needed_by(spec.steps)
-    return [
-        {
-            "id": new_id("stp"),
-            "run_id": run_id,
-            "project_id": project_id,
-            "position": place,
-            "key": step.key,
-            "uses": step.uses,
-            "with": step.with_,
-            "when": step.when,
-            "needs": step.needs,
-            "needed_by": after[step.key],
-            "retries": {
-                "max": step.retries.max,
-                "backoff": step.retries.backoff,
-                "base": step.retries.base,
-                "cap": step.retries.cap,
-            },
-            "timeout": step.timeout,
-            "queue": step.queue,
-            "status": StepStatus.PENDING if step.needs else StepStatus.READY,
-            "epoch": 1,
-            "needs_left": len(step.needs),
-            "needs_skipped": 0,
-            "run_at": None if step.needs else now,
-            "ready_at": None if step.needs else now,
-            "republish_at": None if step.needs else now + timedelta(seconds=republish),
-            **_ZEROS,
-        }
-        for place, step in enumerate(spec.steps)
-    ]
-
-
-def message(step: dict[str, Any], now: datetime, due: datetime) -> dict[str, Any]:
-    """Return the outbox row for a step given by its id, epoch, project_id and queue."""
-    return {
-        "step_id": step["id"],
-        "epoch": step["epoch"],
-        "project_id": step["project_id"],
-        "queue": step["queue"],
-        "created_at": now,
-        "due_at": due,
-    }
 
 
 def run_with_steps(session: Session, project_id: str, run_id: str, principal_id: str | None = None) -> Run:
@@ -264,7 +193,7 @@ def retry_run(session: Session, project_id: str, run_id: str, now: datetime, rep
     row.status, row.cancel_requested, row.error, row.result = RunStatus.QUEUED, False, None, None
     row.finished_at, row.deadline_at, row.steps_left = None, None, len(fresh)
     session.flush()
-    session.execute(insert(OutboxRow), [_message_of(step, now) for step in ready])
+    session.execute(insert(OutboxRow), [message_of(step, now) for step in ready])
     session.execute(insert(StepEventRow), [event_row(run_id, None, "run.retried", now, steps=sorted(fresh))])
     announce(session, "outbox")
     return run_of(row, list(steps.values()))
@@ -278,11 +207,6 @@ def _open_again(step: StepRow, node: Node, now: datetime, republish: float) -> N
     step.owner = step.lease_until = step.output = step.error = step.finished_at = step.started_at = step.progress = None
     step.run_at = step.ready_at = now if ready else None
     step.republish_at = now + timedelta(seconds=republish) if ready else None
-
-
-def _message_of(step: StepRow, now: datetime) -> dict[str, Any]:
-    values = {"id": step.id, "epoch": step.epoch, "project_id": step.project_id, "queue": step.queue}
-    return message(values, now, now)
 
 
 def wake_waiting(
@@ -312,7 +236,7 @@ def wake_waiting(
         step.republish_at, step.republished = now + timedelta(seconds=republish), 0
     row.status = RunStatus.RUNNING
     session.flush()
-    session.execute(insert(OutboxRow), [_message_of(step, now) for step in chosen])
+    session.execute(insert(OutboxRow), [message_of(step, now) for step in chosen])
     events = [event_row(run_id, step.key, "step.resumed", now, signalled=signal is not None) for step in chosen]
     session.execute(insert(StepEventRow), events)
     announce(session, "outbox")

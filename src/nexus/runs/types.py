@@ -54,12 +54,17 @@ class RetryPolicy:
 
     `exponential` waits `base * 2**n`, `linear` `base * (n + 1)`, `fixed` `base`; never more than `cap`
     (a provider's Retry-After may be longer), and always with jitter of 0.5 to 1.5.
+
+    `on` names what is tried again: codes of errors, or classes of them (`transitions.ERROR_CLASSES`);
+    without it, that is every error which is known to pass. `never` is left alone whatever `on` says.
     """
 
     max: int = 0
     backoff: Literal["exponential", "linear", "fixed"] = "exponential"
     base: float = 1.0
     cap: float = 60.0
+    on: list[str] | None = None
+    never: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,12 @@ class StepSpec:
 
     `timeout` is in seconds and for one attempt. A step whose `when` does not hold is skipped; so is
     one of whose needs all were skipped, or any failed.
+
+    With `map`, a list or the template of one, the step is executed for each item, at most `max_parallel`
+    at once (`when` decides for the whole, `item_when` for each); its output is the list of their outputs, in
+    order. `go_on`: its failure does not fail the run,
+    nor an item's the map. `fallback` replaces some of `with_` in the last attempt. At most `concurrency`
+    steps of the same `lane` run at once, in all runs together.
     """
 
     key: str
@@ -78,6 +89,22 @@ class StepSpec:
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     timeout: float | None = None
     queue: str = "default"
+    map: Any = None
+    item_when: str | None = None
+    max_parallel: int | None = None
+    go_on: bool = False
+    fallback: dict[str, Any] | None = None
+    lane: str | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The step that waits for a child run to end."""
+
+    run_id: str
+    step_id: str
+    depth: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +112,11 @@ class RunSpec:
     """Everything that starts a run. `deadline` is in seconds from the start, for the run as a whole.
 
     A second start with the same project, kind, name and idempotency key gives the first run again.
+
+    `on_failure` are steps for when the run fails, with `failure` in their scope; `outputs` are templates of
+    the result. Runs of a higher `priority` go first, and at most `concurrency` runs of one `lane` go on at
+    once. `trigger` says what started the run: `{"type": "schedule", "id": .., ..}`; templates know it as
+    `run.trigger`.
     """
 
     kind: str
@@ -94,6 +126,15 @@ class RunSpec:
     version: int | None = None
     idempotency_key: str | None = None
     deadline: float | None = None
+    on_failure: list[StepSpec] = field(default_factory=list)
+    outputs: dict[str, Any] | None = None
+    priority: int = 0
+    trigger: dict[str, Any] | None = None
+    lane: str | None = None
+    concurrency: int | None = None
+    parent: Parent | None = None
+    origin: str | None = None
+    """The id of what the run was made of, such as a workflow's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +158,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step as it stands."""
+    """A step as it stands.
+
+    `map_index` is the place of an item of a mapped step, None for a step itself; `items_total` and
+    `items_left` count the items of one. `role` is `failure` for a step of `on_failure`.
+    """
 
     id: str
     key: str
@@ -126,16 +171,23 @@ class Step:
     attempts: int
     started_at: datetime | None
     finished_at: datetime | None
-    output: dict[str, Any] | None
+    output: Any
     error: Failure | None
     needs: list[str]
     progress: Progress | None
     next_attempt_at: datetime | None = None
+    map_index: int | None = None
+    items_total: int | None = None
+    items_left: int | None = None
+    role: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as it stands. `result` is the output of its last step, or of each last step by key."""
+    """A run as it stands.
+
+    `result` is what its `outputs` say; without them the output of its last step, or of each last step by key.
+    """
 
     id: str
     project_id: str
@@ -150,8 +202,13 @@ class Run:
     started_at: datetime | None
     finished_at: datetime | None
     error: Failure | None
-    result: dict[str, Any] | None
+    result: Any
     steps: list[Step] = field(default_factory=list)
+    priority: int = 0
+    paused: bool = False
+    trigger: dict[str, Any] | None = None
+    parent_run_id: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +221,17 @@ class RunEvent:
     type: str
     at: datetime
     data: dict[str, Any]
+    map_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a step has written."""
+
+    file_id: str
+    name: str
+    size: int
+    content_type: str
 
 
 class StepSink(Protocol):
@@ -182,6 +250,10 @@ class StepSink(Protocol):
         """Take the newest progress."""
         ...
 
+    def artifact(self, artifact: Artifact) -> None:
+        """Take note of a file that the step has written."""
+        ...
+
     async def save(self, state: dict[str, Any]) -> None:
         """Store the step's state for its next attempt."""
         ...
@@ -196,6 +268,7 @@ class KeptSink:
         self.lines: list[tuple[str, Level]] = []
         self.reports: list[Progress] = []
         self.states: list[dict[str, Any]] = []
+        self.artifacts: list[Artifact] = []
 
     def log(self, message: str, level: Level) -> None:
         """Keep the line."""
@@ -204,6 +277,10 @@ class KeptSink:
     def progress(self, progress: Progress) -> None:
         """Keep the report."""
         self.reports.append(progress)
+
+    def artifact(self, artifact: Artifact) -> None:
+        """Keep the note."""
+        self.artifacts.append(artifact)
 
     async def save(self, state: dict[str, Any]) -> None:
         """Keep the state."""
@@ -216,13 +293,17 @@ class StepContext:
 
     `principal` is of kind `system` with the project and the scopes of whoever started the run.
     `state` is what this step last saved or parked with; `signal` is what woke a parked step, if
-    anybody did.
+    anybody did. `round` counts how often the run was retried; `depth` how many runs stand above it.
     """
 
     run_id: str
     step_key: str
     attempt: int
     principal: Principal
+    step_id: str = ""
+    map_index: int | None = None
+    round: int = 0
+    depth: int = 0
     services: Services = field(default_factory=Services)
     inputs_of_run: dict[str, Any] = field(default_factory=dict)
     state: dict[str, Any] | None = None
@@ -236,8 +317,9 @@ class StepContext:
 
     @property
     def idempotency_key(self) -> str:
-        """Return `<run id>.<step key>`: the same for every attempt. Send it with every outside effect."""
-        return f"{self.run_id}.{self.step_key}"
+        """Return `<run id>.<step key>[.<map index>]`, the same for every attempt: sent with every outside effect."""
+        key = f"{self.run_id}.{self.step_key}"
+        return key if self.map_index is None else f"{key}.{self.map_index}"
 
     @property
     def cancelled(self) -> bool:
@@ -251,6 +333,10 @@ class StepContext:
     def progress(self, done: float, total: float | None = None, unit: str = "steps") -> None:
         """Report how far the step is. May be called from any thread, as often as one likes."""
         self.sink.progress(Progress(done, total, unit))
+
+    def artifact(self, file_id: str, name: str, size: int, content_type: str = "application/octet-stream") -> None:
+        """Note a file that the step has written, for the list of the run's artefacts. Never waits."""
+        self.sink.artifact(Artifact(file_id, name, size, content_type))
 
     async def save(self, state: dict[str, Any]) -> None:
         """Store a checkpoint: a later attempt finds it in `state`. Raises `LeaseLost` if this attempt is over."""
@@ -272,21 +358,41 @@ class Parked(Exception):
 
 
 Handler: TypeAlias = Callable[[StepContext, dict[str, Any]], Awaitable[dict[str, Any]]]
+"""Executes a step. A handler with an attribute `target`, a function from inputs to a name or None, says whom
+it will call: a target that keeps failing is left alone for a while (`breaker`)."""
 Handlers: TypeAlias = Mapping[str, Handler]
 
 
 class Renderer(Protocol):
     """Fills in templates of `with` and decides `when`.
 
-    `scope` is `{"inputs": {..}, "steps": {key: {"output": .., "status": ..}}}`.
+    `scope` is `{"inputs": {..}, "steps": {key: {"output": .., "status": ..}}, "run": {"id", "trigger", ..}}`,
+    in items of a map also `item` and `index`, in steps of `on_failure` also `failure`.
     """
 
     def render(self, with_: dict[str, Any], scope: dict[str, Any]) -> dict[str, Any]:
         """Return the handler's inputs. Raises `NexusError` for a template that does not fit."""
         ...
 
+    def items(self, map_: Any, scope: dict[str, Any]) -> list[Any]:
+        """Return the items of a map. Raises `NexusError` for a template that gives no list."""
+        ...
+
+    def secrets(self, project_id: str) -> Revealing | None:
+        """Return the project's secrets for the scope of one step; None where there are none."""
+        ...
+
     def holds(self, when: str, scope: dict[str, Any]) -> bool:
         """Tell whether the condition holds. Raises `NexusError` for one that cannot be decided."""
+        ...
+
+
+class Revealing(Protocol):
+    """Secrets by name that remember which of their values were asked for."""
+
+    @property
+    def revealed(self) -> list[str]:
+        """Return the values that were asked for: they are hidden wherever the step's words are kept."""
         ...
 
 
@@ -296,6 +402,14 @@ class PlainRenderer:
     def render(self, with_: dict[str, Any], scope: dict[str, Any]) -> dict[str, Any]:
         """Return `with_` itself."""
         return with_
+
+    def items(self, map_: Any, scope: dict[str, Any]) -> list[Any]:
+        """Return `map_` itself, or the input of that name."""
+        return list(map_ if isinstance(map_, list) else scope["inputs"][map_])
+
+    def secrets(self, project_id: str) -> Revealing | None:
+        """Return None: plain text names no secrets."""
+        return None
 
     def holds(self, when: str, scope: dict[str, Any]) -> bool:
         """Tell whether `when` is the word true."""
