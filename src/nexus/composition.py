@@ -30,7 +30,7 @@ from nexus.llm.embedder import Embedder
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.service import LLMService
 from nexus.llm.text import TextTasks
-from nexus.metering import count_call, count_lost, time_vision
+from nexus.metering import CallMeter, count_call, count_lost, time_vision
 from nexus.runs.scheduler import Scheduler
 from nexus.runs.schemas import run_out
 from nexus.runs.service import RunService
@@ -144,6 +144,7 @@ def _add_models(parts: Parts, cache: Cache, blobs: BlobStore) -> None:
     local = LocalRuntime(data_dir=settings.data_dir, settings=settings.llm.local, catalog=catalog)
     embedder = Embedder(catalog=catalog, pool=pool, settings=settings.llm.embeddings)
     llm = LLMService(settings=settings.llm, record=ledger.record, local=local, embedder=embedder)
+    CallMeter().watch(llm.router)
     vision = VisionService(
         settings=settings.vision,
         catalog=catalog,

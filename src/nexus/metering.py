@@ -7,6 +7,8 @@ import logging
 
 from nexus.core.errors import NexusError
 from nexus.ledger.types import Invocation
+from nexus.llm.routing import Router
+from nexus.llm.standing import Breaker, RoutingMeter
 from nexus.runs.service import RunService
 from nexus.telemetry import metrics
 from nexus.vision.types import Timing
@@ -50,6 +52,27 @@ def time_vision(task: str, model: str, timing: Timing) -> None:
     """Observe the stages of one vision call, given in milliseconds."""
     for stage in Timing.__struct_fields__:
         metrics.VISION_SECONDS.labels(task, model, stage).observe(getattr(timing, stage) / 1000)
+
+
+class CallMeter(RoutingMeter):
+    """Counts what happens on the way of calls to language models."""
+
+    def breaker(self, deployment: str, state: Breaker) -> None:
+        """Show a deployment's breaker."""
+        metrics.LLM_BREAKER.labels(deployment).set({"closed": 0, "half_open": 1, "open": 2}[state])
+
+    def failed(self, provider: str, code: str) -> None:
+        """Count a failed attempt."""
+        metrics.LLM_UPSTREAM_ERRORS.labels(provider, code).inc()
+
+    def fell_back(self, route: str) -> None:
+        """Count a call that another deployment than the first answered."""
+        metrics.LLM_FALLBACKS.labels(route).inc()
+
+    def watch(self, router: Router) -> None:
+        """Be told by `router`, and show how many streams it has open."""
+        router.meter = self
+        metrics.LLM_STREAMS.set_function(lambda: router.streams)
 
 
 async def watch_queues(runs: RunService) -> None:

@@ -1,6 +1,6 @@
-"""How a call reaches a provider: deployments in order, a retry, a fallback, until the first piece of an answer.
+"""How a call reaches a provider: deployments in order, a retry, a fallback, until the first words of an answer.
 
-After that piece nothing is tried again, since the caller has seen it.
+After those nothing is tried again here, since the caller has seen them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
+
+import msgspec
 
 from nexus.core.errors import NexusError
 from nexus.core.services import Services
@@ -31,104 +33,109 @@ from nexus.llm.errors import (
 from nexus.llm.flow import Flow, Sink
 from nexus.llm.provider import Provider
 from nexus.llm.registry import Registry
-from nexus.llm.routing import Router, Standing
-from nexus.llm.types import Call, Deployment, Need, Route
+from nexus.llm.routing import Router
+from nexus.llm.types import Call, Chunk, Deployment, Route, Tally, Timeouts
 
 R = TypeVar("R")
-S = TypeVar("S")
+S = TypeVar("S", bytes, list[Chunk])
 
 _MOVES_ON = (UpstreamUnavailable, UpstreamTimeout, UpstreamError, UpstreamRateLimited, UpstreamModelMissing)
 _TRY_AGAIN = (UpstreamUnavailable, UpstreamMalformed, UpstreamTruncated)
 _HEALTHY = (UpstreamRateLimited, UpstreamModelMissing, UpstreamCredentials)
-# No tokenizer makes longer tokens on average: what is longer than this cannot fit, and is not sent to be counted.
-_MOST_CHARACTERS_PER_TOKEN = 16
-_NOUNS: dict[Need, str] = {
-    "tools": "tools",
-    "images": "images",
-    "audio": "audio",
-    "documents": "documents",
-    "json_schema": "structured output",
-    "reasoning": "reasoning settings",
-    "choices": "more than one choice",
-    "logprobs": "log probabilities",
-}
+# Of the time that is left, what one plain attempt may take while there is somewhere else to go.
+_SHARE = 0.6
+_PAUSE = 0.25
+# A stream's first events name it and open its parts; by this many something has been said.
+_OPENING_EVENTS = 4
 
 
 class Target(NamedTuple):
-    """One attempt: where it goes and by which codec."""
+    """One attempt: where it goes, by which codec, and how long it may take."""
 
     route: Route
     deployment: Deployment
     account: Account
     provider: Provider
     endpoint: Endpoint
+    timeouts: Timeouts
 
 
 class Delivery:
     """Sends calls along their routes."""
 
-    def __init__(
-        self, *, registry: Registry, router: Router, client: HttpClient, shelf: Services, retries: int
-    ) -> None:
+    def __init__(self, *, registry: Registry, router: Router, client: HttpClient, shelf: Services) -> None:
         """`shelf` holds what provider kinds need to find their endpoints."""
         self._registry = registry
         self._router = router
         self._client = client
         self._shelf = shelf
-        self._retries = retries
         self._endpoints: dict[str, Endpoint] = {}
-
-    async def chat(self, call: Call, entry: Entry, attempt: Callable[[Target], Awaitable[R]]) -> R:
-        """Deliver a chat call by `attempt`."""
-        route = self._registry.find(call.model)
-        return await self.along(route, entry, attempt, lambda deployment: unfit(call, deployment), call=call)
 
     async def along(
         self,
         route: Route,
         entry: Entry,
         attempt: Callable[[Target], Awaitable[R]],
-        refusal: Callable[[Deployment], NexusError | None] = lambda _: None,
-        *,
         call: Call | None = None,
+        *,
+        avoid: Deployment | None = None,
     ) -> R:
-        """Try deployments in order until one answers; raise the last failure, or the first refusal."""
+        """Try deployments in order until one answers; raise the last failure, or the first refusal.
+
+        All attempts together have the `total` time of `route`. One move to another deployment is free;
+        further tries come out of the retry budget.
+        """
         clock = asyncio.get_running_loop().time
+        began = now = clock()
+        router = self._router
+        plan = router.plan(route, now, call, avoid=avoid)
+        plain = call is None or not call.stream
         problem: NexusError | None = None
-        for current, deployment in self._router.plan(route, clock()):
-            if (refused := refusal(deployment)) is not None:
-                problem = problem or refused
-                continue
-            standing = self._router.standing(deployment)
-            for again in range(self._retries + 1):
-                if again:
-                    await asyncio.sleep(random.uniform(0.05, 0.25 * again))  # noqa: S311  jitter
-                entry.goes_to(current, deployment)
-                began = clock()
-                standing.in_flight += 1
-                try:
-                    result = await attempt(await self._target(current, deployment, call))
-                except _MOVES_ON as error:
-                    problem = error
-                    if not isinstance(error, _HEALTHY):
-                        standing.failed(clock())
-                    if not isinstance(error, _TRY_AGAIN) or error.retry_after or standing.rests(clock()):
-                        break
-                else:
-                    standing.succeeded(clock() - began)
-                    return result
-                finally:
-                    standing.in_flight -= 1
-        if problem is None:
-            wait = self._router.rest_seconds(route, clock())
-            raise UpstreamUnavailable("The provider has failed repeatedly and is left alone for now.", retry_after=wait)
-        raise problem
+        first: Deployment | None = None
+        while (step := plan.next(now)) is not None:
+            deployment = step.deployment
+            standing = router.standing(deployment)
+            if step.again:
+                await asyncio.sleep(_pause(plan.tries) + max(0.0, step.not_before - now))
+                now = clock()
+                if not standing.admits(now):
+                    continue
+            left = began + route.timeouts.total - now
+            if left <= 0:
+                break
+            timeouts = _within(step.route.timeouts, left, plain=plain, shared=plain and plan.more)
+            entry.goes_to(step.route, deployment)
+            first = first or deployment
+            started = now
+            probe = standing.enter()
+            try:
+                result = await attempt(await self._target(step.route, deployment, call, timeouts))
+            except NexusError as error:
+                now, problem = clock(), error
+                if not isinstance(error, _MOVES_ON):
+                    if entry.sent:
+                        standing.answered()
+                    if not isinstance(error, ContextTooLong | Unsupported):
+                        raise
+                    if isinstance(error, ContextTooLong):
+                        plan.too_small = deployment
+                elif self._note(deployment, error, now, probe=probe):
+                    plan.again(deployment, standing.waits_until)
+            else:
+                now = clock()
+                standing.succeeded(now - started, now, whole=plain)
+                if deployment is not first:
+                    router.meter.fell_back(route.name)
+                return result
+            finally:
+                standing.leave(probe=probe)
+        raise problem or plan.refused or router.refusal(route, now)
 
     async def fetch(self, target: Target, request: HttpRequest, dialect: str, entry: Entry) -> HttpAnswer:
         """Send and read a whole answer. Raises what its status means."""
         entry.sent = True
         try:
-            answer = await self._client.fetch(request, target.route.timeouts)
+            answer = await self._client.fetch(request, target.timeouts)
         except UpstreamUnavailable:
             self._forget(target)
             raise
@@ -137,10 +144,11 @@ class Delivery:
         return answer
 
     async def begin(self, target: Target, call: Call, entry: Entry, sink: Sink[S]) -> Flow[S]:
-        """Send a stream's request and wait for its first piece."""
+        """Send a stream's request and wait for its first words: what breaks before them, nobody has seen."""
         request = target.provider.chat(target.endpoint, target.deployment.model, call)
         entry.sent = True
-        answer = self._client.send(request, target.route.timeouts, stream=True)
+        end = asyncio.get_running_loop().time() + target.timeouts.first_token
+        answer = self._client.send(request, target.timeouts, stream=True)
         try:
             await answer.__aenter__()
         except UpstreamUnavailable:
@@ -150,23 +158,31 @@ class Delivery:
             if answer.status != 200:
                 raise _refusal(await answer.whole(), target, call.dialect)
             await _expect_stream(answer, target)
-            entry.tally = sink.tally
+            tally = entry.tally = sink.tally
             data = await answer.next()
             first = sink.feed(data) if data else sink.end()
-            while data and not first and not sink.tally.done and sink.tally.failure is None:
-                data = await answer.next()
-                first = sink.feed(data) if data else sink.end()
-            if (failure := sink.tally.failure) is not None and (not first or isinstance(failure, _MOVES_ON)):
+            while data and not _has_begun(tally):
+                # A stream that only shows signs of life, or opens and falls silent, is late too.
+                try:
+                    async with asyncio.timeout_at(end):
+                        data = await answer.next()
+                except TimeoutError:
+                    raise UpstreamTimeout from None
+                first += sink.feed(data) if data else sink.end()
+            if (failure := tally.failure) is not None and (not tally.characters or isinstance(failure, _MOVES_ON)):
                 # Nothing has reached the caller yet, so another deployment may still answer.
                 raise failure.without(_private(target)) if isinstance(failure, UpstreamRejected) else failure
+            if tally.done and not tally.finished and not tally.characters:
+                raise UpstreamMalformed("The provider ended its stream without an answer.")
         except BaseException:
             answer.close()
             raise
         standing = self._router.standing(target.deployment)
-        standing.in_flight += 1
-        return Flow(answer, sink, first, ended=not data, private=_private(target), on_close=lambda: _leave(standing))
+        return Flow(
+            answer, sink, first, ended=not data, private=_private(target), standing=standing, router=self._router
+        )
 
-    async def _target(self, route: Route, deployment: Deployment, call: Call | None) -> Target:
+    async def _target(self, route: Route, deployment: Deployment, call: Call | None, timeouts: Timeouts) -> Target:
         account, provider = self._registry.account(deployment.provider)
         if call is not None:
             provider = provider.serving(account, deployment.model, call)
@@ -174,24 +190,53 @@ class Delivery:
         now = asyncio.get_running_loop().time()
         if endpoint is None or (endpoint.expires_at is not None and endpoint.expires_at <= now):
             endpoint = self._endpoints[account.name] = await provider.endpoint(account, self._shelf)
-        return Target(route, deployment, account, provider, endpoint)
+        return Target(route, deployment, account, provider, endpoint, timeouts)
+
+    def _note(self, deployment: Deployment, error: NexusError, now: float, *, probe: bool) -> bool:
+        """Note a failed attempt; True where the same deployment is worth another one."""
+        standing = self._router.standing(deployment)
+        self._router.meter.failed(deployment.provider, error.code)
+        if isinstance(error, _HEALTHY):
+            standing.answered()
+        else:
+            standing.failed(now, error.code, probe=probe)
+        if (wait := error.retry_after) is not None:
+            standing.asked_to_wait(wait, now)
+            return wait <= self._router.longest_wait
+        return isinstance(error, _TRY_AGAIN)
 
     def _forget(self, target: Target) -> None:
         """Look the endpoint up again next time: a restarted child has a new port."""
         self._endpoints.pop(target.account.name, None)
 
 
-def unfit(call: Call, deployment: Deployment) -> NexusError | None:
-    """Return why this model cannot take the request, or None."""
-    able = deployment.capabilities
-    for need in call.needs:
-        if able.lacks(need):
-            field = call.fields.get(need, need)
-            return Unsupported(f"The model {call.model} does not support {_NOUNS[need]} ({field}).", field=field)
-    limit = able.context_tokens
-    if limit is not None and call.characters > limit * _MOST_CHARACTERS_PER_TOKEN:
-        return ContextTooLong(f"The model {call.model} reads at most {limit} tokens.", field="messages")
-    return None
+def _pause(tries: int) -> float:
+    """Return how long to wait before the same deployment is tried again: full jitter, doubling."""
+    return random.uniform(0.0, _PAUSE * 2.0 ** (tries - 1))  # noqa: S311  no secret
+
+
+def _within(limits: Timeouts, left: float, *, plain: bool, shared: bool) -> Timeouts:
+    """Return the time for one attempt out of what is left for all of them.
+
+    Of a plain call nothing is seen before its end, so it leaves some for those that come after it.
+    """
+    total = min(limits.total, left)
+    if plain and limits.attempt is not None:
+        total = min(total, limits.attempt)
+    elif shared:
+        total = min(total, left * _SHARE)
+    return limits if total == limits.total else msgspec.structs.replace(limits, total=total)
+
+
+def _has_begun(tally: Tally) -> bool:
+    """Tell whether a stream has said something, or has come to its end."""
+    return (
+        tally.characters > 0
+        or tally.finished > 0
+        or tally.done
+        or tally.failure is not None
+        or tally.events >= _OPENING_EVENTS
+    )
 
 
 async def _expect_stream(answer: Answer, target: Target) -> None:
@@ -223,7 +268,3 @@ def _private(target: Target) -> tuple[str, ...]:
     """Return the words that no caller may read: our credential and where the upstream is."""
     secret, host = target.endpoint.secret, target.endpoint.base_url.partition("://")[2].partition("/")[0]
     return (host, secret.reveal()) if secret is not None else (host,)
-
-
-def _leave(standing: Standing) -> None:
-    standing.in_flight -= 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
 from typing import Generic, Protocol, TypeVar
 
+from nexus.core.errors import InvalidInput, NexusError, RateLimited
 from nexus.llm.client import Answer
 from nexus.llm.dialect import Writer
 from nexus.llm.errors import UpstreamRejected
 from nexus.llm.provider import Decoder
+from nexus.llm.routing import Router
+from nexus.llm.standing import Standing
 from nexus.llm.types import Tally
 
 T_co = TypeVar("T_co", covariant=True)
@@ -76,40 +79,58 @@ class Flow(Generic[T]):
         *,
         ended: bool,
         private: tuple[str, ...],
-        on_close: Callable[[], None],
+        standing: Standing,
+        router: Router,
     ) -> None:
         """Take over an answer of which the first piece has been read; `ended` if that was all.
 
-        No error that repeats one of the `private` words is handed on as it is.
+        No error that repeats one of the `private` words is handed on as it is. The deployment's `standing`
+        has one call more under way until the flow is closed, and learns of a stream that breaks.
         """
+        standing.in_flight += 1
+        router.streams += 1
+        self._router = router
+        self._standing: Standing | None = standing
         self._private = private
         self.first = first
         self._answer = answer
         self._sink = sink
         self._ended = ended
-        self._on_close: Callable[[], None] | None = on_close
 
     async def next(self) -> T | None:
         """Return the next piece. Raises what the stream reports, `UpstreamTruncated`, `UpstreamTimeout` ..."""
         tally = self._sink.tally
         while True:
             if (failure := tally.failure) is not None:
+                self._broke(failure)
                 raise failure.without(self._private) if isinstance(failure, UpstreamRejected) else failure
             if self._ended:
                 return None
             if tally.done:
                 self._ended = True
+                if self._standing is not None:
+                    self._standing.answered()
                 await self._answer.drain(_DRAIN)
                 return None
-            data = await self._answer.next()
-            self._ended = not data
-            piece = self._sink.feed(data) if data else self._sink.end()
+            try:
+                data = await self._answer.next()
+                self._ended = not data
+                piece = self._sink.feed(data) if data else self._sink.end()
+            except NexusError as error:
+                self._broke(error)
+                raise
             if piece:
                 return piece
 
     async def close(self) -> None:
         """Let go of the upstream: its connection is kept if the answer is over, closed at once if not."""
-        on_close, self._on_close = self._on_close, None
-        if on_close is not None:
-            on_close()
+        standing, self._standing = self._standing, None
+        if standing is not None:
+            standing.leave()
+            self._router.streams -= 1
             await self._answer.__aexit__(None, None, None)
+
+    def _broke(self, error: NexusError) -> None:
+        if self._standing is not None and not isinstance(error, RateLimited | InvalidInput):
+            self._standing.failed(asyncio.get_running_loop().time(), error.code)
+            self._router.meter.failed(self._standing.key.partition("/")[0], error.code)

@@ -1,108 +1,289 @@
-"""Where a call goes: which deployments, in which order, and which are resting after failures. No I/O."""
+"""Where a call goes: which deployments, in which order, and what is tried when one fails. No I/O."""
 
 from __future__ import annotations
 
 import random
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
-from nexus.llm.types import Deployment, Route
+from nexus.core.errors import NexusError
+from nexus.llm.errors import UpstreamRateLimited, UpstreamUnavailable
+from nexus.llm.fitting import unfit
+from nexus.llm.standing import RetryBudget, RoutingMeter, Standing
+from nexus.llm.types import Call, Deployment, Route
 
-FAILURES = 5
-WINDOW = 10.0
-REST = 10.0
+Allows = Callable[[Deployment, int, float], bool]
+"""Tells, without taking anything, whether a deployment's own limits admit a call of so many tokens now."""
+
+_CHARACTERS_PER_TOKEN = 4
+_USUAL_OUTPUT = 500
+_STALE = 10.0
+_CURIOSITY = 0.05
+_MOST_STANDINGS = 4096
 
 
-@dataclass(slots=True)
-class Standing:
-    """How one deployment is doing: calls under way, typical seconds to answer, recent failures."""
+class Step(NamedTuple):
+    """The next place to try: `again` where it has failed this call before, and not before `not_before`."""
 
-    in_flight: int = 0
-    latency: float | None = None
-    failures: deque[float] = field(default_factory=lambda: deque(maxlen=FAILURES))
-    rests_until: float = 0.0
-
-    def succeeded(self, seconds: float) -> None:
-        """Note an answer and how long it took (to the first token, for a stream)."""
-        self.latency = seconds if self.latency is None else 0.8 * self.latency + 0.2 * seconds
-        self.failures.clear()
-        self.rests_until = 0.0
-
-    def failed(self, now: float) -> None:
-        """Note a failure; five within ten seconds, or one right after a rest, open the breaker."""
-        self.failures.append(now)
-        if len(self.failures) == FAILURES and now - self.failures[0] <= WINDOW:
-            self.rests_until = now + REST
-
-    def rests(self, now: float) -> bool:
-        """Tell whether no calls should be sent now. Once the rest is over, the next failure begins another."""
-        return now < self.rests_until
+    route: Route
+    deployment: Deployment
+    again: bool = False
+    not_before: float = 0.0
 
 
 class Router:
-    """Orders deployments by their route's strategy, and follows fallbacks."""
+    """Orders deployments by their route's strategy, and knows how each is doing."""
 
-    def __init__(self, routes: Mapping[str, Route], *, pick: Callable[[], float] = random.random) -> None:
-        """`pick` returns numbers in [0, 1) and decides among weights."""
-        self._routes = routes
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        *,
+        pick: Callable[[], float] = random.random,
+        retries: int = 1,
+        budget: tuple[float, int] = (0.2, 10),
+        longest_wait: float = 2.0,
+        meter: RoutingMeter | None = None,
+    ) -> None:
+        """`pick` returns numbers in [0, 1); `budget` is the share and the floor of further attempts.
+
+        A deployment that asks for a pause of at most `longest_wait` seconds may be waited for.
+        """
+        self.routes = routes
+        self.retries = retries
+        self.longest_wait = longest_wait
+        self.meter = meter or RoutingMeter()
+        self.allows: Allows | None = None
+        self.streams = 0
         self._pick = pick
+        self._budget = budget
+        self._budgets: dict[str, RetryBudget] = {}
         self._standing: dict[str, Standing] = {}
 
     def standing(self, deployment: Deployment) -> Standing:
         """Return how this deployment is doing."""
-        found = self._standing.get(deployment.key)
+        key = deployment.key
+        found = self._standing.get(key)
         if found is None:
-            found = self._standing[deployment.key] = Standing()
+            if len(self._standing) >= _MOST_STANDINGS:
+                self._forget_idle()
+            found = self._standing[key] = Standing(key, self.meter)
         return found
 
-    def plan(self, route: Route, now: float) -> Iterator[tuple[Route, Deployment]]:
-        """Yield where to try, best first: this route's deployments, then those of its fallbacks.
+    def budget(self, route: Route) -> RetryBudget:
+        """Return what is left for further attempts of this route; direct names share one for each provider."""
+        name = route.name if route.name in self.routes else f"{route.deployments[0].provider}/"
+        found = self._budgets.get(name)
+        if found is None:
+            found = self._budgets[name] = RetryBudget(*self._budget)
+        return found
 
-        Resting deployments are left out.
-        """
-        waiting, seen = [route.name], {route.name}
-        routes = {route.name: route}
-        while waiting:
-            current = routes.get(waiting[0]) or self._routes[waiting[0]]
-            del waiting[0]
-            for deployment in self.order(current):
-                if not self.standing(deployment).rests(now):
-                    yield current, deployment
-            for name in current.fallbacks:
-                if name not in seen:
-                    seen.add(name)
-                    waiting.append(name)
+    def plan(self, route: Route, now: float, call: Call | None = None, *, avoid: Deployment | None = None) -> Plan:
+        """Count a call, and return where it may go, one step after another; `avoid` comes last of all."""
+        budget = self.budget(route)
+        budget.count(now)
+        return Plan(self, route, call, avoid, budget)
 
-    def rest_seconds(self, route: Route, now: float) -> float:
-        """Return the seconds until the first deployment of the route ends its rest."""
-        return max(0.0, min(self.standing(item).rests_until for item in route.deployments) - now)
+    def admits(self, deployment: Deployment, call: Call | None, now: float) -> bool:
+        """Tell whether a call may be sent there now."""
+        if not self.standing(deployment).admits(now):
+            return False
+        limited = self.allows is not None and (deployment.rpm is not None or deployment.tpm is not None)
+        return not limited or self._within_limits(deployment, call, now)
 
-    def order(self, route: Route) -> list[Deployment]:
+    def refusal(self, route: Route, now: float) -> NexusError:
+        """Return why nothing was tried: everything is resting, asked to be left alone, or at its limit."""
+        everywhere = self._everywhere(route)
+        waits = [self.standing(item).free_at(now) - now for item in everywhere]
+        at_limit = any(wait <= 0 for wait in waits)
+        wait = 1.0 if at_limit else max(min(waits), 0.0)
+        if at_limit or all(self.standing(item).waits_until > now for item in everywhere):
+            return UpstreamRateLimited(retry_after=wait)
+        text = "The provider has failed repeatedly and is left alone for now."
+        return UpstreamUnavailable(text, retry_after=wait)
+
+    def order(self, route: Route, now: float = 0.0, call: Call | None = None) -> Sequence[Deployment]:
         """Return the route's deployments in the order to try them."""
-        items = list(route.deployments)
+        items = route.deployments
         if len(items) == 1:
             return items
-        shuffled = self._by_weight(items)
+        shuffled = self._by_weight(list(items))
         if route.strategy == "least_busy":
             shuffled.sort(key=lambda item: self.standing(item).in_flight / max(item.weight, 1e-9))
         elif route.strategy == "lowest_latency":
-            shuffled.sort(key=lambda item: self.standing(item).latency or 0.0)
+            shuffled.sort(key=lambda item: self._slowness(item, now))
         elif route.strategy == "lowest_cost":
-            shuffled.sort(key=lambda item: (item.price.input + item.price.output) if item.price else float("inf"))
+            shuffled.sort(key=lambda item: _cost(item, call))
         return shuffled
 
-    def _by_weight(self, items: list[Deployment]) -> list[Deployment]:
+    def _slowness(self, deployment: Deployment, now: float) -> tuple[float, int]:
+        """Return typical seconds and calls under way.
+
+        What is not known, and now and then what has not been tried for a while, goes first: with one call
+        at a time, so that curiosity never costs more than that one.
+        """
+        standing = self.standing(deployment)
+        typical = standing.typical(now)
+        if standing.in_flight == 0:
+            if typical is None or (now - standing.measured_at > _STALE and self._pick() < _CURIOSITY):
+                return 0.0, 0
+        elif typical is None:
+            return float("inf"), standing.in_flight
+        return typical, standing.in_flight
+
+    def _within_limits(self, deployment: Deployment, call: Call | None, now: float) -> bool:
+        assert self.allows is not None
+        tokens = _input_tokens(call) + (call.max_tokens or 0 if call is not None else 0)
+        return self.allows(deployment, tokens, now)
+
+    def _everywhere(self, route: Route) -> list[Deployment]:
+        names, found = [route.name], list(route.deployments)
+        waiting = list(route.fallbacks)
+        while waiting:
+            name = waiting.pop(0)
+            if name not in names:
+                names.append(name)
+                found += self.routes[name].deployments
+                waiting += self.routes[name].fallbacks
+        return found
+
+    def _by_weight(self, left: list[Deployment]) -> list[Deployment]:
         """Draw without putting back, in proportion to weight; weight 0 comes last."""
-        drawn, left = [], items
+        drawn = []
         while left:
             point = self._pick() * sum(item.weight for item in left)
-            chosen = left[-1]
-            for item in left:
+            chosen = len(left) - 1
+            for position, item in enumerate(left):
                 point -= item.weight
                 if point < 0:
-                    chosen = item
+                    chosen = position
                     break
-            drawn.append(chosen)
-            left = [item for item in left if item is not chosen]
+            drawn.append(left.pop(chosen))
         return drawn
+
+    def _forget_idle(self) -> None:
+        """Anybody may ask for any model of a provider: names must not pile up."""
+        busy = {key: item for key, item in self._standing.items() if item.in_flight or item.opened}
+        self._standing = busy
+
+
+class Plan:
+    """Where one call may still go: this route's deployments, further tries of them, then those of its fallbacks.
+
+    One move to another deployment is free; whatever is beyond it comes out of the retry budget. `refused`
+    says why the first deployment that cannot take the call was left out, `too_small` which one has found
+    it too long.
+    """
+
+    __slots__ = (
+        "_again",
+        "_avoid",
+        "_budget",
+        "_call",
+        "_left",
+        "_retries",
+        "_route",
+        "_router",
+        "_seen",
+        "_waiting",
+        "refused",
+        "too_small",
+        "tries",
+    )
+
+    def __init__(
+        self, router: Router, route: Route, call: Call | None, avoid: Deployment | None, budget: RetryBudget
+    ) -> None:
+        """Begin with `route`."""
+        self._router = router
+        self._route = route
+        self._call = call
+        self._avoid = avoid
+        self._budget = budget
+        self._left: list[Deployment] | None = None
+        self._again: list[tuple[float, Deployment]] = []
+        self._retries = router.retries
+        self._waiting: list[str] | None = None
+        self._seen: set[str] = set()
+        self.refused: NexusError | None = None
+        self.too_small: Deployment | None = None
+        self.tries = 0
+
+    def next(self, now: float) -> Step | None:
+        """Return the next step, None when there is nowhere left. What is resting or does not fit is left out."""
+        step = self._find(now)
+        if step is None or ((step.again or self.tries > 1) and not self._budget.take(now)):
+            return None
+        self.tries += 1
+        return step
+
+    def _find(self, now: float) -> Step | None:
+        while True:
+            if self._left is None:
+                self._left = [item for item in self._router.order(self._route, now, self._call) if item != self._avoid]
+            while self._left:
+                deployment = self._left.pop(0)
+                if self._router.admits(deployment, self._call, now) and self._fits(deployment):
+                    return Step(self._route, deployment)
+            if self._again and self._retries:
+                self._retries -= 1
+                not_before, deployment = min(self._again, key=lambda item: item[0])
+                self._again.remove((not_before, deployment))
+                return Step(self._route, deployment, True, not_before)
+            if not self._turn_to_fallback() and not self._turn_to_avoided():
+                return None
+
+    def _fits(self, deployment: Deployment) -> bool:
+        refused = unfit(self._call, deployment, self.too_small) if self._call is not None else None
+        self.refused = self.refused or refused
+        return refused is None
+
+    def again(self, deployment: Deployment, not_before: float = 0.0) -> None:
+        """Note that the last step's deployment may be tried once more, not before a moment."""
+        self._again.append((not_before, deployment))
+
+    @property
+    def more(self) -> bool:
+        """Tell whether there is somewhere else to go."""
+        if len(self._route.deployments) > 1 if self._left is None else self._left:
+            return True
+        return any(name not in self._seen for name in (*self._route.fallbacks, *(self._waiting or ())))
+
+    def _turn_to_fallback(self) -> bool:
+        if self._waiting is None:
+            self._waiting = []
+        self._seen.add(self._route.name)
+        self._waiting += [name for name in self._route.fallbacks if name not in self._waiting]
+        while self._waiting:
+            name = self._waiting.pop(0)
+            if name not in self._seen and name in self._router.routes:
+                self._turn(self._router.routes[name])
+                return True
+        return False
+
+    def _turn_to_avoided(self) -> bool:
+        avoid, self._avoid = self._avoid, None
+        if avoid is None:
+            return False
+        self._left = [avoid]
+        self._again.clear()
+        return True
+
+    def _turn(self, route: Route) -> None:
+        self._route = route
+        self._left = None
+        self._again.clear()
+        self._retries = self._router.retries
+
+
+def _input_tokens(call: Call | None) -> int:
+    return -(-call.characters // _CHARACTERS_PER_TOKEN) if call is not None else 0
+
+
+def _cost(deployment: Deployment, call: Call | None) -> float:
+    """Return what a call would cost there, more or less; an unknown price counts as the highest."""
+    price = deployment.price
+    if price is None:
+        return float("inf")
+    if call is None:
+        return price.input + price.output
+    return price.input * _input_tokens(call) + price.output * (call.max_tokens or _USUAL_OUTPUT)

@@ -72,14 +72,17 @@ class LLMService:
         shelf.put(self.client)
         if local is not None:
             shelf.put(local)
-        self.router = Router(self.registry.routes)
+        self.router = Router(
+            self.registry.routes,
+            retries=settings.retries,
+            budget=(settings.retry_budget, settings.retry_floor),
+            longest_wait=settings.retry_wait,
+        )
         self._record = record
         self._local = local
         self._embedder = embedder
         self._sessions: dict[str, Sessions] = {}
-        self._delivery = Delivery(
-            registry=self.registry, router=self.router, client=self.client, shelf=shelf, retries=settings.retries
-        )
+        self._delivery = Delivery(registry=self.registry, router=self.router, client=self.client, shelf=shelf)
 
     async def stop(self) -> None:
         """Close unused upstream connections, and the local model if this process started it."""
@@ -103,7 +106,7 @@ class LLMService:
                 entry.tally = _tally_of(completion)
                 return completion
 
-            completion = await self._delivery.chat(call, entry, attempt)
+            completion = await self._delivery.along(self.registry.find(call.model), entry, attempt, call)
             return msgspec.structs.replace(
                 completion, usage=entry.usage(), invocation_id=entry.id, cost_usd=entry.cost()
             )
@@ -176,7 +179,7 @@ class LLMService:
                 own = target.provider.dialect == call.dialect
                 return TokenCount(tokens=target.provider.counted(answer), body=answer.body if own else b"")
 
-            return await self._delivery.chat(call, entry, attempt)
+            return await self._delivery.along(self.registry.find(call.model), entry, attempt, call)
 
     async def answer(self, call: Call, dialect: Dialect, entry: Entry) -> bytes:
         """Return a whole answer in the client's dialect: the provider's own bytes where both speak the same."""
@@ -191,7 +194,7 @@ class LLMService:
             entry.tally = _tally_of(completion)
             return dialect.completion(completion, call)
 
-        return await self._delivery.chat(call, entry, attempt)
+        return await self._delivery.along(self.registry.find(call.model), entry, attempt, call)
 
     async def open(self, call: Call, dialect: Dialect, entry: Entry) -> Flow[bytes]:
         """Open a stream in the client's dialect; its first piece has come when this returns."""
@@ -202,7 +205,7 @@ class LLMService:
             translation = Translation(target.provider.decoder(call), dialect.writer(call))
             return await self._delivery.begin(target, call, entry, translation)
 
-        return await self._delivery.chat(call, entry, attempt)
+        return await self._delivery.along(self.registry.find(call.model), entry, attempt, call)
 
     async def open_chunks(self, call: Call, entry: Entry) -> Flow[list[Chunk]]:
         """Open a stream of typed chunks."""
@@ -210,7 +213,7 @@ class LLMService:
         async def attempt(target: Target) -> Flow[list[Chunk]]:
             return await self._delivery.begin(target, call, entry, target.provider.decoder(call))
 
-        return await self._delivery.chat(call, entry, attempt)
+        return await self._delivery.along(self.registry.find(call.model), entry, attempt, call)
 
     async def _embedding(self, request: EmbeddingRequest, entry: Entry) -> Embedding:
         route = self.registry.find(request.model, task="embedding")

@@ -21,7 +21,13 @@ class TimeoutSettings(BaseModel):
     connect: float = Field(5.0, gt=0, description="Seconds to connect, TLS included.")
     first_token: float = Field(30.0, gt=0, description="Seconds until the first byte of a stream.")
     between_tokens: float = Field(20.0, gt=0, description="Seconds between two pieces of a stream.")
-    total: float = Field(300.0, gt=0, description="Seconds for the whole call.")
+    total: float = Field(300.0, gt=0, description="Seconds for the whole call, all its attempts together.")
+    attempt: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds for one attempt of a call that is not streamed. Unset: all that is left, "
+        "or six tenths of it while there is another deployment to try.",
+    )
 
 
 class CapabilitySettings(BaseModel):
@@ -152,7 +158,10 @@ class LLMSettings(BaseModel):
     timeout: float | None = Field(None, gt=0, description="Seconds for a whole call; short for timeouts.total.")
     timeouts: TimeoutSettings = TimeoutSettings()
     write_timeout: float = Field(60.0, gt=0, description="Seconds that a client of a stream may take nothing.")
-    retries: int = Field(1, ge=0, le=5, description="Further tries of one deployment before its first byte.")
+    retries: int = Field(1, ge=0, le=5, description="Further tries of a route's deployments before the first token.")
+    retry_wait: float = Field(2.0, ge=0, description="Longest pause asked for by a provider that is waited for.")
+    retry_budget: float = Field(0.2, ge=0, description="Further tries, as a share of a route's recent requests.")
+    retry_floor: int = Field(10, ge=0, description="Further tries in ten seconds that are allowed in any case.")
     heartbeat: float = Field(15.0, gt=0, description="Seconds between signs of life before a stream's first token.")
     max_body: int = Field(20_000_000, gt=0, description="Bytes of a request that carries media.")
     max_text_body: int = Field(4_000_000, gt=0, description="Bytes of a request that carries text only.")

@@ -295,12 +295,16 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds for each phase of an upstream call; the first token and the gaps count for streams only."""
+    """Seconds for each phase of a call; the first token and the gaps count for streams only.
+
+    `total` is for all attempts together, `attempt` for one of a call that is not streamed.
+    """
 
     connect: float = 5.0
     first_token: float = 30.0
     between_tokens: float = 20.0
     total: float = 300.0
+    attempt: float | None = None
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
