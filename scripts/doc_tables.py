@@ -14,7 +14,7 @@ from nexus.app import openapi
 from nexus.automation.step import STEPS
 from nexus.bench.bench import BENCHES
 from nexus.catalog.catalogue import shipped_catalogue
-from nexus.llm.hot import HOT_ROUTES
+from nexus.llm.hot import hot_routes
 from nexus.settings import Settings
 from nexus.system.service import error_codes
 from nexus.telemetry import metrics
@@ -72,7 +72,7 @@ def _attribute_doc(model: type[BaseModel], name: str) -> str:
 def routes() -> str:
     """Every route: the native ones from OpenAPI, the raw ones from their table."""
     described = openapi()
-    rows = [(f"`{method} {path}`", "OpenAI-compatible, raw handler") for method, path in HOT_ROUTES]
+    rows = [(f"`{method} {path}`", "wire-compatible, raw handler") for method, path in sorted(hot_routes())]
     for path, methods in described["paths"].items():
         rows += [
             (
