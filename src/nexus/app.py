@@ -31,12 +31,12 @@ from nexus.compute.pool import ComputePool
 from nexus.core.errors import NexusError
 from nexus.files import routes as files_routes
 from nexus.http import handlers
+from nexus.http.access_log import Observe
 from nexus.http.dispatch import Dispatch
 from nexus.http.edge import build_edge
 from nexus.http.lifecycle import Lifecycle
-from nexus.http.middleware.access_log import Observe
-from nexus.http.middleware.strict_json import StrictJSON
 from nexus.http.static import Dashboard
+from nexus.http.strict_json import StrictJSON
 from nexus.http.types import App
 from nexus.ledger import routes as ledger_routes
 from nexus.llm import routes as llm_routes
@@ -51,7 +51,7 @@ from nexus.system import routes as system_routes
 from nexus.system.checks import checks_of
 from nexus.system.events import EventHub
 from nexus.system.service import Check, SystemService
-from nexus.telemetry import context, metrics, traces
+from nexus.telemetry import logs, metrics, traces
 from nexus.telemetry.requests import RequestMeter
 from nexus.telemetry.system import Sampler, SystemCollector
 from nexus.vision import routes as vision_routes
@@ -88,16 +88,17 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> App:
     metrics.HTTP_INFLIGHT.set_function(lambda: lifecycle.inflight)
     metrics.set_limit(settings.telemetry.max_series)
     metrics.BUILD.info({"version": __version__})
-    traces.configure(settings.telemetry, version=__version__)
+    exporting = traces.configure(settings.telemetry, version=__version__)
     edge = build_edge(
         inner,
         settings=settings.http,
         lifecycle=lifecycle,
         checks={"database": _holds(checks["database"])},
-        bind_request_id=context.bind_request_id,
+        enter=traces.enter_request,
         observe=_observer(meter),
+        write=logs.write_access,
     )
-    return traces.TraceRequests(edge)
+    return traces.TraceRequests(edge) if exporting else edge
 
 
 def _api(parts: Parts, sampler: Sampler) -> FastAPI:

@@ -12,12 +12,9 @@ from pydantic import ValidationError
 from nexus.core.services import Services
 from nexus.http.body import read_body
 from nexus.http.dispatch import Dispatch, is_api_path
+from nexus.http.edge import build_edge
+from nexus.http.gates.origins import normal_origin
 from nexus.http.lifecycle import Lifecycle
-from nexus.http.middleware.access_log import AccessLog
-from nexus.http.middleware.hosts import HostCheck
-from nexus.http.middleware.origins import OriginCheck, normal_origin
-from nexus.http.middleware.proxies import TrustedProxies
-from nexus.http.probes import Probes
 from nexus.http.settings import HTTPSettings
 
 from .conftest import Serve, exchange
@@ -368,8 +365,7 @@ async def test_lifespan_and_websockets_pass_or_close() -> None:
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["type"])
 
-    app: Any = AccessLog(TrustedProxies(HostCheck(OriginCheck(inner, origins=[]), hosts=[]), networks=[]))
-    app = Probes(app, lifecycle=Lifecycle())
+    app: Any = build_edge(inner, settings=HTTPSettings(), lifecycle=Lifecycle())
     sent: list[Any] = []
 
     async def receive() -> Any:

@@ -13,7 +13,7 @@ from nexus.core.services import Services
 from nexus.http.depends import service
 from nexus.http.dispatch import Dispatch
 from nexus.http.handlers import install
-from nexus.http.middleware.strict_json import StrictJSON
+from nexus.http.strict_json import StrictJSON
 from nexus.http.uploads import read_upload
 
 from .conftest import Running, Serve

@@ -22,12 +22,13 @@ from nexus.core.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from nexus.http.edge import build_edge
 from nexus.http.handlers import install
-from nexus.http.middleware.catch_errors import CatchErrors
-from nexus.http.middleware.request_id import RequestId
-from nexus.http.middleware.strict_json import StrictJSON
+from nexus.http.lifecycle import Lifecycle
 from nexus.http.problem import Issue, ValidationFailed, render, stream_error
+from nexus.http.settings import HTTPSettings
 from nexus.http.sse import HEARTBEAT
+from nexus.http.strict_json import StrictJSON
 
 
 class NotAcceptable(NexusError):
@@ -195,7 +196,7 @@ def make_app() -> Any:
                 raise RuntimeError("password=hunter2 at 0x7f00deadbeef")
             raise HTTPException(int(how), detail="a foreign text")
 
-    return RequestId(CatchErrors(StrictJSON(app)))
+    return build_edge(StrictJSON(app), settings=HTTPSettings(hosts=["testserver"]), lifecycle=Lifecycle())
 
 
 PREFIXES = {

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 from nexus.access.audit import Origin
 from nexus.access.errors import InvalidKey
-from nexus.http.middleware.origins import normal_origin
+from nexus.http.gates.origins import normal_origin
 from nexus.http.types import Scope
 
 SECURE_COOKIE: Final = "__Host-nexus"

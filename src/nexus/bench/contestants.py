@@ -25,6 +25,7 @@ LITELLM: Final = "1.106.2"
 MODEL: Final = "gpt-4o-mini"
 CACHED: Final = "gpt-4o-mini-cached"
 
+
 @dataclass(frozen=True, slots=True)
 class Contestant:
     """One server under test: its port, a key that it takes, and the processes whose CPU time counts."""

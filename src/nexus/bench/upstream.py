@@ -48,7 +48,9 @@ def _delta(delta: dict[str, Any], finish: str | None = None) -> bytes:
     return _piece(_event([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]))
 
 
-_HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+_HEAD: Final = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+)
 _STREAM: Final = [
     _delta({"role": "assistant", "content": ""}),
     *(_delta({"content": f" tok{n}"}) for n in range(CHUNKS - 2)),

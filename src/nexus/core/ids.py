@@ -6,19 +6,48 @@ lower-case Crockford base 32. One letter group tells a reader of a log what an i
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
+import threading
 import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID = re.compile(r"^[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{26}$")
 
 
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+_BYTES = 10
+_POOL = 4096
+
+
+class _Randomness(threading.local):
+    """Random bytes of one thread, fetched from the system in larger pieces: a call for each id would cost more."""
+
+    def __init__(self) -> None:
+        self.pool = b""
+        self.used = 0
+
+    def take(self) -> int:
+        start = self.used
+        if start + _BYTES > len(self.pool):
+            self.pool, start = os.urandom(_POOL), 0
+        self.used = start + _BYTES
+        return int.from_bytes(self.pool[start : self.used], "big")
+
+    def forget(self) -> None:
+        self.pool = b""
+
+
+_randomness = _Randomness()
+# A forked child would give out the same ids as its parent.
+os.register_at_fork(after_in_child=_randomness.forget)
+
+
 def new_id(prefix: str) -> str:
     """Return a new id such as `run_01ja8w3xk5v0m2c7tqz9r4h6ye`."""
-    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    digits = [_ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5)]
-    return f"{prefix}_{''.join(digits)}"
+    value = (time.time_ns() // 1_000_000) << 80 | _randomness.take()
+    digits = "".join([_PAIRS[(value >> shift) & 1023] for shift in range(120, -1, -10)])
+    return f"{prefix}_{digits}"
 
 
 def is_id(text: str, prefix: str) -> bool:

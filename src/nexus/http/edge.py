@@ -1,25 +1,52 @@
-"""The one order in which every request passes the layers of `nexus.http.middleware`."""
+"""The edge: what every request passes on its way in, and every answer on its way out, in one layer.
+
+In this order: its id, trusted proxies, probes, the number of requests at once, host, origin, announced size. Then the
+app below, whose reading is counted and whose answer gets id and security headers; whatever it raises becomes an
+answer in the caller's dialect. At the end stand one log line and one measurement.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import re
+import time
 from collections.abc import Callable, Mapping
+from random import getrandbits
+from typing import Final
 from urllib.parse import urlsplit
 
-from nexus.http.lifecycle import Lifecycle
-from nexus.http.middleware.access_log import AccessLog, Observe
-from nexus.http.middleware.body_limit import BodyLimit, Limit
-from nexus.http.middleware.catch_errors import CatchErrors
-from nexus.http.middleware.hosts import HostCheck
-from nexus.http.middleware.inflight import InFlight
-from nexus.http.middleware.origins import OriginCheck
-from nexus.http.middleware.proxies import TrustedProxies
-from nexus.http.middleware.request_id import RequestId
-from nexus.http.middleware.security_headers import SecurityHeaders
-from nexus.http.probes import Check, Probes
-from nexus.http.settings import HTTPSettings
-from nexus.http.types import App, Scope, header, path_of
+from starlette.requests import ClientDisconnect
 
-_LARGE_JSON = ("/api/v1/vision/", "/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1beta/", "/v2/")
+from nexus.core.errors import NexusError
+from nexus.http.access_log import AccessLog, Observe, Write
+from nexus.http.errors import Overloaded, ShuttingDown
+from nexus.http.gates.bodies import announced, refuse, too_large
+from nexus.http.gates.hosts import HostGate
+from nexus.http.gates.origins import OriginGate
+from nexus.http.gates.proxies import TrustedProxies
+from nexus.http.lifecycle import Lifecycle
+from nexus.http.probes import Check, Probes
+from nexus.http.problem import send_error
+from nexus.http.security_headers import secured
+from nexus.http.settings import HTTPSettings
+from nexus.http.types import App, Message, Receive, Scope, Send, path_of
+
+log = logging.getLogger("nexus.http")
+
+_ID: Final = re.compile(rb"[A-Za-z0-9_-]{8,64}")
+_LARGE_JSON: Final = (
+    "/api/v1/vision/",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1beta/",
+    "/v2/",
+)
+
+Enter = Callable[[str, bytes | None], object]
+"""Told request id and `traceparent` inside the request's own context, for logs and traces."""
 
 
 def build_edge(
@@ -28,23 +55,206 @@ def build_edge(
     settings: HTTPSettings,
     lifecycle: Lifecycle,
     checks: Mapping[str, Check] | None = None,
-    bind_request_id: Callable[[str], object] | None = None,
+    enter: Enter | None = None,
     observe: Observe | None = None,
-) -> App:
-    """Wrap `app` (authentication and below) in all layers of the edge.
+    write: Write | None = None,
+) -> Edge:
+    """Stand before `app` (authentication and below).
 
-    `checks` decide readiness; `bind_request_id` and `observe` carry ids to the logs and figures to the metrics.
+    `checks` decide readiness; `enter`, `observe` and `write` carry ids, figures and lines to logs and metrics.
     """
-    app = BodyLimit(app, limit_of=limit_by(settings))
-    app = OriginCheck(app, origins=[*settings.origins, *([settings.public_url] if settings.public_url else [])])
-    app = HostCheck(app, hosts=hosts_of(settings))
-    app = InFlight(app, lifecycle=lifecycle, limit=settings.max_inflight)
-    app = Probes(app, lifecycle=lifecycle, checks=checks)
-    app = CatchErrors(app)
-    app = SecurityHeaders(app)
-    app = AccessLog(app, observe=observe)
-    app = TrustedProxies(app, networks=settings.trusted_proxies)
-    return RequestId(app, bind=bind_request_id)
+    return Edge(
+        app,
+        settings=settings,
+        lifecycle=lifecycle,
+        probes=Probes(lifecycle=lifecycle, checks=checks),
+        hosts=HostGate(hosts_of(settings)),
+        origins=OriginGate([*settings.origins, *([settings.public_url] if settings.public_url else [])]),
+        proxies=TrustedProxies(settings.trusted_proxies),
+        record=AccessLog(observe=observe, write=write),
+        enter=enter,
+    )
+
+
+class Edge:
+    """The outermost ASGI app."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        settings: HTTPSettings,
+        lifecycle: Lifecycle,
+        probes: Probes,
+        hosts: HostGate,
+        origins: OriginGate,
+        proxies: TrustedProxies,
+        record: AccessLog,
+        enter: Enter | None,
+    ) -> None:
+        """Take the rules; see `build_edge`."""
+        self._app = app
+        self._lifecycle = lifecycle
+        self._probes = probes
+        self._hosts = hosts
+        self._origins = origins
+        self._proxies = proxies
+        self._record = record
+        self._enter = enter
+        self._most = settings.max_inflight
+        self._upload = settings.upload_limit + 1024 * 1024
+        self._large_json = settings.vision_json_limit
+        self._json = settings.json_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; pass the lifespan on; close websockets, of which there are none."""
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await receive()
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        sent = headers.get(b"x-request-id")
+        # Nobody has to guess it, so it need not be unpredictable, which costs a system call.
+        request_id = sent.decode() if sent and _ID.fullmatch(sent) else f"req_{getrandbits(104):026x}"
+        scope["request_id"] = request_id
+        if self._enter is not None:
+            self._enter(request_id, headers.get(b"traceparent"))
+        self._proxies.apply(scope)
+        exchange = Exchange(scope, receive, send, request_id)
+        try:
+            await self._serve(scope, exchange, headers)
+        finally:
+            self._record.report(scope, exchange.status, time.perf_counter() - started)
+
+    async def _serve(self, scope: Scope, exchange: Exchange, headers: Mapping[bytes, bytes]) -> None:
+        try:
+            await self._judge(scope, exchange, headers)
+        except ClientDisconnect:
+            return
+        except asyncio.CancelledError:
+            if not self._lifecycle.draining.is_set():
+                raise
+            # The time for a graceful end is over, and this is the outermost frame of the request's own task.
+            await exchange.fail(ShuttingDown(retry_after=None if exchange.started else 1))
+        except NexusError as error:
+            await exchange.fail(error)
+        except Exception as error:  # the caller gets an answer without any of it; the log gets it all
+            log.error("unexpected error", exc_info=error, extra={"request_id": exchange.request_id})
+            if not exchange.started:
+                await send_error(scope, exchange.send, NexusError())
+
+    async def _judge(self, scope: Scope, exchange: Exchange, headers: Mapping[bytes, bytes]) -> None:
+        path, lifecycle = path_of(scope), self._lifecycle
+        if path in Probes.paths:
+            await self._probes.answer(scope, exchange.send, path)
+            return
+        scope["lifecycle"] = lifecycle
+        if lifecycle.inflight >= self._most:
+            await send_error(scope, exchange.send, Overloaded(retry_after=1))
+            return
+        lifecycle.inflight += 1
+        try:
+            if (refusal := self._refusal(scope, path, headers)) is not None:
+                await send_error(scope, exchange.send, refusal)
+                return
+            exchange.limit = self._limit(path, headers.get(b"content-type"))
+            if (problem := announced(headers.get(b"content-length"), exchange.limit)) is not None:
+                await refuse(scope, exchange.receive_on, exchange.send, problem)
+                return
+            await self._pass(scope, exchange)
+        finally:
+            lifecycle.inflight -= 1
+
+    async def _pass(self, scope: Scope, exchange: Exchange) -> None:
+        """Serve by the app below. A body that grew too large decides the answer, unless that has begun."""
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except NexusError as error:
+            if error is not exchange.failure:
+                raise
+        failure = exchange.failure
+        if failure is not None and not exchange.started:
+            exchange.failure = None
+            await refuse(scope, exchange.receive_on, exchange.send, failure)
+
+    def _refusal(self, scope: Scope, path: str, headers: Mapping[bytes, bytes]) -> NexusError | None:
+        host, several = headers.get(b"host"), False
+        if len(headers) != len(scope["headers"]):
+            names = [name for name, _ in scope["headers"]]
+            host = host if names.count(b"host") == 1 else None
+            several = names.count(b"origin") > 1
+        return self._hosts.refusal(scope, host) or self._origins.refusal(
+            scope["method"], path, headers, several=several
+        )
+
+    def _limit(self, path: str, kind: bytes | None) -> int:
+        """Return the cap for a body: JSON is held in memory, so it may be far smaller than a file upload."""
+        kind = (kind or b"").partition(b";")[0].strip().lower()
+        if kind == b"multipart/form-data" or kind == b"application/octet-stream":
+            return self._upload
+        return self._large_json if path.startswith(_LARGE_JSON) else self._json
+
+
+class Exchange:
+    """One request and its answer as the edge sees them go by."""
+
+    __slots__ = ("_receive", "_scope", "_send", "_size", "failure", "limit", "request_id", "started", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """Nothing has been read or sent."""
+        self._scope, self._receive, self._send = scope, receive, send
+        self._size = 0
+        self.request_id = request_id
+        self.limit = 0
+        self.status = 0
+        self.started = False
+        self.failure: NexusError | None = None
+
+    async def receive(self) -> Message:
+        """Pass on what arrives, as long as it is not too much. Raises `TooLarge`."""
+        if self.failure is not None:
+            raise self.failure
+        message = await self._receive()
+        self._size += len(message.get("body", b""))
+        if self._size > self.limit:
+            self.failure = too_large(self.limit)
+            raise self.failure
+        return message
+
+    async def receive_on(self) -> Message:
+        """Pass on what arrives, uncounted."""
+        return await self._receive()
+
+    async def send(self, message: Message) -> None:
+        """Pass on the answer with our headers, unless a better one will be given."""
+        if message["type"] == "http.response.start":
+            if self.failure is not None:
+                return
+            self.status = message["status"]
+            self.started = True
+            scope, own = self._scope, self.request_id.encode()
+            headers = secured(message.get("headers", []), https=scope["scheme"] == "https")
+            headers.append((b"x-request-id", own))
+            if scope["path"].startswith("/v1/messages"):
+                headers.append((b"request-id", own))  # where the SDK of that dialect looks for it
+            message["headers"] = headers
+        elif not self.started:
+            return
+        await self._send(message)
+
+    async def fail(self, error: NexusError) -> None:
+        """Answer with an error; of an answer that has begun only the log can tell.
+
+        Returning without an end makes the server break the connection.
+        """
+        if self.started:
+            log.error("an answer broke off", exc_info=error, extra={"request_id": self.request_id})
+        else:
+            await send_error(self._scope, self.send, error)
 
 
 def hosts_of(settings: HTTPSettings) -> list[str]:
@@ -52,17 +262,3 @@ def hosts_of(settings: HTTPSettings) -> list[str]:
     public = urlsplit(settings.public_url or "").hostname
     own = settings.host if settings.host not in ("0.0.0.0", "::") else None  # noqa: S104  compared, not bound
     return [name for name in (*settings.hosts, public, own) if name]
-
-
-def limit_by(settings: HTTPSettings) -> Limit:
-    """Return the cap for each request: JSON is held in memory, so it may be far smaller than a file upload."""
-
-    def limit_of(scope: Scope) -> int:
-        kind = (header(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
-        if kind == b"multipart/form-data" or kind == b"application/octet-stream":
-            return settings.upload_limit + 1024 * 1024
-        if path_of(scope).startswith(_LARGE_JSON):
-            return settings.vision_json_limit
-        return settings.json_limit
-
-    return limit_of

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from nexus.core.errors import MethodNotAllowed
 from nexus.http.lifecycle import Lifecycle
 from nexus.http.problem import send_error
-from nexus.http.types import App, Receive, Scope, Send, path_of
+from nexus.http.types import Scope, Send
 
 log = logging.getLogger("nexus.http")
 
@@ -22,21 +22,18 @@ Check = Callable[[], Awaitable[bool]]
 class Probes:
     """Live as long as the loop turns; ready when started, not draining, and every check holds."""
 
+    paths: Final = frozenset({"/livez", "/readyz"})
+
     def __init__(
-        self, app: App, *, lifecycle: Lifecycle, checks: Mapping[str, Check] | None = None, patience: float = 2.0
+        self, *, lifecycle: Lifecycle, checks: Mapping[str, Check] | None = None, patience: float = 2.0
     ) -> None:
         """`checks` by name, each with `patience` seconds to answer. Their names are shown, their reasons are not."""
-        self._app = app
         self._lifecycle = lifecycle
         self._checks = dict(checks or {})
         self._patience = patience
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        path = path_of(scope) if scope["type"] == "http" else ""
-        if path not in ("/livez", "/readyz"):
-            await self._app(scope, receive, send)
-            return
+    async def answer(self, scope: Scope, send: Send, path: str) -> None:
+        """Answer one probe."""
         scope["route_template"] = path
         if scope["method"] not in ("GET", "HEAD"):
             await send_error(scope, send, MethodNotAllowed(allow="GET, HEAD"))

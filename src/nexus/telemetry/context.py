@@ -15,6 +15,11 @@ def bind(**ids: str | None) -> None:
     _ids.set({**_ids.get({}), **ids})
 
 
+def become(**ids: str | None) -> None:
+    """Set exactly these ids for the rest of the present task: those of an earlier request are gone."""
+    _ids.set(ids)
+
+
 def bind_request_id(request_id: str) -> None:
     """Set the request id and forget the ids of an earlier request on the same connection."""
     kept = _ids.get({})

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 import traceback
+from collections import deque
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -33,6 +35,7 @@ _NOISY: Final = (
     "kombu",
 )
 _LONGEST: Final = 16_384
+_LATEST: Final = 0.25
 
 
 class JSONFormatter(logging.Formatter):
@@ -85,6 +88,100 @@ class TextFormatter(logging.Formatter):
         return self._redact(_printable(text, keep_escapes=self._colour))
 
 
+class BufferedHandler(logging.StreamHandler[TextIO]):
+    """Writes lines together, a quarter of a second late at the most; warnings and worse at once.
+
+    A system call for each line would cost a busy process more than what the line tells of.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to `stream`."""
+        super().__init__(stream)
+        self._waiting: deque[str] = deque()
+        self._something = threading.Event()
+        self._writer: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one record."""
+        try:
+            self.put(self.format(record))
+        except Exception:  # as in `logging`: a line that cannot be written must not stop what it tells of
+            self.handleError(record)
+        if record.levelno >= logging.WARNING:
+            self.flush()
+
+    def put(self, line: str) -> None:
+        """Take one finished line."""
+        self._waiting.append(line)
+        if not self._something.is_set():
+            self._something.set()
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write, name="log", daemon=True)
+                self._writer.start()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        self.acquire()
+        try:
+            if lines := [self._waiting.popleft() for _ in range(len(self._waiting))]:
+                self.stream.write("\n".join(lines) + "\n")
+            super().flush()
+        except (OSError, ValueError):
+            return  # nobody reads any more
+        finally:
+            self.release()
+
+    def _write(self) -> None:
+        while True:
+            self._something.wait()
+            time.sleep(_LATEST)
+            self._something.clear()
+            self.flush()
+
+
+def write_access(fields: dict[str, Any]) -> bool:
+    """Write the line of one request (`nexus.http.access_log`), in JSON, by a shorter way than a log record's.
+
+    Returns False where lines are not written that way; then it is for `logging`.
+    """
+    handler = _json_handler()
+    if handler is None:
+        return False
+    line = {"time": _rfc3339(time.time()), "level": "info", "logger": "nexus.access", "message": "request"}
+    try:
+        text = orjson.dumps(line | current() | fields).decode()
+    except (TypeError, ValueError):
+        return False
+    # Of a route's own name and an id of ours nothing is secret.
+    known = fields["path"] == fields["route"] and fields["request_id"].startswith("req_")
+    handler.put(text if known else redactor(text))
+    return True
+
+
+def _json_handler() -> BufferedHandler | None:
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, BufferedHandler) and isinstance(handler.formatter, JSONFormatter):
+            return handler
+    return None
+
+
+def _rfc3339(moment: float) -> str:
+    second = int(moment)
+    if second != _second.value:
+        _second.value, _second.text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+    return f"{_second.text}.{int((moment - second) * 1000):03d}Z"
+
+
+class _Second:
+    """The last whole second written out; most lines of a busy process share it."""
+
+    value = -1
+    text = ""
+
+
+_second: Final = _Second()
+
+
 _COLOURS: Final = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
 
 
@@ -93,7 +190,7 @@ def configure(settings: TelemetrySettings, *, stream: TextIO | None = None) -> N
     target = stream or sys.stderr
     terminal = target.isatty()
     plain = settings.log_format == "text" or (settings.log_format == "auto" and terminal)
-    handler = logging.StreamHandler(target)
+    handler = BufferedHandler(target)
     handler.setFormatter(TextFormatter(colour=terminal) if plain else JSONFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

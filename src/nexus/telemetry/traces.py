@@ -7,23 +7,21 @@ ids reach the logs in any case (https://www.w3.org/TR/trace-context/).
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Final
+from random import getrandbits
+from typing import Any, Final, NamedTuple
 
-from nexus.telemetry.context import bind, bound
+from nexus.telemetry.context import become, bind_request_id, bound
 from nexus.telemetry.redact import redactor
 from nexus.telemetry.settings import TelemetrySettings
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 
-@dataclass(frozen=True, slots=True)
-class TraceContext:
+class TraceContext(NamedTuple):
     """Where in a trace we are."""
 
     trace_id: str
@@ -51,9 +49,10 @@ def parse_traceparent(value: str) -> TraceContext | None:
 
 def child_of(parent: TraceContext | None, *, sampled: bool = False) -> TraceContext:
     """Return a new span's context below `parent`, or the start of a new trace."""
+    # Ids have to be unique, not secret, and every request has two: no system call for them.
     if parent is not None:
-        return TraceContext(parent.trace_id, secrets.token_hex(8), parent.sampled)
-    fresh = secrets.token_hex(24)
+        return TraceContext(parent.trace_id, f"{getrandbits(64):016x}", parent.sampled)
+    fresh = f"{getrandbits(192):048x}"
     return TraceContext(fresh[:32], fresh[32:], sampled)
 
 
@@ -159,8 +158,18 @@ Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Any, Any], Awaitable[None]]
 
 
+def enter_request(request_id: str, traceparent: bytes | None) -> None:
+    """Begin a request in this context: its id, and its place in the caller's trace or at the start of a new one."""
+    if _Tracing.tracer is not None:
+        bind_request_id(request_id)  # `TraceRequests` stands further out
+        return
+    here = child_of(parse_traceparent(traceparent.decode("latin-1")) if traceparent else None)
+    _current.set(here)
+    become(request_id=request_id, trace_id=here.trace_id, span_id=here.span_id)
+
+
 class TraceRequests:
-    """ASGI layer: continues the caller's trace, or begins one, for each request."""
+    """ASGI layer where spans are exported: continues the caller's trace, or begins one, for each request."""
 
     def __init__(self, app: App) -> None:
         """Wrap `app`."""
@@ -172,13 +181,6 @@ class TraceRequests:
             await self._app(scope, receive, send)
             return
         sent = next((value for name, value in scope["headers"] if name == b"traceparent"), None)
-        parent = parse_traceparent(sent.decode("latin-1")) if sent else None
-        if _Tracing.tracer is None:
-            context = child_of(parent)
-            _current.set(context)
-            bind(trace_id=context.trace_id, span_id=context.span_id)
-            await self._app(scope, receive, send)
-            return
-        _current.set(parent)
+        _current.set(parse_traceparent(sent.decode("latin-1")) if sent else None)
         with span(f"{scope['method']}", kind="server", http__request__method=scope["method"]):
             await self._app(scope, receive, send)

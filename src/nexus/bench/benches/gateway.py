@@ -38,9 +38,7 @@ class _Slice:
 
 
 def _measure(who: Contestant, connections: int, seconds: float, *, stream: bool = False, model: str = MODEL) -> _Slice:
-    plan = load.Plan(
-        port=who.port, connections=connections, seconds=seconds, model=model, key=who.key, stream=stream
-    )
+    plan = load.Plan(port=who.port, connections=connections, seconds=seconds, model=model, key=who.key, stream=stream)
     before = who.cpu_seconds()
     command = [sys.executable, "-m", "nexus.bench.load", msgspec.json.encode(plan).decode()]
     done = subprocess.run(command, env=inherited_environment(), capture_output=True, check=True)
@@ -88,9 +86,7 @@ class Gateway:
         return _figures(plain, streamed, cached, idle, loaded)
 
 
-def _interleaved(
-    everyone: list[Contestant], rounds: int, measure: object
-) -> Iterable[tuple[Contestant, list[_Slice]]]:
+def _interleaved(everyone: list[Contestant], rounds: int, measure: object) -> Iterable[tuple[Contestant, list[_Slice]]]:
     found: dict[str, list[_Slice]] = {who.name: [] for who in everyone}
     for number in range(rounds):
         for who in everyone if number % 2 == 0 else reversed(everyone):

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from nexus.http.settings import Network
-from nexus.http.types import App, Receive, Scope, Send
+from nexus.http.types import Scope
 
 _MAX_HOPS: Final = 32
 
@@ -20,17 +20,15 @@ _MAX_HOPS: Final = 32
 class TrustedProxies:
     """Replaces `scope["client"]` and `scope["scheme"]` by what trusted proxies say."""
 
-    def __init__(self, app: App, *, networks: Sequence[Network]) -> None:
+    def __init__(self, networks: Sequence[Network]) -> None:
         """`networks` are the proxies' own; with none, forwarding headers are ignored."""
-        self._app = app
         self._networks = tuple(networks)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+    def apply(self, scope: Scope) -> None:
+        """Put what the proxies say into the scope, if they are to be trusted."""
         client = scope.get("client")
         if self._networks and client and self._trusted(client[0]):
             self._apply(scope, client[0])
-        await self._app(scope, receive, send)
 
     def _apply(self, scope: Scope, peer: str) -> None:
         hops: list[str] = []

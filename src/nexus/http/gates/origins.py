@@ -2,63 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from nexus.core.errors import NexusError
 from nexus.http.errors import OriginNotAllowed
-from nexus.http.problem import send_error
-from nexus.http.types import App, Receive, Scope, Send, path_of
 
 _SAFE: Final = frozenset({"GET", "HEAD"})
 # The MCP specification wants the check on every method.
 _ALWAYS_CHECKED: Final = "/mcp"
 
 
-class OriginCheck:
+class OriginGate:
     """Allows no Origin (programs), the server's own, and a list; an allow-list, whatever the verb is called.
 
     There is no CORS: nothing is ever answered to a preflight of another origin.
     """
 
-    def __init__(self, app: App, *, origins: Iterable[str]) -> None:
+    def __init__(self, origins: Iterable[str]) -> None:
         """`origins` are allowed besides the server's own, as `https://nexus.example`."""
-        self._app = app
         self._origins = frozenset(filter(None, map(normal_origin, origins)))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        if scope["type"] == "http" and _is_checked(scope) and not self._allowed(scope):
-            await send_error(scope, send, OriginNotAllowed())
-            return
-        await self._app(scope, receive, send)
+    def refusal(self, method: str, path: str, headers: Mapping[bytes, bytes], *, several: bool) -> NexusError | None:
+        """Return why a page may not make a browser send this, or None; `several` tells of repeated headers."""
+        if b"origin" not in headers and b"sec-fetch-site" not in headers:
+            return None
+        if method in _SAFE and not path.startswith(_ALWAYS_CHECKED):
+            return None
+        return None if self._allowed(headers, several=several) else OriginNotAllowed()
 
-    def _allowed(self, scope: Scope) -> bool:
-        origin = site = host = None
-        for name, value in scope["headers"]:
-            if name == b"origin":
-                if origin is not None:
-                    return False
-                origin = value.decode("latin-1")
-            elif name == b"sec-fetch-site":
-                site = value
-            elif name == b"host":
-                host = value.decode("latin-1")
+    def _allowed(self, headers: Mapping[bytes, bytes], *, several: bool) -> bool:
+        origin = headers.get(b"origin")
         if origin is None:
-            return site not in (b"cross-site", b"same-site")
-        normal = normal_origin(origin)
-        if normal is None:
+            return headers.get(b"sec-fetch-site") not in (b"cross-site", b"same-site")
+        normal = normal_origin(origin.decode("latin-1"))
+        if normal is None or several:
             return False
         # The Host header has been checked before; the scheme is what the browser says, as proxies may end TLS.
-        return normal in self._origins or normal.partition("://")[2] == _with_port(normal, host or "")
-
-
-def _is_checked(scope: Scope) -> bool:
-    return scope["method"] not in _SAFE or path_of(scope).startswith(_ALWAYS_CHECKED)
+        host = headers.get(b"host", b"").decode("latin-1")
+        return normal in self._origins or normal.partition("://")[2] == _with_port(normal, host)
 
 
 def normal_origin(text: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from nexus.http.types import App, Message, Receive, Scope, Send
+from nexus.http.types import RawHeaders
 
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
@@ -38,27 +38,20 @@ _ALWAYS: Final = (
 _HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
 
 
-class SecurityHeaders:
-    """Adds each header that the answer does not set itself."""
+_NAMES: Final = frozenset(name for name, _ in _ALWAYS)
+_NO_STORE: Final = (b"cache-control", b"no-store")
+_BUT_CACHE: Final = tuple(item for item in _ALWAYS if item != _NO_STORE)
 
-    def __init__(self, app: App) -> None:
-        """Wrap `app`."""
-        self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_secured(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = list(message.get("headers", ()))
-                present = {name.lower() for name, _ in headers}
-                headers += [item for item in _ALWAYS if item[0] not in present]
-                if scope.get("scheme") == "https":
-                    headers.append(_HSTS)
-                message["headers"] = headers
-            await send(message)
-
-        await self._app(scope, receive, send_secured)
+def secured(headers: RawHeaders, *, https: bool) -> RawHeaders:
+    """Return the headers of an answer with each of ours that it does not set itself."""
+    present = {name.lower() for name, _ in headers} & _NAMES
+    if not present:
+        out = [*headers, *_ALWAYS]
+    elif present == {b"cache-control"}:
+        out = [*headers, *_BUT_CACHE]
+    else:
+        out = [*headers, *(item for item in _ALWAYS if item[0] not in present)]
+    if https:
+        out.append(_HSTS)
+    return out

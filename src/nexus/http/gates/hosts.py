@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Final
 
-from nexus.core.errors import MalformedBody
+from nexus.core.errors import MalformedBody, NexusError
 from nexus.http.errors import HostNotAllowed
-from nexus.http.problem import send_error
-from nexus.http.types import App, Receive, Scope, Send
+from nexus.http.types import Scope
 
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
+_REMEMBERED: Final = 64
 
 
 def host_name(value: str) -> str:
@@ -27,25 +27,24 @@ def host_name(value: str) -> str:
     return value.partition(":")[0].removesuffix(".")
 
 
-class HostCheck:
+class HostGate:
     """Refuses requests for other hosts with 421 (RFC 9110, section 15.5.20)."""
 
-    def __init__(self, app: App, *, hosts: Iterable[str]) -> None:
+    def __init__(self, hosts: Iterable[str]) -> None:
         """`hosts` are names or addresses; the address that a connection came in on is always allowed."""
-        self._app = app
         self._hosts = frozenset(filter(None, map(host_name, (*LOCAL_HOSTS, *hosts))))
+        self._seen: set[bytes] = set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] == "http":
-            sent = [value for name, value in scope["headers"] if name == b"host"]
-            if len(sent) != 1 or not self._allowed(scope, host_name(sent[0].decode("latin-1"))):
-                await send_error(scope, send, HostNotAllowed())
-                return
-            if "\0" in scope["path"] or b"%00" in scope["query_string"]:
-                await send_error(scope, send, MalformedBody("The URL contains a NUL character."))
-                return
-        await self._app(scope, receive, send)
+    def refusal(self, scope: Scope, host: bytes | None) -> NexusError | None:
+        """Return why a request that names `host` (None: none, or several) is not served, or None."""
+        if host not in self._seen:
+            if host is None or not self._allowed(scope, host_name(host.decode("latin-1"))):
+                return HostNotAllowed()
+            if host_name(host.decode("latin-1")) in self._hosts and len(self._seen) < _REMEMBERED:
+                self._seen.add(host)
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            return MalformedBody("The URL contains a NUL character.")
+        return None
 
     def _allowed(self, scope: Scope, name: str) -> bool:
         if name in self._hosts:
