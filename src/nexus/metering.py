@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter, defaultdict, deque
 
 from nexus.core.errors import NexusError
 from nexus.ledger.types import Invocation
@@ -19,27 +20,55 @@ _EVERY = 5.0
 _LANGUAGE = ("chat", "embedding", "text.")
 
 
+_AT_ONCE = 1000
+_waiting: deque[Invocation] = deque()
+
+
 def count_call(call: Invocation) -> None:
-    """Count one recorded call."""
-    if call.kind in ("predict", "forecast", "anomalies") or call.kind.startswith("vision."):
-        metrics.PREDICTIONS.labels(call.kind, call.model, call.status).inc()
-    if not call.kind.startswith(_LANGUAGE):
-        return
-    provider = call.provider or "none"
-    metrics.LLM_REQUESTS.labels(provider, call.model, call.status).inc()
-    for kind, tokens in (
-        ("input", call.input_tokens),
-        ("output", call.output_tokens),
-        ("cache_read", call.cache_read_tokens),
-        ("cache_write", call.cache_write_tokens),
-        ("reasoning", call.reasoning_tokens),
-    ):
-        if tokens:
-            metrics.LLM_TOKENS.labels(provider, call.model, kind).inc(tokens)
-    if call.cost_usd:
-        metrics.LLM_COST.labels(call.project_id, call.model).inc(call.cost_usd)
-    if call.first_token_ms is not None:
-        metrics.LLM_FIRST_TOKEN.labels(provider, call.model).observe(call.first_token_ms / 1000)
+    """Count one recorded call, together with others: now and then, and before every scrape."""
+    _waiting.append(call)
+    if len(_waiting) >= _AT_ONCE:
+        count_waiting()
+
+
+def count_waiting() -> None:
+    """Count what was recorded since the last time."""
+    requests: Counter[tuple[str, str, str]] = Counter()
+    tokens: Counter[tuple[str, str, str]] = Counter()
+    dollars: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for _ in range(len(_waiting)):
+        try:
+            call = _waiting.popleft()
+        except IndexError:
+            break  # another thread counts too
+        if call.kind in ("predict", "forecast", "anomalies") or call.kind.startswith("vision."):
+            metrics.PREDICTIONS.labels(call.kind, call.model, call.status).inc()
+        if not call.kind.startswith(_LANGUAGE):
+            continue
+        provider = call.provider or "none"
+        requests[provider, call.model, call.status] += 1
+        for kind, count in (
+            ("input", call.input_tokens),
+            ("output", call.output_tokens),
+            ("cache_read", call.cache_read_tokens),
+            ("cache_write", call.cache_write_tokens),
+            ("reasoning", call.reasoning_tokens),
+        ):
+            if count:
+                tokens[provider, call.model, kind] += count
+        if call.cost_usd:
+            dollars[call.project_id, call.model] += call.cost_usd
+        if call.first_token_ms is not None:
+            metrics.LLM_FIRST_TOKEN.labels(provider, call.model).observe(call.first_token_ms / 1000)
+    for labels, number in requests.items():
+        metrics.LLM_REQUESTS.labels(*labels).inc(number)
+    for labels, number in tokens.items():
+        metrics.LLM_TOKENS.labels(*labels).inc(number)
+    for place, sum_of_it in dollars.items():
+        metrics.LLM_COST.labels(*place).inc(sum_of_it)
+
+
+metrics.before_render(count_waiting)
 
 
 def count_lost(what: str, amount: float) -> None:

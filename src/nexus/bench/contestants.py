@@ -129,7 +129,8 @@ http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folde
 uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; keepalive_requests 100000000;
 upstream up {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}
 server {{ listen 127.0.0.1:{port} backlog=2048;
-location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }} }} }}
+location / {{ proxy_pass http://up; proxy_http_version 1.1;
+proxy_set_header Connection ""; proxy_buffering off; }} }} }}
 """
 
 

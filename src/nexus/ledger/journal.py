@@ -1,8 +1,9 @@
 """The file that a recorded call is in before `record` returns.
 
 Each process has a folder `<data_dir>/ledger/<pid>-<random>/` with a lock that it holds (flock) as
-long as it lives, and numbered segments of JSON lines. A record is one `write` to a file opened
-with O_APPEND, so that it is in the kernel's page cache, and safe from `kill -9`, at once. The
+long as it lives, and numbered segments of JSON lines. A segment is a file of fixed size mapped into
+memory: a record copied into it is in the kernel's page cache, and safe from `kill -9`, at once and
+without a system call. Its blocks are reserved when it is made, so that a full disk shows then. The
 batcher seals a segment, copies its rows into the database and only then removes it; the segment is
 the queue, and memory stays flat while the database is away. Folders whose lock is free belong to
 dead processes and are adopted by whoever looks first.
@@ -11,6 +12,7 @@ dead processes and are adopted by whoever looks first.
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import re
 import secrets
@@ -29,6 +31,7 @@ _SEGMENT = "*.jsonl"
 _LOCK = "lock"
 _NO_JSON = (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError)
 _LINE_LIMIT = 64 * 1024
+_SEGMENT_SIZE = 1024 * 1024
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -71,7 +74,8 @@ def read_segment(path: Path) -> Iterator[Invocation | bytes]:
     """Yield each record; a line that is no record (torn by a kill or a full disk) is yielded as bytes."""
     with path.open("rb") as file:
         for line in file:
-            if not line.strip():
+            line = line.strip(b"\0\n")
+            if not line:
                 continue
             try:
                 yield _decoder.decode(line)
@@ -89,29 +93,29 @@ class Journal:
         self._folder: Path | None = None
         self._lock_file = -1
         self._segment = -1
+        self._map: mmap.mmap | None = None
+        self._used = 0
         self._number = 0
-        self._torn = False
         self.rows_in_segment = 0
 
     def append(self, line: bytes) -> int:
-        """Write one record and return how many the open segment holds. Raises `OSError` on a full disk."""
+        """Write one record and return how many have come since the last `seal`. Raises `OSError` on a full disk."""
+        size = len(line)
         with self._mutex:
-            if self._segment < 0:
+            if self._map is None or self._used + size > _SEGMENT_SIZE:
+                self._close_segment()
                 self._open_segment()
-            data = b"\n" + line if self._torn else line
-            if os.write(self._segment, data) < len(data):
-                self._torn = True
-                raise OSError("short write")
-            self._torn = False
+            assert self._map is not None
+            self._map[self._used : self._used + size] = line
+            self._used += size
             self.rows_in_segment += 1
             return self.rows_in_segment
 
     def seal(self) -> list[Path]:
         """Close the open segment and return every segment of this process, oldest first."""
         with self._mutex:
-            if self._segment >= 0:
-                os.close(self._segment)
-                self._segment, self._torn, self.rows_in_segment = -1, False, 0
+            self._close_segment()
+            self.rows_in_segment = 0
             return sorted(self._folder.glob(_SEGMENT)) if self._folder else []
 
     def close(self) -> None:
@@ -131,7 +135,22 @@ class Journal:
             self._folder, self._lock_file = _claim_new_folder(self.root)
         self._number += 1
         path = self._folder / f"{self._number:09d}.jsonl"
-        self._segment = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        segment = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _reserve(segment)
+            self._map = mmap.mmap(segment, _SEGMENT_SIZE)
+        except BaseException:
+            os.close(segment)
+            path.unlink(missing_ok=True)
+            raise
+        self._segment, self._used = segment, 0
+
+    def _close_segment(self) -> None:
+        if self._map is not None:
+            self._map.close()
+            os.ftruncate(self._segment, self._used)
+            os.close(self._segment)
+            self._map, self._segment, self._used = None, -1, 0
 
     def adopt(self) -> Iterator[Path]:
         """Yield the segments of dead processes, holding their lock; emptied folders are removed."""
@@ -149,6 +168,14 @@ class Journal:
                     shutil.rmtree(folder, ignore_errors=True)
             finally:
                 os.close(lock)
+
+
+def _reserve(file: int) -> None:
+    """Give a new file its blocks now: writing to a mapped page that gets none would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, _SEGMENT_SIZE)
+    elif os.write(file, bytes(_SEGMENT_SIZE)) < _SEGMENT_SIZE:
+        raise OSError("short write")
 
 
 def _claim_new_folder(root: Path) -> tuple[Path, int]:

@@ -105,7 +105,7 @@ class BufferedHandler(logging.StreamHandler[TextIO]):
         """Take one record."""
         try:
             self.put(self.format(record))
-        except Exception:  # as in `logging`: a line that cannot be written must not stop what it tells of
+        except Exception:  # noqa: BLE001  as in `logging`: a line that cannot be written must not stop what it tells of
             self.handleError(record)
         if record.levelno >= logging.WARNING:
             self.flush()

@@ -8,7 +8,9 @@ No user, key, URL or prompt is ever a label.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -117,14 +119,41 @@ DB_POOL = Gauge("nexus_db_pool_in_use", "Database connections in use.", registry
 BUILD = Info("nexus_build", "What is running.", registry=registry)
 
 
+_AT_ONCE: Final = 1000
+_answered: deque[tuple[str, str, int, float]] = deque()
+_hooks: list[Callable[[], None]] = []
+
+
 def observe_request(route: str, method: str, status: int, seconds: float) -> None:
-    """Count and time one answered request (the `observe` of `nexus.http.edge`)."""
-    HTTP_REQUESTS.labels(route, method, status).inc()
-    HTTP_SECONDS.labels(route).observe(seconds)
+    """Count and time one answered request (the `observe` of `nexus.http.edge`), together with others."""
+    _answered.append((route, method, status, seconds))
+    if len(_answered) >= _AT_ONCE:
+        _count_answered()
+
+
+def _count_answered() -> None:
+    numbers: Tally[tuple[str, str, int]] = Tally()
+    for _ in range(len(_answered)):
+        try:
+            route, method, status, seconds = _answered.popleft()
+        except IndexError:
+            break  # another thread counts too
+        numbers[route, method, status] += 1
+        HTTP_SECONDS.labels(route).observe(seconds)
+    for labels, number in numbers.items():
+        HTTP_REQUESTS.labels(*labels).inc(number)
+
+
+def before_render(hook: Callable[[], None]) -> None:
+    """Call `hook` before every exposition: for what is counted together, now and then."""
+    _hooks.append(hook)
 
 
 def render(accept: str = "") -> tuple[bytes, str]:
     """Return the exposition that a scraper with this Accept header reads, and its content type."""
+    _count_answered()
+    for hook in _hooks:
+        hook()
     encoder, content_type = choose_encoder(accept)
     return encoder(registry), content_type
 
