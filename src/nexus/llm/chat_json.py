@@ -16,6 +16,7 @@ from typing import Any, cast
 import msgspec
 
 from nexus.llm.errors import Unsupported
+from nexus.llm.signatures import beside, found_beside
 from nexus.llm.types import (
     AnyPart,
     ChatRequest,
@@ -124,6 +125,8 @@ def read_message(message: dict[str, Any]) -> Message:
     if thinking := rest.pop("reasoning_content", None):
         parts.append(Thinking(text=thinking))
     parts += _read_content(content)
+    if (seal := found_beside(rest)) and parts and isinstance(last := parts[-1], Text):
+        parts[-1] = msgspec.structs.replace(last, signature=seal)
     if refusal := rest.pop("refusal", None):
         parts.append(Refusal(text=refusal))
     parts += [_read_call(call) for call in rest.pop("tool_calls", None) or ()]
@@ -244,7 +247,11 @@ def _read_call(call: dict[str, Any]) -> ToolCall:
     arguments = told.get("arguments", told.get("input", ""))
     given = call.get("id")
     return ToolCall(
-        id="" if given is None else str(given), name=told.get("name") or "", arguments=arguments or "", kind=kind
+        id="" if given is None else str(given),
+        name=told.get("name") or "",
+        arguments=arguments or "",
+        kind=kind,
+        signature=found_beside(call),
     )
 
 
@@ -415,7 +422,11 @@ def _write_answer(message: Message) -> dict[str, Any]:
     if isinstance(out["content"], list):
         shown = [_write_part(part) for part in message.parts if isinstance(part, Media)]
         out |= {"content": message.text or None} | ({"images": shown} if shown else {})
-    return out
+    calls = (part for part in message.parts if isinstance(part, ToolCall))
+    for call, part in zip(out.get("tool_calls") or (), calls, strict=True):
+        call |= beside(part.signature)
+    seals = [part.signature for part in message.parts if isinstance(part, Text) and part.signature]
+    return out | beside(seals[-1] if seals else None)
 
 
 def read_chunk(body: dict[str, Any]) -> list[Chunk]:
@@ -445,6 +456,7 @@ def read_chunk(body: dict[str, Any]) -> list[Chunk]:
                 name=function.get("name"),
                 arguments=function.get("arguments") or "",
                 kind=call.get("type"),
+                signature=found_beside(call),
             )
             chunks.insert(len(chunks) - 1, Chunk(index=index, tool=tool, **head))
     if (usage := read_usage(body.get("usage"))) is not None:
@@ -468,5 +480,7 @@ def write_delta(chunk: Chunk) -> dict[str, Any]:
         call: dict[str, Any] = {"index": chunk.tool.position, "function": function}
         if chunk.tool.id is not None:
             call |= {"id": chunk.tool.id, "type": chunk.tool.kind or "function"}
-        delta["tool_calls"] = [call]
+        delta["tool_calls"] = [call | beside(chunk.tool.signature)]
+    if chunk.text is not None:
+        delta |= beside(chunk.signature)
     return delta

@@ -8,8 +8,9 @@ checked; everything else travels as the client wrote it and is the provider's to
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
@@ -43,6 +44,7 @@ _OPERATIONS: dict[str, Operation] = {
 }
 _METHODS = {"chat": ["generateContent", "countTokens"], "embedding": ["embedContent", "batchEmbedContents"]}
 _HEADERS = (b"x-vertex-ai-llm-request-type", b"x-vertex-ai-llm-shared-request-type", b"x-server-timeout")
+_PLAIN_ITEM = re.compile(r"[\w$%;=.-]+", re.ASCII)
 _PAGE, _LARGEST_PAGE = 50, 1000
 
 
@@ -215,11 +217,11 @@ class _Array:
         self._begun = False
 
     def piece(self, piece: Piece) -> bytes:
-        before, self._begun = b"\n,\n" if self._begun else b"[", True
+        before, self._begun = b"\n,\r\n" if self._begun else b"[", True
         return before + piece.data
 
     def end(self) -> bytes:
-        return b"\n]\n" if self._begun else b"[]\n"
+        return b"\n]" if self._begun else b"[]"
 
 
 class GeminiRelay:
@@ -313,14 +315,13 @@ def _split(path: str) -> tuple[str, str, str]:
 def _form(query: str, *, stream: bool) -> str:
     """Return the part of the query that says how the answer is to look; keys and the like stay here."""
     kept = []
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name.lstrip("$") == "alt":
-            if value.partition(";")[0] not in ("sse", "json"):
-                raise InvalidRequest("alt must be sse or json.", field="alt")
-            if stream or value != "sse":
-                kept.append(f"{quote(name)}={quote(value, safe='=')}")
-        elif name.lstrip("$") == "prettyPrint":
-            kept.append(f"{quote(name)}={quote(value)}")
+    for item in query.split("&"):
+        name, _, value = unquote(item).partition("=")
+        name = name.removeprefix("$")
+        if name == "alt" and (value.partition(";")[0] not in ("sse", "json") or not _PLAIN_ITEM.fullmatch(item)):
+            raise InvalidRequest("alt must be sse or json.", field="alt")
+        if (name == "alt" and (stream or value != "sse")) or (name == "prettyPrint" and _PLAIN_ITEM.fullmatch(item)):
+            kept.append(item)
     return "&".join(kept)
 
 

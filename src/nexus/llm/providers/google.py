@@ -5,6 +5,7 @@ Source: https://ai.google.dev/api. Options: `headers` (a table added to every re
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +29,7 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _any = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
+_REPEATS_MODEL = re.compile(rb'"model"\s*:')
 _STRANGE = (KeyError, TypeError, AttributeError, ValueError, IndexError, struct.error)
 
 
@@ -196,19 +198,16 @@ class GoogleDecoder:
 
 def with_model(body: bytes, name: str) -> bytes:
     """Put the model's name in the places where a body repeats it; where it does not, return the very bytes."""
-    if b'"model"' not in body:
+    if not _REPEATS_MODEL.search(body):
         return body
-    told, new = _fields.decode(body), msgspec.Raw(_encode(name))
-    if "model" in told:
-        told["model"] = new
+    told, new = _fields.decode(body), {"model": msgspec.Raw(_encode(name))}
+    changed = new if "model" in told else {}
     for field in ("generateContentRequest", "generate_content_request"):
-        if field in told and bytes(told[field]).startswith(b"{"):
-            inner = _fields.decode(told[field])
-            told[field] = msgspec.Raw(_encode(inner | {"model": new}))
-    if "requests" in told and bytes(told["requests"]).startswith(b"["):
-        several = [one | {"model": new} for one in _list.decode(told["requests"])]
-        told["requests"] = msgspec.Raw(_encode(several))
-    return _encode(told)
+        if field in told:
+            changed[field] = msgspec.Raw(_encode(_fields.decode(told[field]) | new))
+    if "requests" in told:
+        changed["requests"] = msgspec.Raw(_encode([one | new for one in _list.decode(told["requests"])]))
+    return _encode(told | changed) if changed else body
 
 
 def _json(data: bytes) -> Any:

@@ -1,0 +1,276 @@
+"""Recorded Gemini and Vertex AI traffic through the real HTTP path, to Google's own clients and to others."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from tests.llm.conftest import Gateway
+
+from nexus.testing.replay import Exchange, load_cassette
+from nexus.testing.upstream import FakeUpstream, Script, Seen, chunked
+
+# One client: making one reads every certificate of the machine.
+HTTP = httpx.Client(timeout=20)
+OPERATIONS = ("generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents")
+FINISHES = {
+    "STOP": "stop",
+    1: "stop",
+    "MAX_TOKENS": "length",
+    2: "length",
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "UNEXPECTED_TOOL_CALL": "stop",
+    None: None,
+}
+
+
+@cache
+def recordings(shared: Path) -> list[tuple[str, Exchange]]:
+    found = []
+    for folder in ("gemini", "vertexai"):
+        for path in sorted((shared / "data" / "llm" / "cassettes" / folder).glob("*")):
+            found += [(path.name, exchange) for exchange in load_cassette(path)]
+    return found
+
+
+def operation_of(exchange: Exchange) -> str | None:
+    operation = exchange.path.rpartition(":")[2]
+    return operation if "googleapis.com" in exchange.url and operation in OPERATIONS else None
+
+
+def model_of(exchange: Exchange) -> str:
+    return exchange.path.rpartition("/")[2].rpartition(":")[0]
+
+
+def chats(shared: Path, counts: Counter[str]) -> Iterator[tuple[str, Exchange, list[dict[str, Any]]]]:
+    """Every recorded chat that was answered, with the pieces of its answer."""
+    for name, exchange in recordings(shared):
+        operation = operation_of(exchange)
+        if operation is None:
+            counts["left out: no call of a model of Google's"] += 1
+        elif not operation.endswith("enerateContent"):
+            counts["left out: no chat"] += 1
+        elif exchange.status != 200:
+            counts["left out: an error"] += 1
+        else:
+            yield name, exchange, pieces_of(exchange)
+
+
+def pieces_of(exchange: Exchange) -> list[dict[str, Any]]:
+    text = exchange.body.decode()
+    if exchange.streamed:
+        return [json.loads(line[5:]) for line in text.splitlines() if line.startswith("data:")]
+    told = json.loads(text)
+    return told if isinstance(told, list) else [told]
+
+
+def answering(exchange: Exchange, cut: random.Random) -> Callable[[Seen], Script]:
+    """Answer as recorded, in pieces cut anywhere."""
+
+    def answer(_request: Seen) -> Script:
+        kind = exchange.headers.get("content-type", "application/json")
+        head = f"HTTP/1.1 {exchange.status} X\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n"
+        body = exchange.body
+        places = sorted({0, len(body), *(cut.randrange(len(body)) for _ in range(min(len(body) // 30 + 1, 200)))})
+        pieces = [chunked(body[start:end]) for start, end in pairwise(places)]
+        return Script((head.encode(), *pieces, b"0\r\n\r\n"))
+
+    return answer
+
+
+# An independent reading of what a recording says.
+
+
+def meaning(pieces: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return text, thoughts, calls, seals of calls, finish and usage of the first candidate."""
+    text = thought = ""
+    calls, seals, finish, usage = [], [], None, {}
+    for piece in pieces:
+        usage = piece.get("usageMetadata") or usage
+        for candidate in piece.get("candidates") or ():
+            finish = candidate.get("finishReason") or finish
+            for part in (candidate.get("content") or {}).get("parts") or ():
+                if "functionCall" in part:
+                    calls.append((part["functionCall"]["name"], part["functionCall"].get("args") or {}))
+                    seals.append(part.get("thoughtSignature"))
+                elif part.get("thought"):
+                    thought += part.get("text", "")
+                else:
+                    text += part.get("text", "")
+    read = usage.get("promptTokenCount", 0) + usage.get("toolUsePromptTokenCount", 0)
+    wrote = usage.get("candidatesTokenCount", 0) + usage.get("thoughtsTokenCount", 0)
+    return {
+        "text": text,
+        "thought": thought,
+        "calls": calls,
+        "seals": seals,
+        "finish": "tool_calls" if calls and finish in ("STOP", 1) else FINISHES[finish],
+        "usage": (read, wrote, usage.get("cachedContentTokenCount", 0), usage.get("thoughtsTokenCount", 0)),
+    }
+
+
+@pytest.fixture
+def google(make_gateway: Callable[..., Gateway], upstream: FakeUpstream) -> Gateway:
+    base = {"base_url": upstream.url.removesuffix("/v1") + "/v1beta", "api_key": "AIza-upstream-secret-key"}
+    return make_gateway(providers=[{"name": "up", "kind": "google"} | base])
+
+
+def ready(gateway: Gateway, upstream: FakeUpstream, exchange: Exchange, cut: random.Random) -> None:
+    gateway.rows.clear()
+    upstream.seen.clear()
+    gateway.llm.router._standing.clear()
+    upstream.answering = answering(exchange, cut)
+
+
+@pytest.mark.slow
+def test_recorded_traffic_is_transparent(google: Gateway, upstream: FakeUpstream, shared: Path) -> None:
+    cut = random.Random(20_261_126)
+    counts: Counter[str] = Counter()
+    wrong: list[str] = []
+    for name, exchange in recordings(shared):
+        operation = operation_of(exchange)
+        if operation is None:
+            counts["left out: no call of a model of Google's"] += 1
+            continue
+        if not exchange.request:
+            counts["left out: the request was not recorded"] += 1
+            continue
+        ready(google, upstream, exchange, cut)
+        query = exchange.url.partition("?")[2]
+        url = f"{google.url}/v1beta/models/up%2F{model_of(exchange)}:{operation}" + (f"?{query}" if query else "")
+        response = HTTP.post(url, content=exchange.request)
+        try:
+            counts[transparent(exchange, response, upstream, google)] += 1
+        except (AssertionError, ValueError, KeyError, IndexError) as error:
+            wrong.append(f"{name}: {type(error).__name__} {str(error)[:400]}")
+    print(dict(counts))
+    assert not wrong, "\n".join([f"{len(wrong)} wrong", *wrong])
+    assert counts == {
+        "generateContent": 100,
+        "left out: the request was not recorded": 3,
+        "events": 16,
+        "array": 5,
+        "countTokens": 2,
+        "embedContent": 1,
+        "batchEmbedContents": 9,
+        "error 400": 4,
+        "error 404": 3,
+        "left out: no call of a model of Google's": counts["left out: no call of a model of Google's"],
+    }
+
+
+def transparent(exchange: Exchange, response: httpx.Response, upstream: FakeUpstream, gateway: Gateway) -> str:
+    """Compare one answer with its recording, byte for byte, and say which kind it was."""
+    sent, operation = upstream.seen[0], operation_of(exchange)
+    assert sent.json == json.loads(exchange.request)
+    assert operation == "batchEmbedContents" or sent.body == exchange.request
+    assert sent.path.partition("?")[0] == f"/v1beta/models/{model_of(exchange)}:{operation}"
+    assert sent.path.partition("?")[2].lower() == exchange.url.partition("?")[2].lower()
+    assert sent.headers["x-goog-api-key"] == "AIza-upstream-secret-key"
+    if exchange.status != 200:
+        assert response.status_code == exchange.status
+        told, recorded = response.json()["error"], json.loads(exchange.body)["error"]
+        assert (told["code"], told["status"]) == (recorded["code"], recorded["status"])
+        assert exchange.status != 400 or response.content == exchange.body
+        return f"error {exchange.status}"
+    assert response.status_code == 200, response.text
+    row = gateway.row()
+    assert row.status == "ok"
+    if operation in ("generateContent", "streamGenerateContent"):
+        said = meaning(pieces_of(exchange))
+        assert (row.input_tokens, row.output_tokens, row.cache_read_tokens, row.reasoning_tokens) == said["usage"]
+    if exchange.streamed:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        ours = [event for event in response.content.split(b"\n\n") if event]
+        assert ours == [e for e in exchange.body.replace(b"\r\n", b"\n").split(b"\n\n") if e.strip()]
+        return "events"
+    assert response.content == exchange.body
+    return "array" if operation == "streamGenerateContent" else str(operation)
+
+
+@pytest.mark.slow
+def test_recorded_answers_reach_clients_of_chat_completions(
+    google: Gateway, upstream: FakeUpstream, shared: Path
+) -> None:
+    cut = random.Random(7)
+    counts: Counter[str] = Counter()
+    wrong: list[str] = []
+    for name, exchange, pieces in chats(shared, counts):
+        ready(google, upstream, exchange, cut)
+        stream = operation_of(exchange) == "streamGenerateContent"
+        body: dict[str, Any] = {"model": f"up/{model_of(exchange)}", "messages": [{"role": "user", "content": "x"}]}
+        if stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        response = HTTP.post(f"{google.url}/v1/chat/completions", json=body)
+        try:
+            assert response.status_code == 200, response.text
+            said = meaning(pieces)
+            message = streamed(response.text) if stream else whole(response.json())
+            assert message == said
+            counts["events" if exchange.streamed else "array" if stream else "plain"] += 1
+        except (AssertionError, ValueError, KeyError) as error:
+            wrong.append(f"{name}: {type(error).__name__} {str(error)[:600]}")
+    print(dict(counts))
+    assert not wrong, "\n".join([f"{len(wrong)} wrong", *wrong])
+    assert (counts["plain"], counts["events"], counts["array"]) == (103, 16, 5)
+
+
+def whole(body: dict[str, Any]) -> dict[str, Any]:
+    """Read an answer as the official SDK does, in the terms of `meaning`."""
+    completion = ChatCompletion.model_validate(body)
+    choice = completion.choices[0]
+    calls = choice.message.tool_calls or []
+    return {
+        "text": choice.message.content or "",
+        "thought": (choice.message.model_extra or {}).get("reasoning_content") or "",
+        "calls": [(call.function.name, json.loads(call.function.arguments)) for call in calls],
+        "seals": [seal_of(call.model_extra) for call in calls],
+        "finish": choice.finish_reason,
+        "usage": used(completion.usage),
+    }
+
+
+def streamed(text: str) -> dict[str, Any]:
+    """Read a stream as the official SDK does."""
+    assert text.endswith("data: [DONE]\n\n")
+    said: dict[str, Any] = {"text": "", "thought": "", "calls": [], "seals": [], "finish": None, "usage": (0, 0, 0, 0)}
+    for line in text.splitlines():
+        if not line.startswith("data: {"):
+            continue
+        chunk = ChatCompletionChunk.model_validate_json(line[6:])
+        if chunk.usage is not None:
+            said["usage"] = used(chunk.usage)
+        for choice in chunk.choices:
+            said["text"] += choice.delta.content or ""
+            said["thought"] += (choice.delta.model_extra or {}).get("reasoning_content") or ""
+            for call in choice.delta.tool_calls or ():
+                assert call.id
+                assert call.function is not None
+                assert call.index == len(said["calls"])
+                said["calls"].append((call.function.name, json.loads(call.function.arguments or "")))
+                said["seals"].append(seal_of(call.model_extra))
+            said["finish"] = choice.finish_reason or said["finish"]
+    return said
+
+
+def seal_of(extra: dict[str, Any] | None) -> str | None:
+    seal: str | None = (extra or {}).get("extra_content", {}).get("google", {}).get("thought_signature")
+    return seal
+
+
+def used(usage: Any) -> tuple[int, int, int, int]:
+    if usage is None:
+        return 0, 0, 0, 0
+    thought = usage.completion_tokens_details.reasoning_tokens
+    return usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details.cached_tokens, thought
