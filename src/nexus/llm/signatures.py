@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_PLACE = ("extra_content", *["google", "thought_signature"])
+_PLACE = "extra_content.google.thought_signature"
 _MARK = "-sealed-"
 
 
@@ -32,13 +32,13 @@ def unsealed(call_id: str) -> tuple[str, str | None]:
 
 def beside(signature: str | None) -> dict[str, Any]:
     """Return the field that carries a seal beside a call or message of the chat-completions form."""
-    outer, maker, name = _PLACE
+    outer, maker, name = _PLACE.split(".")
     return {outer: {maker: {name: signature}}} if signature else {}
 
 
 def found_beside(told: dict[str, Any]) -> str | None:
     """Return the seal beside a call or message of the chat-completions form."""
     value: Any = told
-    for name in _PLACE:
+    for name in _PLACE.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value if isinstance(value, str) and value else None
