@@ -1,150 +1,139 @@
-"""Replays recorded provider traffic over real HTTP: VCR cassettes (YAML) and single exchanges (JSON).
+"""Replays recorded provider traffic over real HTTP.
 
-    with FakeUpstream(replay(load_cassette(path), cut=random.Random(1))) as upstream:
+    with ReplayServer([folder], cut=random.Random(1)) as upstream:
         ...   # a provider with base_url=upstream.url gets what was recorded, cut at random bytes
 
-Requests are matched by the end of their path, in the order recorded, and the last match is repeated.
+A request is answered by an exchange of the same method and path form: first one with the very same body, else
+the unused one that resembles it most; once all are used, the best fitting one again.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
-import zlib
-from dataclasses import dataclass
+import struct
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+from urllib.parse import unquote
 
-import yaml
+from nexus.testing.recordings import Exchange, Recordings, load, load_cassette
+from nexus.testing.script import Answering, Piece, Script, Seen, chunked, response
+from nexus.testing.upstream import FakeUpstream
 
-from nexus.testing.upstream import Answering, Script, Seen, chunked
+__all__ = ["Exchange", "Recordings", "ReplayServer", "as_script", "load", "load_cassette", "replay"]
 
-_PASSED = ("content-type", "retry-after", "retry-after-ms", "x-request-id", "request-id")
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One recorded request and its answer, bodies unpacked."""
-
-    method: str
-    url: str
-    request: bytes
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def path(self) -> str:
-        """Return the path of the URL, without host and query."""
-        return "/" + self.url.partition("://")[2].partition("/")[2].partition("?")[0]
-
-    @property
-    def streamed(self) -> bool:
-        """Tell whether the answer was a stream of server-sent events."""
-        kind = self.headers.get("content-type", "")
-        return kind.startswith("text/event-stream") or self.body.lstrip().startswith((b"data:", b"event:"))
+# Of the connection, not of the answer; bodies are unpacked already.
+_DROPPED = {
+    "connection", "content-encoding", "content-length", "keep-alive", "set-cookie", "trailer", "transfer-encoding",
+}  # fmt: skip
+# What a gateway adds to or changes in a request on its way.
+_CHANGED = ("model", "stream_options")
 
 
-def _scalar(loader: yaml.SafeLoader, node: yaml.Node) -> str:
-    return str(node.value)
+class ReplayServer(FakeUpstream):
+    """A server that answers as recorded in these files and folders; `recordings` tells what was left out."""
+
+    def __init__(
+        self, paths: Iterable[Path], *, cut: random.Random | None = None, gap: float = 0.0, **more: Any
+    ) -> None:
+        """Read everything now. With `cut`, streams are cut at random bytes, their pieces `gap` seconds apart."""
+        self.recordings = load(paths)
+        super().__init__(replay(self.recordings.exchanges, cut=cut, gap=gap), **more)
 
 
-# libyaml's reader where it is there: the same rules, ten times as fast.
-_Safe: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Loader(_Safe):  # type: ignore[misc,valid-type]  # either of the two
-    """Reads plain data; recorders use a few tags beyond it."""
-
-
-# A lone `=` is a YAML 1.1 "value", which has no Python form.
-_Loader.add_constructor("tag:yaml.org,2002:value", _scalar)
-
-
-def load_cassette(path: Path) -> list[Exchange]:
-    """Read a recording. Raises ValueError for a file that is none."""
-    text = path.read_text(encoding="utf-8")
-    try:
-        data = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path.name} is no recording") from error
-    items = data.get("interactions", [data]) if isinstance(data, dict) else []
-    exchanges = [_exchange(item) for item in items if isinstance(item, dict) and "request" in item]
-    if not exchanges:
-        raise ValueError(f"{path.name} has no exchange")
-    return exchanges
-
-
-def _exchange(item: dict[str, Any]) -> Exchange:
-    asked, told = item["request"], item["response"]
-    status = told.get("status", told.get("status_code", 200))
-    headers = {
-        str(name).lower(): str(value[0] if isinstance(value, list) and value else value)
-        for name, value in (told.get("headers") or {}).items()
-    }
-    return Exchange(
-        method=asked.get("method", "POST"),
-        url=asked.get("uri") or asked.get("url") or "",
-        request=_bytes(asked),
-        status=int(status.get("code", 200) if isinstance(status, dict) else status),
-        headers=headers,
-        body=_bytes(told),
-    )
-
-
-def _bytes(side: dict[str, Any]) -> bytes:
-    if side.get("parsed_body") is not None:
-        return json.dumps(side["parsed_body"]).encode()
-    body = side.get("body", side.get("content"))
-    if isinstance(body, dict) and "string" in body:
-        body = body["string"]
-    if body is None:
-        return b""
-    if isinstance(body, dict | list):
-        return json.dumps(body).encode()
-    data = body if isinstance(body, bytes) else str(body).encode()
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            return gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError("a recorded body cannot be unpacked") from error
-    return data
-
-
-def replay(exchanges: list[Exchange], *, cut: random.Random | None = None) -> Answering:
+def replay(exchanges: list[Exchange], *, cut: random.Random | None = None, gap: float = 0.0) -> Answering:
     """Return what makes a `FakeUpstream` answer as recorded; with `cut`, streams are cut at random bytes."""
     used: set[int] = set()
+    places: dict[tuple[str, str], list[int]] = {}
+    for index, exchange in enumerate(exchanges):
+        places.setdefault((exchange.method, form(exchange.path)), []).append(index)
 
     def answer(request: Seen) -> Script:
-        tail = request.path.partition("?")[0].rpartition("/v1")[2]
-        fitting = [i for i, exchange in enumerate(exchanges) if exchange.path.endswith(tail)]
+        fitting = places.get((request.method, form(request.route)), [])
         if not fitting:
-            return Script((b"HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n",))
-        chosen = next((i for i in fitting if i not in used), fitting[-1])
+            told = {"error": {"message": f"Nothing is recorded for {request.method} {request.route}.", "code": 404}}
+            return Script((response(404, json.dumps(told).encode()),))
+        chosen = max(fitting, key=lambda index: _rank(request, exchanges[index], unused=index not in used))
         used.add(chosen)
-        return as_script(exchanges[chosen], cut=cut)
+        return as_script(exchanges[chosen], cut=cut, gap=gap)
 
     return answer
 
 
-def as_script(exchange: Exchange, *, cut: random.Random | None = None) -> Script:
-    """Return the recorded answer as raw pieces."""
+def form(path: str) -> str:
+    """Return what tells endpoints apart, whatever stands before it: `chat/completions`, `:generateContent` ..."""
+    parts = [unquote(part) for part in path.split("/") if part]
+    if not parts:
+        return "/"
+    last = parts[-1]
+    if ":" in last and parts[-2:-1] != ["model"]:
+        return ":" + last.rpartition(":")[2]
+    if parts[-2:] == ["chat", "completions"] or parts[-2:-1] in (["responses"], ["models"], ["files"]):
+        return "/".join(parts[-2:])
+    if "threads" in parts:
+        return "/".join(parts[parts.index("threads") :])
+    return last
+
+
+def _rank(request: Seen, exchange: Exchange, *, unused: bool) -> tuple[bool, bool, float]:
+    """Rank an exchange: the very same body, not used yet, alike. The first of equals wins."""
+    asked, recorded = request.fields, exchange.fields
+    if request.body == exchange.request or _core(asked) == _core(recorded):
+        return True, unused, 1.0
+    same_stream = (request.query.get("alt") == "sse") == ("alt=sse" in exchange.query)
+    mine, theirs = set(_leaves(asked)), set(_leaves(recorded))
+    alike = len(mine & theirs) / max(1, len(mine | theirs))
+    return False, unused, alike + same_stream
+
+
+def _core(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in _CHANGED}
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}/{name}")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, f"{path}/{index}")
+    else:
+        yield path, str(value)
+
+
+def as_script(exchange: Exchange, *, cut: random.Random | None = None, gap: float = 0.0) -> Script:
+    """Return the recorded answer as raw pieces: a stream in its events, frames or random cuts, else whole."""
     head = [f"HTTP/1.1 {exchange.status} X"]
-    head += [f"{name}: {exchange.headers[name]}" for name in _PASSED if name in exchange.headers]
-    if not exchange.streamed:
+    for name, value in exchange.headers.items():
+        if name not in _DROPPED and value.isprintable() and value.isascii():
+            head.append(f"{name}: {value}")
+    streamed = exchange.streamed or exchange.framed or "stream" in form(exchange.path).lower()
+    if not streamed or not exchange.body:
         head.append(f"content-length: {len(exchange.body)}")
         return Script(("\r\n".join(head).encode() + b"\r\n\r\n" + exchange.body,))
     head.append("transfer-encoding: chunked")
-    pieces: list[bytes | float | Literal["reset", "stall"]] = ["\r\n".join(head).encode() + b"\r\n\r\n"]
-    pieces += [chunked(piece) for piece in _pieces(exchange.body, cut)]
-    pieces.append(b"0\r\n\r\n")
-    return Script(tuple(pieces))
+    pieces: list[Piece] = ["\r\n".join(head).encode() + b"\r\n\r\n"]
+    for piece in _pieces(exchange, cut):
+        pieces += [chunked(piece), gap] if gap else [chunked(piece)]
+    return Script((*pieces, b"0\r\n\r\n"))
 
 
-def _pieces(body: bytes, cut: random.Random | None) -> list[bytes]:
-    if cut is None:
-        return [event + b"\n\n" for event in body.split(b"\n\n") if event]
-    places = sorted({0, len(body), *(cut.randrange(len(body)) for _ in range(min(len(body) // 40 + 1, 200)))})
-    return [body[start:end] for start, end in pairwise(places)]
+def _pieces(exchange: Exchange, cut: random.Random | None) -> list[bytes]:
+    body = exchange.body
+    if cut is not None:
+        places = sorted({0, len(body), *(cut.randrange(len(body)) for _ in range(min(len(body) // 40 + 1, 200)))})
+        return [body[start:end] for start, end in pairwise(places)]
+    if exchange.framed:
+        return list(_frames(body))
+    return [event + b"\n\n" for event in body.split(b"\n\n") if event] if exchange.streamed else [body]
+
+
+def _frames(body: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(body):
+        size = struct.unpack_from("!I", body, start)[0] if len(body) - start >= 4 else 0
+        end = start + size if size >= 16 else len(body)
+        yield body[start:end]
+        start = end
