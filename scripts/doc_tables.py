@@ -18,6 +18,7 @@ from nexus.llm.hot import hot_routes
 from nexus.settings import Settings
 from nexus.system.service import error_codes
 from nexus.telemetry import metrics
+from nexus.testing.faults import FAULTS
 from nexus.vision.task import TASKS
 
 
@@ -118,6 +119,16 @@ def metric_names() -> str:
     return table(("metric", "meaning"), sorted((f"`{m.name}`", m.documentation) for m in metrics.registry.collect()))
 
 
+def faults() -> str:
+    """Every fault of the fake upstream."""
+    forms = {"events": "streams of events", "frames": "streams of frames", None: ""}
+    rows = [
+        (f"`{name}`", fault.told, forms[fault.form] or ("streams" if fault.streams else "all"), fault.outcome)
+        for name, fault in FAULTS.items()
+    ]
+    return table(("fault", "what happens", "concerns", "outcome"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "settings": settings,
     "routes": routes,
@@ -125,4 +136,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "plugs": plugs,
     "models": models,
     "metrics": metric_names,
+    "faults": faults,
 }

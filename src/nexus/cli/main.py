@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nexus import __version__
-from nexus.cli import checks, first_run, look, money, numbers, serve, talk
+from nexus.cli import checks, fakes, first_run, look, money, numbers, serve, talk
 from nexus.cli.measure import bench
 from nexus.cli.models import models
 from nexus.cli.work import runs, workflows
@@ -35,6 +35,7 @@ for command in (
     serve.run, serve.serve, serve.api, serve.engine, serve.scheduler, serve.migrate, first_run.setup,
     checks.smoke, checks.doctor, talk.chat, talk.embed, look.vision,
     numbers.train, numbers.predict, numbers.forecast, numbers.anomalies, money.usage, bench,
+    fakes.fake_upstream, fakes.replay,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(serve.admin, name="admin")
