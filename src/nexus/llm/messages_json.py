@@ -1,0 +1,430 @@
+"""Requests in the Messages JSON form and in our own, both ways, as plain functions on decoded JSON.
+
+Source: https://platform.claude.com/docs/en/api/messages. What is answered to them is in `messages_answers`.
+Fields without a word in our form are kept in `extra`, blocks without one in `Foreign`.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any, NamedTuple
+
+import msgspec
+
+from nexus.llm.claude import claude, effort_of, thinking_fields
+from nexus.llm.errors import InvalidRequest, Unsupported
+from nexus.llm.signatures import unsealed
+from nexus.llm.types import (
+    AnyPart,
+    ChatRequest,
+    Foreign,
+    Media,
+    Message,
+    Reasoning,
+    Refusal,
+    ResponseFormat,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+
+DIALECT = "anthropic.messages"
+_CHOICES_IN = {"auto": "auto", "any": "required", "tool": "tool", "none": "none"}
+_CHOICES_OUT = {"auto": "auto", "required": "any", "tool": "tool", "none": "none"}
+_EFFORT_IN = {"max": "xhigh"}
+_PICTURES = {"image/jpg": "image/jpeg"}
+_NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
+# Fields of other forms that ask for something which would be missed; all others may stay behind.
+_MISSED = ("logit_bias", "functions", "web_search_options", "audio")
+_ONLY_JSON = "Answer with a single JSON object and nothing else: no words around it, no code fence."
+
+
+# Read.
+
+
+def read_request(body: dict[str, Any]) -> ChatRequest:
+    """Read a request whose basic types have been checked."""
+    rest = dict(body)
+    rest.pop("stream", None)
+    system, metadata = rest.pop("system", None), rest.pop("metadata", None)
+    output = dict(rest.pop("output_config", None) or {})
+    messages = [Message(role="system", parts=tuple(read_content(system)))] if system else []
+    for message in rest.pop("messages"):
+        messages += read_message(message)
+    return ChatRequest(
+        dialect=DIALECT,
+        model=rest.pop("model"),
+        messages=tuple(messages),
+        tools=tuple(_read_tool(tool) for tool in rest.pop("tools", None) or ()),
+        tool_choice=_read_tool_choice(rest.pop("tool_choice", None)),
+        max_tokens=rest.pop("max_tokens", None),
+        temperature=rest.pop("temperature", None),
+        top_p=rest.pop("top_p", None),
+        top_k=rest.pop("top_k", None),
+        stop=tuple(rest.pop("stop_sequences", None) or ()),
+        response_format=_read_format(output.get("format") or rest.pop("output_format", None)),
+        reasoning=_read_reasoning(rest.pop("thinking", None), output.get("effort")),
+        user=metadata.get("user_id") if isinstance(metadata, dict) else None,
+        extra=rest,
+    )
+
+
+def read_message(message: dict[str, Any]) -> list[Message]:
+    """Read one message; tool results stand alone in our form, so one may become two."""
+    parts = read_content(message.get("content"))
+    results = tuple(part for part in parts if isinstance(part, ToolResult))
+    said = tuple(part for part in parts if not isinstance(part, ToolResult))
+    found = [Message(role="tool", parts=results)] if results else []
+    return [*found, Message(role=message["role"], parts=said)] if said or not results else found
+
+
+def read_content(content: Any) -> list[AnyPart]:
+    """Read the content of a message, a system prompt or a tool result: one text, or blocks."""
+    if isinstance(content, str):
+        return [Text(text=content)]
+    return [part for block in content or () for part in read_block(block)]
+
+
+def read_block(block: dict[str, Any]) -> list[AnyPart]:
+    """Read one block, of a request or of an answer; some hold several parts."""
+    kind, cache = block.get("type"), _read_cache(block)
+    if kind == "text":
+        return [Text(text=block["text"], cache=cache)]
+    if kind == "thinking":
+        return [Thinking(text=block.get("thinking") or "", signature=block.get("signature") or None)]
+    if kind == "redacted_thinking":
+        return [Thinking(redacted=block["data"])]
+    if kind == "tool_use":
+        call_id, seal = unsealed(block["id"])
+        arguments = msgspec.json.encode(block.get("input") or {}).decode()
+        return [ToolCall(id=call_id, name=block["name"], arguments=arguments, signature=seal, cache=cache)]
+    if kind == "tool_result":
+        told = tuple(part for part in read_content(block.get("content")) if isinstance(part, Text | Media))
+        call_id, _ = unsealed(block["tool_use_id"])
+        return [ToolResult(id=call_id, content=told, is_error=bool(block.get("is_error")), cache=cache)]
+    if kind == "image" and (image := _read_source("image", block["source"], cache)) is not None:
+        return [image]
+    if kind == "document":
+        return _read_document(block, cache)
+    if kind == "search_result":
+        said = [part for part in read_content(block.get("content")) if isinstance(part, Text)]
+        head = f"{block.get('title') or ''}\n{block.get('source') or ''}\n"
+        return [Text(text=head + "\n".join(part.text for part in said), cache=cache)]
+    if kind == "tool_reference":
+        return [Text(text=str(block.get("tool_name") or ""))]
+    return [Foreign(dialect=DIALECT, value=block)]
+
+
+def _read_document(block: dict[str, Any], cache: str | None) -> list[AnyPart]:
+    """Read a document; one of plain words is words to every model, under its title."""
+    source, title = block["source"], block.get("title")
+    head = "".join(f"{words}\n" for words in (title, block.get("context")) if words)
+    if source.get("type") == "text":
+        return [Text(text=head + str(source.get("data") or ""), cache=cache)]
+    if source.get("type") == "content":
+        inside = read_content(source.get("content"))
+        return ([Text(text=head)] if head else []) + inside
+    found = _read_source("document", source, cache, name=title)
+    return [found if found is not None else Foreign(dialect=DIALECT, value=block)]
+
+
+def _read_source(kind: Any, source: dict[str, Any], cache: str | None, name: str | None = None) -> Media | None:
+    place = {"base64": "data", "url": "url", "file": "file_id"}.get(str(source.get("type")))
+    if place is None:
+        return None
+    given = {place: source.get(place)}
+    return Media(kind=kind, media_type=source.get("media_type"), name=name, cache=cache, **given)
+
+
+def _read_cache(marked: dict[str, Any]) -> str | None:
+    mark = marked.get("cache_control")
+    return str(mark.get("ttl") or "5m") if isinstance(mark, dict) else None
+
+
+def _read_tool(tool: dict[str, Any]) -> Tool:
+    if (tool.get("type") or "custom") != "custom":
+        return Tool(name=str(tool.get("name") or tool["type"]), value=tool)
+    return Tool(
+        name=tool.get("name") or "",
+        description=tool.get("description"),
+        parameters=tool.get("input_schema"),
+        strict=tool.get("strict"),
+        cache=_read_cache(tool),
+    )
+
+
+def _read_tool_choice(choice: dict[str, Any] | None) -> ToolChoice | None:
+    if choice is None:
+        return None
+    parallel = False if choice.get("disable_parallel_tool_use") else None
+    mode: Any = _CHOICES_IN.get(str(choice.get("type")), "auto")
+    return ToolChoice(mode=mode, name=choice.get("name") if mode == "tool" else None, parallel=parallel)
+
+
+def _read_format(value: dict[str, Any] | None) -> ResponseFormat | None:
+    if not value:
+        return None
+    return ResponseFormat(kind="json_schema", schema=value.get("schema"), strict=True)
+
+
+def _read_reasoning(thinking: dict[str, Any] | None, effort: str | None) -> Reasoning | None:
+    """Read leave to think and effort; a budget also becomes the effort that comes nearest to it."""
+    told = thinking or {}
+    level = _EFFORT_IN.get(effort, effort) if effort else None
+    if told.get("type") == "disabled":
+        return Reasoning(effort=level, budget_tokens=0)
+    budget = told.get("budget_tokens") if told.get("type") == "enabled" else None
+    if budget is not None and level is None:
+        level = effort_of(budget)
+    if thinking is None and level is None:
+        return None
+    shown = "auto" if thinking is not None and told.get("display") != "omitted" else None
+    return Reasoning(effort=level, budget_tokens=budget, summary=shown)
+
+
+# Write.
+
+
+class _Turn(NamedTuple):
+    role: str
+    content: list[dict[str, Any]]
+
+
+def write_request(request: ChatRequest, model: str, *, stream: bool) -> dict[str, Any]:
+    """Write a request for `model`. Raises `Unsupported` naming what this form has no words for."""
+    own = request.dialect in ("", DIALECT)
+    _refuse(request, own=own)
+    system, turns = _write_messages(request)
+    thinking = _write_reasoning(request, model, turns)
+    unasked = claude(model).answer_tokens + thinking.get("thinking", {}).get("budget_tokens", 0)
+    body: dict[str, Any] = {
+        "model": model,
+        "max_tokens": unasked if request.max_tokens is None else request.max_tokens,
+        "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
+    }
+    if system:
+        body["system"] = _plain_if_one(system)
+    if request.stop:
+        body["stop_sequences"] = list(request.stop)
+    if request.tools:
+        body["tools"] = [_write_tool(tool, own=own) for tool in request.tools]
+        if request.tool_choice is not None:
+            body["tool_choice"] = _write_tool_choice(request.tool_choice)
+    if request.user is not None:
+        body["metadata"] = {"user_id": request.user}
+    if stream:
+        body["stream"] = True
+    _add_output(body, request, thinking)
+    _add_sampling(body, request)
+    return body | request.extra if own else body
+
+
+def _refuse(request: ChatRequest, *, own: bool) -> None:
+    asked: dict[str, Any] = {
+        "n": request.choices > 1,
+        "presence_penalty": request.presence_penalty,
+        "frequency_penalty": request.frequency_penalty,
+    }
+    if not own:
+        asked |= {name: request.extra.get(name) for name in _MISSED}
+    for field, value in asked.items():
+        if value:
+            raise Unsupported(f"The model {request.model} does not support {field}.", field=field)
+
+
+def _write_messages(request: ChatRequest) -> tuple[list[dict[str, Any]], list[_Turn]]:
+    """Write system prompts and turns: roles alternate, results of tools come first in theirs."""
+    system: list[dict[str, Any]] = []
+    turns: list[_Turn] = []
+    for i, message in enumerate(request.messages):
+        blocks = [block for part in message.parts if (block := _write_part(part, message, i)) is not None]
+        if message.role in ("system", "developer"):
+            if any(block["type"] != "text" for block in blocks):
+                raise Unsupported("A system prompt has only text.", field=f"messages.{i}.content")
+            system += blocks
+            continue
+        role = "assistant" if message.role == "assistant" else "user"
+        if turns and turns[-1].role == role:
+            turns[-1].content.extend(blocks)
+        elif blocks:
+            turns.append(_Turn(role, blocks))
+    for turn in turns:
+        if turn.role == "user":
+            turn.content.sort(key=lambda block: block["type"] != "tool_result")
+    if not turns and system:
+        turns.append(_Turn("user", [system.pop()]))
+    if turns and turns[-1].role == "assistant" and turns[-1].content[-1]["type"] == "text":
+        # The beginning of the answer, which must not end in white space.
+        turns[-1].content[-1]["text"] = turns[-1].content[-1]["text"].rstrip()
+    if request.response_format is not None and request.response_format.kind == "json_object":
+        system.append({"type": "text", "text": _ONLY_JSON})
+    return system, turns
+
+
+def _plain_if_one(blocks: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    return blocks[0]["text"] if len(blocks) == 1 and blocks[0].keys() == {"type", "text"} else blocks
+
+
+def _write_part(part: AnyPart, message: Message, place: int) -> dict[str, Any] | None:
+    """Write one part; None for what has nothing to say here."""
+    block: dict[str, Any]
+    if isinstance(part, Text | Refusal):
+        if not part.text.strip():
+            return None
+        block = {"type": "text", "text": part.text}
+    elif isinstance(part, Thinking):
+        return _write_thinking(part)
+    elif isinstance(part, ToolCall):
+        given = read_arguments(part.arguments)
+        block = {"type": "tool_use", "id": _tool_id(part.id), "name": part.name, "input": given}
+    elif isinstance(part, ToolResult):
+        block = _write_result(part, message, place)
+    elif isinstance(part, Media):
+        block = _write_media(part, f"messages.{place}.content")
+    elif part.dialect == DIALECT:
+        return dict(part.value)
+    elif message.role == "assistant":
+        return None
+    else:
+        kind = part.value.get("type") if isinstance(part.value, dict) else None
+        raise Unsupported(f"This model does not read content of type {kind}.", field=f"messages.{place}.content")
+    return block | write_cache(part.cache)
+
+
+def _write_thinking(part: Thinking) -> dict[str, Any] | None:
+    """Write thoughts; those without a seal are another model's, which this form does not take back."""
+    if part.redacted is not None:
+        return {"type": "redacted_thinking", "data": part.redacted}
+    return {"type": "thinking", "thinking": part.text, "signature": part.signature} if part.signature else None
+
+
+def _write_result(part: ToolResult, message: Message, place: int) -> dict[str, Any]:
+    blocks = [block for told in part.content if (block := _write_part(told, message, place)) is not None]
+    result: dict[str, Any] = {"type": "tool_result", "tool_use_id": _tool_id(part.id)}
+    if blocks:
+        result["content"] = _plain_if_one(blocks)
+    return result | ({"is_error": True} if part.is_error else {})
+
+
+def _write_media(part: Media, field: str) -> dict[str, Any]:
+    if part.kind not in ("image", "document"):
+        raise Unsupported(f"This model does not read {part.kind}.", field=field)
+    block: dict[str, Any] = {"type": part.kind, "source": _write_source(part, field)}
+    return block | ({"title": part.name} if part.name and part.kind == "document" else {})
+
+
+def _write_source(part: Media, field: str) -> dict[str, Any]:
+    if part.file_id is not None:
+        return {"type": "file", "file_id": part.file_id}
+    if part.data is None:
+        if not (part.url or "").startswith(("https://", "http://")):
+            raise InvalidRequest(f"{field}: a URL must be http(s), or data with a media type and base64.", field=field)
+        return {"type": "url", "url": part.url}
+    kind = _PICTURES.get(part.media_type or "", part.media_type)
+    if part.kind == "image" or kind in ("application/pdf", None):
+        return {"type": "base64", "media_type": kind or "application/pdf", "data": part.data}
+    if kind.startswith("text/") or kind == "application/json":
+        try:
+            return {"type": "text", "media_type": "text/plain", "data": base64.b64decode(part.data).decode()}
+        except ValueError:
+            raise InvalidRequest(f"{field}: this document is no base64 of UTF-8 text.", field=field) from None
+    raise Unsupported(f"This model does not read documents of type {kind}.", field=field)
+
+
+def write_cache(mark: str | None) -> dict[str, Any]:
+    """Write a cache mark as the field that a block or tool has for it."""
+    return {"cache_control": {"type": "ephemeral"} | ({"ttl": mark} if mark != "5m" else {})} if mark else {}
+
+
+def read_arguments(arguments: str) -> dict[str, Any]:
+    """Return a call's arguments as the object that this form wants, also where the model wrote none."""
+    try:
+        found = msgspec.json.decode(arguments) if arguments.strip() else {}
+    except (msgspec.DecodeError, RecursionError):
+        found = arguments
+    return found if isinstance(found, dict) else {"input": found}
+
+
+def _tool_id(call_id: str) -> str:
+    return _NOT_IN_AN_ID.sub("_", call_id) or "toolu_0"
+
+
+def _write_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
+    if tool.value is not None:
+        if not own:
+            raise Unsupported(f"This model does not have the tool {tool.name}.", field="tools")
+        return tool.value
+    schema = {"type": "object"} | (tool.parameters or {"properties": {}})
+    out: dict[str, Any] = {"name": tool.name, "input_schema": schema}
+    if tool.description is not None:
+        out["description"] = tool.description
+    if tool.strict:
+        out["strict"] = True
+    return out | write_cache(tool.cache)
+
+
+def _write_tool_choice(choice: ToolChoice) -> dict[str, Any]:
+    out: dict[str, Any] = {"type": _CHOICES_OUT[choice.mode]}
+    if choice.mode == "tool":
+        if not choice.name:
+            raise Unsupported("This model cannot be held to a choice of tools.", field="tool_choice")
+        out["name"] = choice.name
+    return out | ({"disable_parallel_tool_use": True} if choice.parallel is False and choice.mode != "none" else {})
+
+
+def _write_reasoning(request: ChatRequest, model: str, turns: list[_Turn]) -> dict[str, Any]:
+    if request.reasoning is None:
+        return {}
+    bound = request.tool_choice is not None and request.tool_choice.mode in ("required", "tool")
+    free = not bound and not _lacks_thoughts(turns)
+    return thinking_fields(request.reasoning, model, max_tokens=request.max_tokens, free=free)
+
+
+def _lacks_thoughts(turns: list[_Turn]) -> bool:
+    """Tell whether results of tools are on their way to an answer that no longer has its sealed thoughts."""
+    if len(turns) < 2 or turns[-1].content[0]["type"] != "tool_result":
+        return False
+    return turns[-2].content[0]["type"] not in ("thinking", "redacted_thinking")
+
+
+def _add_output(body: dict[str, Any], request: ChatRequest, thinking: dict[str, Any]) -> None:
+    config: dict[str, Any] = {}
+    if "thinking" in thinking:
+        body["thinking"] = thinking["thinking"]
+    if "effort" in thinking:
+        config["effort"] = thinking["effort"]
+    wanted = request.response_format
+    if wanted is not None and wanted.kind == "json_schema":
+        config["format"] = {"type": "json_schema", "schema": _closed(wanted.schema or {})}
+    if config:
+        body["output_config"] = config
+
+
+def _closed(schema: Any) -> Any:
+    """Return a JSON schema whose objects say that they have no further members, as this form demands."""
+    if isinstance(schema, list):
+        return [_closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _closed(value) for name, value in schema.items()}
+    return {"additionalProperties": False} | closed if schema.get("type") == "object" else closed
+
+
+def _add_sampling(body: dict[str, Any], request: ChatRequest) -> None:
+    """Add what steers the choice of words. This form's temperature ends at 1, so what is hotter becomes 1.
+
+    A thinking model takes a temperature of 1 only, and a high `top_p`; a `top_p` of 1 beside a temperature says
+    nothing, and some models refuse the two together.
+    """
+    thinks = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
+    if request.temperature is not None and (request.temperature >= 1 or not thinks):
+        body["temperature"] = min(request.temperature, 1)
+    idle = request.top_p == 1 and "temperature" in body
+    if request.top_p is not None and not idle and (request.top_p >= 0.95 or not thinks):
+        body["top_p"] = request.top_p
+    if request.top_k is not None and not thinks:
+        body["top_k"] = request.top_k
