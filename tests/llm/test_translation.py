@@ -59,7 +59,7 @@ def meaning(message: dict[str, Any]) -> tuple[Any, ...]:
         (
             str(call.get("id")),
             told_of(call).get("name"),
-            told_of(call).get("arguments", told_of(call).get("input")) or "",
+            argued(told_of(call).get("arguments", told_of(call).get("input")) or ""),
         )
         for call in message.get("tool_calls") or ()
     )
@@ -67,6 +67,11 @@ def meaning(message: dict[str, Any]) -> tuple[Any, ...]:
     if isinstance(content, list):  # Mistral's answers that think; the form itself has one text
         content = "".join(part["text"] for part in content if part["type"] == "text")
     return content, calls, message.get("refusal") or None
+
+
+def argued(arguments: Any) -> str:
+    """Arguments as JSON text, also of the servers that give the object itself."""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, separators=(",", ":"))
 
 
 def told_of(call: dict[str, Any]) -> dict[str, Any]:

@@ -232,6 +232,8 @@ def _write_part(part: AnyPart) -> dict[str, Any]:
     if isinstance(part, Foreign):
         return dict(part.value)
     assert isinstance(part, Media)
+    if part.data is None and (part.kind == "audio" or (part.url is None and part.kind != "document")):
+        raise Unsupported(f"This model takes {part.kind} as data only, not by reference.", field="messages")
     url = part.url or f"data:{part.media_type or 'application/octet-stream'};base64,{part.data}"
     if part.kind == "audio":
         return {"type": "input_audio", "input_audio": {"data": part.data, "format": (part.media_type or "/wav")[6:]}}
@@ -246,13 +248,19 @@ def _read_call(call: dict[str, Any]) -> ToolCall:
     told = call.get(kind) or call.get("function") or {}
     arguments = told.get("arguments", told.get("input", ""))
     given = call.get("id")
+    call_id = "" if given is None else str(given)
     return ToolCall(
-        id="" if given is None else str(given),
+        id=call_id,
         name=told.get("name") or "",
-        arguments=arguments or "",
+        arguments=_as_text(arguments),
         kind=kind,
         signature=found_beside(call),
     )
+
+
+def _as_text(arguments: Any) -> str:
+    """Return arguments as the JSON text that this form has for them; some servers give the object itself."""
+    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode() if arguments else ""
 
 
 def _write_call(call: ToolCall) -> dict[str, Any]:
@@ -454,7 +462,7 @@ def read_chunk(body: dict[str, Any]) -> list[Chunk]:
                 position=call.get("index", position),
                 id=call.get("id"),
                 name=function.get("name"),
-                arguments=function.get("arguments") or "",
+                arguments=_as_text(function.get("arguments")),
                 kind=call.get("type"),
                 signature=found_beside(call),
             )

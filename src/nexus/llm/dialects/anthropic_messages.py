@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from nexus.core.errors import MalformedBody, NexusError
 from nexus.llm import messages_json
 from nexus.llm.decoding import decode_checked, wrong_field
-from nexus.llm.dialect import Dialect, Door, Operation, Relay, Writer, card_of
+from nexus.llm.dialect import Dialect, Door, Relay, Writer, card_of
 from nexus.llm.errors import InvalidRequest, MissingParameter, UpstreamMalformed, UpstreamTruncated, WrongType
 from nexus.llm.messages_answers import merge_usage, read_error, read_stop, read_usage, write_answer
 from nexus.llm.messages_stream import AnswerWriter
@@ -134,16 +135,12 @@ class AnthropicMessages(Dialect):
     )
     heartbeat = b'event: ping\ndata: {"type": "ping"}\n\n'
 
-    def operation(self, path: str) -> Operation | None:
-        """Say what is below `/v1/models/`: one model."""
-        return "models"
-
     def parse(self, body: bytes, *, path: str = "", headers: dict[bytes, bytes] | None = None) -> Call:
         """Read and check a request. Raises `InvalidRequest` naming the field, or `MalformedBody`."""
         head: _Head = decode_checked(_head, body)
         if not head.model:
             raise MissingParameter("The parameter model is required.", field="model")
-        if head.max_tokens is None and path != _COUNT:
+        if head.max_tokens is None and path.partition("?")[0] != _COUNT:
             raise MissingParameter("The parameter max_tokens is required.", field="max_tokens")
         for field, low, high in _RANGES:
             value = getattr(head, field)
@@ -207,11 +204,12 @@ class AnthropicMessages(Dialect):
     def models(self, cards: list[ModelCard], path: str) -> bytes:
         """Write the list of chat models, or the one that `path` names. Raises `UnknownModel`."""
         able = [card for card in cards if card.task == "chat"]
-        name = path.removeprefix("/v1/models").lstrip("/")
-        if name:
+        place, _, query = path.partition("?")
+        if name := place.removeprefix("/v1/models").lstrip("/"):
             return msgspec.json.encode(_model_object(card_of(able, name)))
-        first, last = (able[0].name, able[-1].name) if able else (None, None)
-        listed = {"data": [_model_object(card) for card in able], "has_more": False, "first_id": first, "last_id": last}
+        page, more = _page(able, dict(parse_qsl(query)))
+        first, last = (page[0].name, page[-1].name) if page else (None, None)
+        listed = {"data": [_model_object(card) for card in page], "has_more": more, "first_id": first, "last_id": last}
         return msgspec.json.encode(listed)
 
 
@@ -437,6 +435,20 @@ def _estimate(call: Call, characters: int) -> Usage:
         output_tokens=-(-characters // _CHARACTERS_PER_TOKEN),
         estimated=True,
     )
+
+
+def _page(cards: list[ModelCard], query: dict[str, str]) -> tuple[list[ModelCard], bool]:
+    """Return the page asked for by `limit`, `after_id` and `before_id`, and whether more follow that way."""
+    limit = query.get("limit", "1000")
+    if not limit.isdecimal() or not 1 <= int(limit) <= 1000:
+        raise InvalidRequest("limit must be between 1 and 1000.", field="limit")
+    names = [card.name for card in cards]
+    after, before = query.get("after_id"), query.get("before_id")
+    if before is not None:
+        rest = cards[: names.index(before)] if before in names else []
+        return rest[-int(limit) :], len(rest) > int(limit)
+    rest = cards[names.index(after) + 1 :] if after in names else cards if after is None else []
+    return rest[: int(limit)], len(rest) > int(limit)
 
 
 def _model_object(card: ModelCard) -> dict[str, Any]:
