@@ -59,19 +59,28 @@ def meaning(message: dict[str, Any]) -> tuple[Any, ...]:
         (
             str(call.get("id")),
             told_of(call).get("name"),
-            argued(told_of(call).get("arguments", told_of(call).get("input")) or ""),
+            parsed(told_of(call).get("arguments", told_of(call).get("input")) or ""),
         )
         for call in message.get("tool_calls") or ()
     )
-    content = message.get("content") or ""
-    if isinstance(content, list):  # Mistral's answers that think; the form itself has one text
-        content = "".join(part["text"] for part in content if part["type"] == "text")
-    return content, calls, message.get("refusal") or None
+    if isinstance(call := message.get("function_call"), dict):
+        calls = (("call_1", call["name"], parsed(call["arguments"])),)
+    return words(message.get("content")), calls, message.get("refusal") or None
 
 
-def argued(arguments: Any) -> str:
-    """Arguments as JSON text, also of the servers that give the object itself."""
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, separators=(",", ":"))
+def words(content: Any) -> str:
+    """The text of a content, which some servers send in parts."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part.get("type") == "text")
+    return content or ""
+
+
+def parsed(arguments: Any) -> Any:
+    """Arguments, which some servers send as an object."""
+    try:
+        return json.loads(arguments) if isinstance(arguments, str) else arguments
+    except ValueError:
+        return arguments
 
 
 def told_of(call: dict[str, Any]) -> dict[str, Any]:
@@ -90,8 +99,11 @@ def joined(items: list[Any]) -> tuple[dict[int, dict[str, Any]], dict[int, str |
         for choice in item.get("choices") or ():
             index, delta = choice.get("index") or 0, choice.get("delta") or {}
             message = messages.setdefault(index, {"content": "", "tool_calls": []})
-            if isinstance(delta.get("content"), str):
-                message["content"] += delta["content"]
+            message["content"] += words(delta.get("content"))
+            if isinstance(older := delta.get("function_call"), dict):
+                held = message.setdefault("function_call", {"name": None, "arguments": ""})
+                held["name"] = older.get("name") or held["name"]
+                held["arguments"] += older.get("arguments") or ""
             for position, call in enumerate(delta.get("tool_calls") or ()):
                 place = call.get("index", position)
                 while len(message["tool_calls"]) <= place:
@@ -135,6 +147,7 @@ def test_recorded_chats_keep_their_meaning(translated: Gateway, upstream: FakeUp
             assert chat_json.read_request(sent).messages == chat_json.read_request(asked).messages
             said = {key for key, value in asked.items() if value is not None and value is not False and value != []}
             renamed = {"max_completion_tokens", "stream_options"} | ({"n"} if asked.get("n") == 1 else set())
+            renamed |= {"functions", "function_call"}
             assert said - renamed <= sent.keys()
             if exchange.streamed:
                 counts["streamed"] += 1

@@ -15,6 +15,17 @@ from typing import Any, cast
 
 import msgspec
 
+from nexus.llm.chat_tools import (
+    PLAIN,
+    Manner,
+    read_cache,
+    read_call,
+    read_choice,
+    read_tools,
+    write_call,
+    write_choice,
+    write_tool,
+)
 from nexus.llm.errors import Unsupported
 from nexus.llm.signatures import beside, found_beside
 from nexus.llm.types import (
@@ -35,13 +46,14 @@ from nexus.llm.types import (
     Thinking,
     Tool,
     ToolCall,
-    ToolChoice,
     ToolDelta,
     ToolResult,
     Usage,
 )
 
 DIALECT = "openai.chat"
+_REASONS = re.compile(r"(?:^|/)(?:o\d|gpt-(?:[5-9]|\d\d)|codex)", re.ASCII)
+_LOW, _MEDIUM = 4_096, 16_384
 _PLAIN = ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "user")
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",
@@ -50,9 +62,22 @@ _FINISH: dict[str, FinishReason] = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
     "refusal": "refusal",
+    # In the words of servers that keep their own.
+    "complete": "stop",
+    "end_turn": "stop",
+    "eos": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_call": "tool_calls",
+    "tool_use": "tool_calls",
 }
 _NATIVE = frozenset(("stop", "length", "tool_calls", "function_call", "content_filter"))
+_ANSWER_EXTRAS = ("service_tier", "system_fingerprint")
+_MESSAGE_EXTRAS = ("audio", "annotations")
 _FINISH_OUT = {"pause": "stop", "other": "stop", "refusal": "content_filter"}
+
+
 # Models that refuse a word about reasoning; elsewhere it is a leave to think, which is no loss to them.
 _NEVER_REASON = re.compile(r"(?:gpt-3|gpt-4|chatgpt-4)")
 _LONGEST_USER = 64
@@ -61,22 +86,37 @@ _LONGEST_USER = 64
 # Requests.
 
 
+class Ways(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server of this form wants, where servers differ.
+
+    `stream_usage`: it takes `stream_options`. `reasoning_field`: where earlier reasoning goes back to it, or
+    nowhere. `newer_limit`: the limit of output is `max_completion_tokens`; None leaves that to the model's name.
+    """
+
+    stream_usage: bool = True
+    reasoning_field: str | None = None
+    newer_limit: bool | None = None
+
+
 def read_request(body: dict[str, Any]) -> ChatRequest:
     """Read a request whose basic types have been checked."""
     rest = dict(body)
     stop = rest.pop("stop", None)
-    maximum, newer = rest.pop("max_tokens", None), rest.pop("max_completion_tokens", None)
+    maximum, newer = rest.pop("max_tokens", None), rest.get("max_completion_tokens")
     rest.pop("stream", None)
     rest.pop("stream_options", None)
+    wants_logprobs, top = rest.pop("logprobs", None), rest.pop("top_logprobs", None)
+    choice, parallel = rest.pop("tool_choice", None), rest.pop("parallel_tool_calls", None)
     return ChatRequest(
         dialect=DIALECT,
         model=rest.pop("model"),
-        messages=tuple(read_message(message) for message in rest.pop("messages")),
-        tools=tuple(_read_tool(tool) for tool in rest.pop("tools", None) or ()),
-        tool_choice=_read_tool_choice(rest.pop("tool_choice", None), rest.pop("parallel_tool_calls", None)),
+        messages=tuple(read_message(message) for message in with_call_ids(rest.pop("messages"))),
+        tools=tuple(read_tools(rest.pop("tools", None), rest.pop("functions", None))),
+        tool_choice=read_choice(choice, parallel, rest.pop("function_call", None)),
         max_tokens=newer if newer is not None else maximum,
         stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
         choices=rest.pop("n", None) or 1,
+        logprobs=(top or 0) if wants_logprobs else None,
         response_format=_read_format(rest.pop("response_format", None)),
         reasoning=Reasoning(effort=effort) if (effort := rest.pop("reasoning_effort", None)) else None,
         extra=rest,
@@ -84,33 +124,105 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
     )
 
 
-def write_request(request: ChatRequest, model: str, *, stream: bool, stream_usage: bool = True) -> dict[str, Any]:
-    """Write a request for `model`. Raises `Unsupported` for what only another form has words for."""
+def write_request(request: ChatRequest, model: str, *, stream: bool, ways: Ways = Ways()) -> dict[str, Any]:  # noqa: B008  frozen
+    """Write a request for `model`. Raises `Unsupported` for what this form has no word for."""
     own = request.dialect in ("", DIALECT)
-    messages = [m for x in request.messages for m in write_message(x, own=own)]
-    body: dict[str, Any] = {"model": model, "messages": messages}
+    body: dict[str, Any] = {"model": model, "messages": _write_messages(request, own=own, ways=ways)}
     body |= {name: value for name in _PLAIN if (value := getattr(request, name)) is not None}
     if not own and len(body.get("user", "")) > _LONGEST_USER:
         body["user"] = sha256(body["user"].encode()).hexdigest()
-    if request.max_tokens is not None:
-        body["max_tokens"] = request.max_tokens
+    if request.max_tokens is not None and "max_completion_tokens" not in request.extra:
+        newer = ways.newer_limit if ways.newer_limit is not None else reasons(model)
+        body["max_completion_tokens" if newer else "max_tokens"] = request.max_tokens
     if request.stop:
         body["stop"] = list(request.stop)
     if request.choices > 1:
         body["n"] = request.choices
+    if request.logprobs is not None:
+        body |= {"logprobs": True} | ({"top_logprobs": request.logprobs} if request.logprobs else {})
     if request.tools:
         body["tools"] = [_write_tool(tool, own=own) for tool in request.tools]
-    if request.tool_choice is not None:
-        body |= _write_tool_choice(request.tool_choice)
+    if request.tool_choice is not None and request.tools:
+        body |= write_choice(request.tool_choice)
     if request.response_format is not None:
         body["response_format"] = _write_format(request.response_format)
-    if request.reasoning is not None and request.reasoning.effort and (own or not _NEVER_REASON.match(model)):
-        body["reasoning_effort"] = request.reasoning.effort
+    if request.reasoning is not None and (own or not _NEVER_REASON.match(model)):
+        body |= _write_reasoning(request.reasoning, model)
     if stream:
         body["stream"] = True
-        if stream_usage:
+        if ways.stream_usage:
             body["stream_options"] = {"include_usage": True}
     return body | request.extra if own else body
+
+
+def reasons(model: str) -> bool:
+    """Tell whether this is one of OpenAI's reasoning models, by its name."""
+    return _REASONS.search(model) is not None
+
+
+def _write_reasoning(reasoning: Reasoning, model: str) -> dict[str, Any]:
+    """Write how much is to be thought; a budget of tokens becomes the nearest level, for models that know levels."""
+    if reasoning.effort:
+        return {"reasoning_effort": reasoning.effort}
+    budget = reasoning.budget_tokens
+    if budget is None or not reasons(model):
+        return {}
+    return {"reasoning_effort": "low" if budget <= _LOW else "medium" if budget <= _MEDIUM else "high"}
+
+
+def _write_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
+    if tool.value is not None and not own:
+        raise Unsupported(f"This model does not have the tool {tool.name}.", field="tools")
+    return write_tool(tool) | (_write_cache(tool.cache) if own and tool.value is None else {})
+
+
+def _write_messages(request: ChatRequest, *, own: bool, ways: Ways) -> list[dict[str, Any]]:
+    """Write all messages. What tools showed beside words follows all their results, in a message of the user."""
+    if own:
+        return [written for message in request.messages for written in write_message(message)]
+    out: list[dict[str, Any]] = []
+    shown: list[AnyPart] = []
+    for message in request.messages:
+        results = [part for part in message.parts if isinstance(part, ToolResult)]
+        parts: list[AnyPart] = [part for part in message.parts if not isinstance(part, ToolResult)]
+        for part in results:
+            words = tuple(Text(text=item.text) for item in part.content if isinstance(item, Text))
+            out.append({"role": "tool", "tool_call_id": part.id, "content": _write_content(words)})
+            shown += [item for item in part.content if isinstance(item, Media)]
+        if results and parts:
+            parts, shown = shown + parts, []
+        elif shown and not results:
+            out.append({"role": "user", "content": _write_content(tuple(shown))})
+            shown = []
+        if parts or not results:
+            out.append(_write_foreign(message, parts, ways))
+    return [*out, {"role": "user", "content": _write_content(tuple(shown))}] if shown else out
+
+
+def _write_foreign(message: Message, parts: Sequence[AnyPart], ways: Ways) -> dict[str, Any]:
+    """Write a message that came in another form; that form's words for servers of its own stay behind."""
+    plain = [msgspec.structs.replace(part, cache=None) if part.cache else part for part in parts]
+    out = _write_spoken(message, [part for part in plain if not isinstance(part, Thinking)])
+    if message.role == "developer":
+        out["role"] = "system"
+    thinking = "".join(part.text for part in parts if isinstance(part, Thinking))
+    return out | ({ways.reasoning_field: thinking} if thinking and ways.reasoning_field else {})
+
+
+def with_call_ids(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give the calls of the older form, and what they returned, the ids that they lack."""
+    out: list[dict[str, Any]] = []
+    count = 0
+    for message in messages:
+        if isinstance(call := message.get("function_call"), dict):
+            count += 1
+            calls = [{"id": f"call_{count}", "type": "function", "function": call}]
+            message = {name: value for name, value in message.items() if name != "function_call"}
+            message["tool_calls"] = calls
+        elif message.get("role") == "function":
+            message = message | {"role": "tool", "tool_call_id": f"call_{count}"}
+        out.append(message)
+    return out
 
 
 def read_message(message: dict[str, Any]) -> Message:
@@ -122,46 +234,40 @@ def read_message(message: dict[str, Any]) -> Message:
         result = ToolResult(id=rest.pop("tool_call_id", None) or rest.get("name") or "", content=told)
         return Message(role="tool", parts=(result,), name=rest.pop("name", None), extra=rest)
     parts: list[AnyPart] = []
-    if thinking := rest.pop("reasoning_content", None):
+    thinking = rest.pop("reasoning_content", None) or rest.pop("reasoning", None)
+    if isinstance(thinking, str) and thinking:
         parts.append(Thinking(text=thinking))
     parts += _read_content(content)
+    parts += [_read_part(image) for image in rest.pop("images", None) or () if isinstance(image, dict)]
     if (seal := found_beside(rest)) and parts and isinstance(last := parts[-1], Text):
         parts[-1] = msgspec.structs.replace(last, signature=seal)
     if refusal := rest.pop("refusal", None):
         parts.append(Refusal(text=refusal))
-    parts += [_read_call(call) for call in rest.pop("tool_calls", None) or ()]
+    parts += [read_call(call) for call in rest.pop("tool_calls", None) or ()]
     name = rest.pop("name", None)
     return Message(role=cast("Role", role), parts=tuple(parts), name=name, extra=rest)
 
 
-def write_message(message: Message, *, own: bool = True) -> list[dict[str, Any]]:
-    """Write one message; tool results stand alone in this form, so one may become several.
-
-    Without `own` the message came in another form, whose further fields stay behind; what its tools
-    showed is then said after all results, since a tool's own message may hold words only.
-    """
-    results = [part for part in message.parts if isinstance(part, ToolResult)]
-    parts: list[AnyPart] = [part for part in message.parts if not isinstance(part, ToolResult)]
-    if not own:
-        parts = [msgspec.structs.replace(part, cache=None) if part.cache else part for part in parts]
-        parts = [shown for result in results for shown in result.content if isinstance(shown, Media)] + parts
-    written: list[dict[str, Any]] = []
-    for result in results:
-        told = result.content if own else tuple(Text(text=p.text) for p in result.content if isinstance(p, Text))
-        written.append({"role": "tool", "tool_call_id": result.id, "content": _write_content(told)})
+def write_message(message: Message) -> list[dict[str, Any]]:
+    """Write one message; tool results stand alone in this form, so one may become several."""
+    written = [
+        {"role": "tool", "tool_call_id": part.id, "content": _write_content(part.content)}
+        for part in message.parts
+        if isinstance(part, ToolResult)
+    ]
+    parts = [part for part in message.parts if not isinstance(part, ToolResult)]
     if parts or not written:
-        spoken = _write_spoken(message, parts)
-        written.append(spoken | message.extra if own else spoken)
+        written.append(_write_spoken(message, parts) | message.extra)
     return written
 
 
-def _write_spoken(message: Message, parts: Sequence[AnyPart]) -> dict[str, Any]:
+def _write_spoken(message: Message, parts: Sequence[AnyPart], manner: Manner = PLAIN) -> dict[str, Any]:
     said = tuple(part for part in parts if isinstance(part, Text | Media) or _is_said(part, message.role))
     role = "user" if message.role == "tool" else message.role
     out: dict[str, Any] = {"role": role, "content": _write_content(said) if said else None}
     if message.name is not None:
         out["name"] = message.name
-    if calls := [_write_call(part) for part in parts if isinstance(part, ToolCall)]:
+    if calls := [write_call(part, manner) for part in parts if isinstance(part, ToolCall)]:
         out["tool_calls"] = calls
     if refusal := "".join(part.text for part in parts if isinstance(part, Refusal)):
         out["refusal"] = refusal
@@ -189,9 +295,11 @@ def _read_content(content: Any) -> list[AnyPart]:
 def _read_part(part: dict[str, Any]) -> AnyPart:
     kind = part.get("type")
     if kind in ("text", "input_text", "output_text"):
-        return Text(text=part["text"], cache=_read_cache(part))
+        return Text(text=part["text"], cache=read_cache(part))
     if kind == "refusal":
         return Refusal(text=part["refusal"])
+    if kind == "thinking" and isinstance(told := part.get("thinking"), list):
+        return Thinking(text="".join(str(item.get("text") or "") for item in told if isinstance(item, dict)))
     if kind == "image_url" and isinstance(image := part.get("image_url"), dict):
         return _media_of_url("image", str(image.get("url", "")), detail=image.get("detail"))
     if kind == "input_audio" and isinstance(audio := part.get("input_audio"), dict):
@@ -201,12 +309,6 @@ def _read_part(part: dict[str, Any]) -> AnyPart:
             return _media_of_url("document", str(file["file_data"]), name=file.get("filename"))
         return Media(kind="document", file_id=file.get("file_id"), name=file.get("filename"))
     return Foreign(dialect=DIALECT, value=part)
-
-
-def _read_cache(marked: dict[str, Any]) -> str | None:
-    """Read the cache mark that many clients set on parts and tools, though this form's documents have none."""
-    mark = marked.get("cache_control")
-    return str(mark.get("ttl") or "5m") if isinstance(mark, dict) else None
 
 
 def _write_cache(mark: str | None) -> dict[str, Any]:
@@ -243,68 +345,6 @@ def _write_part(part: AnyPart) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url} | ({"detail": part.detail} if part.detail else {})}
 
 
-def _read_call(call: dict[str, Any]) -> ToolCall:
-    kind = call.get("type") or "function"
-    told = call.get(kind) or call.get("function") or {}
-    arguments = told.get("arguments", told.get("input", ""))
-    given = call.get("id")
-    call_id = "" if given is None else str(given)
-    return ToolCall(
-        id=call_id,
-        name=told.get("name") or "",
-        arguments=_as_text(arguments),
-        kind=kind,
-        signature=found_beside(call),
-    )
-
-
-def _as_text(arguments: Any) -> str:
-    """Return arguments as the JSON text that this form has for them; some servers give the object itself."""
-    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode() if arguments else ""
-
-
-def _write_call(call: ToolCall) -> dict[str, Any]:
-    told = "arguments" if call.kind == "function" else "input"
-    return {"id": call.id, "type": call.kind, call.kind: {"name": call.name, told: call.arguments}}
-
-
-def _read_tool(tool: dict[str, Any]) -> Tool:
-    function = tool.get("function")
-    if tool.get("type") != "function" or not isinstance(function, dict):
-        return Tool(name=str(tool.get("type", "")), value=tool)
-    known = {name: function.get(name) for name in ("description", "parameters", "strict")}
-    return Tool(name=function.get("name", ""), cache=_read_cache(tool), **known)
-
-
-def _write_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
-    if tool.value is not None:
-        if not own:
-            raise Unsupported(f"This model does not have the tool {tool.name}.", field="tools")
-        return tool.value
-    function = {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool.parameters,
-        "strict": tool.strict,
-    }
-    told = {name: value for name, value in function.items() if value is not None}
-    return {"type": "function", "function": told} | (_write_cache(tool.cache) if own else {})
-
-
-def _read_tool_choice(choice: Any, parallel: bool | None) -> ToolChoice | None:
-    if choice is None and parallel is None:
-        return None
-    if isinstance(choice, dict):
-        return ToolChoice(mode="tool", name=(choice.get("function") or {}).get("name"), parallel=parallel)
-    return ToolChoice(mode=choice or "auto", parallel=parallel)
-
-
-def _write_tool_choice(choice: ToolChoice) -> dict[str, Any]:
-    out: dict[str, Any] = {} if choice.parallel is None else {"parallel_tool_calls": choice.parallel}
-    named = {"type": "function", "function": {"name": choice.name}}
-    return out | {"tool_choice": named if choice.mode == "tool" else choice.mode}
-
-
 def _read_format(value: dict[str, Any] | None) -> ResponseFormat | None:
     if value is None:
         return None
@@ -339,7 +379,9 @@ def read_usage(usage: Any) -> Usage | None:
     return Usage(
         input_tokens=_count(prompt),
         output_tokens=_count(completion),
-        cache_read_tokens=_count(read.get("cached_tokens", usage.get("prompt_cache_hit_tokens"))),
+        cache_read_tokens=_count(
+            read.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or usage.get("cached_tokens")
+        ),
         cache_write_tokens=_count(read.get("cache_write_tokens", read.get("cache_creation_tokens"))),
         reasoning_tokens=_count(wrote.get("reasoning_tokens")),
         audio_input_tokens=_count(read.get("audio_tokens")),
@@ -367,7 +409,7 @@ def write_usage(usage: Usage) -> dict[str, Any]:
 
 def read_finish(reason: Any) -> FinishReason | None:
     """Read a finish reason; unknown words are `other`."""
-    return _FINISH.get(reason, "other") if isinstance(reason, str) and reason else None
+    return _FINISH.get(reason.lower(), "other") if isinstance(reason, str) and reason else None
 
 
 def write_finish(reason: FinishReason | None, native: str | None = None) -> str | None:
@@ -387,7 +429,7 @@ def read_completion(body: dict[str, Any]) -> Completion:
         choices.append(
             Choice(
                 index=more.pop("index", position),
-                message=read_message(more.pop("message", None) or {}),
+                message=read_message(with_call_ids([more.pop("message", None) or {}])[0]),
                 finish_reason=read_finish(native),
                 native_finish_reason=native,
                 extra=more,
@@ -404,37 +446,37 @@ def read_completion(body: dict[str, Any]) -> Completion:
     )
 
 
-def write_completion(completion: Completion) -> dict[str, Any]:
-    """Write a whole answer."""
+def write_completion(completion: Completion, manner: Manner = PLAIN) -> dict[str, Any]:
+    """Write a whole answer, calls in the client's `manner`."""
     body = {
         "id": completion.id,
         "object": "chat.completion",
         "created": completion.created,
         "model": completion.model,
-        "choices": [
-            {
-                "index": choice.index,
-                "message": {"refusal": None} | _write_answer(choice.message),
-                "logprobs": None,
-                "finish_reason": write_finish(choice.finish_reason, choice.native_finish_reason),
-            }
-            for choice in completion.choices
-        ],
+        "choices": [_write_choice(choice, manner) for choice in completion.choices],
     }
+    body |= {name: completion.extra[name] for name in _ANSWER_EXTRAS if completion.extra.get(name) is not None}
     return body | ({"usage": write_usage(completion.usage)} if completion.usage is not None else {})
 
 
-def _write_answer(message: Message) -> dict[str, Any]:
-    """Write what was answered: here content is one text, and pictures stand beside it."""
-    out = write_message(message)[0]
-    if isinstance(out["content"], list):
-        shown = [_write_part(part) for part in message.parts if isinstance(part, Media)]
-        out |= {"content": message.text or None} | ({"images": shown} if shown else {})
+def _write_choice(choice: Choice, manner: Manner) -> dict[str, Any]:
+    """Write one answer: here its content is one text, and pictures stand beside it."""
+    message, finish = choice.message, write_finish(choice.finish_reason, choice.native_finish_reason)
+    told = {"refusal": None} | _write_spoken(message, message.parts, manner)
+    if isinstance(told["content"], list):
+        told["content"] = message.text or None
+    if images := [_write_part(part) for part in message.parts if isinstance(part, Media)]:
+        told["images"] = images
+    told |= {name: message.extra[name] for name in _MESSAGE_EXTRAS if message.extra.get(name) is not None}
     calls = (part for part in message.parts if isinstance(part, ToolCall))
-    for call, part in zip(out.get("tool_calls") or (), calls, strict=True):
-        call |= beside(part.signature)
+    for written, part in zip(told.get("tool_calls") or (), calls, strict=True):
+        written |= beside(part.signature)
     seals = [part.signature for part in message.parts if isinstance(part, Text) and part.signature]
-    return out | beside(seals[-1] if seals else None)
+    told |= beside(seals[-1] if seals else None)
+    if manner.older and (older := told.pop("tool_calls", None)):
+        told["function_call"], finish = older[0]["function"], "function_call"
+    logprobs = choice.extra.get("logprobs")
+    return {"index": choice.index, "message": told, "logprobs": logprobs, "finish_reason": finish}
 
 
 def read_chunk(body: dict[str, Any]) -> list[Chunk]:
@@ -443,33 +485,61 @@ def read_chunk(body: dict[str, Any]) -> list[Chunk]:
     chunks: list[Chunk] = []
     for choice in body.get("choices") or ():
         delta, index = choice.get("delta") or {}, choice.get("index") or 0
-        thinking = delta.get("reasoning_content") or delta.get("reasoning")
+        text, thinking = _read_delta(delta)
+        logprobs = choice.get("logprobs")
+        extra = {name: delta[name] for name in _MESSAGE_EXTRAS if delta.get(name) is not None}
+        chunks += [Chunk(index=index, tool=tool, **head) for tool in _read_tool_deltas(delta)]
         chunks.append(
             Chunk(
                 index=index,
                 role=delta.get("role") or None,
-                text=delta.get("content") if isinstance(delta.get("content"), str) else None,
-                thinking=thinking if isinstance(thinking, str) else None,
+                text=text,
+                thinking=thinking,
                 refusal=delta.get("refusal"),
                 finish_reason=read_finish(choice.get("finish_reason")),
                 native_finish_reason=choice.get("finish_reason") or None,
+                extra=extra | ({"logprobs": logprobs} if logprobs else {}),
                 **head,
             )
         )
-        for position, call in enumerate(delta.get("tool_calls") or ()):
-            function = call.get("function") or {}
-            tool = ToolDelta(
-                position=call.get("index", position),
+        for image in delta.get("images") or ():
+            chunks.append(Chunk(index=index, part=_read_part(image), **head))
+    if (usage := read_usage(body.get("usage") or (body.get("x_groq") or {}).get("usage"))) is not None:
+        chunks.append(Chunk(usage=usage, **head))
+    return chunks
+
+
+def _read_delta(delta: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Return what is said and what is thought; some servers send parts in the place of a text."""
+    content, thinking = delta.get("content"), delta.get("reasoning_content") or delta.get("reasoning")
+    if isinstance(content, list):
+        parts = _read_content(content)
+        thinking = "".join(part.text for part in parts if isinstance(part, Thinking)) or thinking
+        content = "".join(part.text for part in parts if isinstance(part, Text)) or None
+    return content if isinstance(content, str) else None, thinking if isinstance(thinking, str) else None
+
+
+def _read_tool_deltas(delta: dict[str, Any]) -> list[ToolDelta]:
+    calls = delta.get("tool_calls") or ()
+    if not calls and isinstance(older := delta.get("function_call"), dict):
+        calls = ({"index": 0, "id": "call_1" if older.get("name") else None, "function": older},)
+    deltas = []
+    for position, call in enumerate(calls):
+        function = call.get("function") or call.get("custom") or {}
+        arguments = function.get("arguments") or function.get("input") or ""
+        if not isinstance(arguments, str):
+            arguments = msgspec.json.encode(arguments).decode()
+        deltas.append(
+            ToolDelta(
+                position=position if call.get("index") is None else call["index"],
                 id=call.get("id"),
                 name=function.get("name"),
-                arguments=_as_text(function.get("arguments")),
+                arguments=arguments,
                 kind=call.get("type"),
                 signature=found_beside(call),
             )
-            chunks.insert(len(chunks) - 1, Chunk(index=index, tool=tool, **head))
-    if (usage := read_usage(body.get("usage"))) is not None:
-        chunks.append(Chunk(usage=usage, **head))
-    return chunks
+        )
+    return deltas
 
 
 def write_delta(chunk: Chunk) -> dict[str, Any]:
@@ -491,4 +561,7 @@ def write_delta(chunk: Chunk) -> dict[str, Any]:
         delta["tool_calls"] = [call | beside(chunk.tool.signature)]
     if chunk.text is not None:
         delta |= beside(chunk.signature)
+    if isinstance(chunk.part, Media) and chunk.part.kind == "image":
+        delta["images"] = [_write_part(chunk.part)]
+    delta |= {name: chunk.extra[name] for name in _MESSAGE_EXTRAS if chunk.extra.get(name) is not None}
     return delta

@@ -141,6 +141,7 @@ class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked of a chat model, whoever serves it.
 
+    `logprobs` asks for the log probability of each token, and of as many alternatives as it says.
     `extra` holds named fields without a word here, and `dialect` says whose they are: a writer of
     another form leaves them out. The same holds for the `extra` of its messages.
     """
@@ -159,6 +160,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     choices: int = 1
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    logprobs: int | None = None
     response_format: ResponseFormat | None = None
     reasoning: Reasoning | None = None
     user: str | None = None

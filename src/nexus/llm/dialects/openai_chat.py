@@ -13,6 +13,7 @@ import msgspec
 
 from nexus.core.errors import MalformedBody, NexusError
 from nexus.llm import chat_json, embeddings_json
+from nexus.llm.chat_tools import PLAIN, Manner
 from nexus.llm.decoding import decode_checked, wrong_field
 from nexus.llm.dialect import Dialect, Door, Operation, Relay, Writer, card_of
 from nexus.llm.errors import (
@@ -22,6 +23,7 @@ from nexus.llm.errors import (
     UpstreamTruncated,
     from_stream,
 )
+from nexus.llm.free_form import unwrapped
 from nexus.llm.sse import EventSplitter, data_of
 from nexus.llm.types import (
     Call,
@@ -178,7 +180,7 @@ class OpenAIChat(Dialect):
 
     def completion(self, completion: Completion, call: Call) -> bytes:
         """Write a whole answer."""
-        return msgspec.json.encode(chat_json.write_completion(completion))
+        return msgspec.json.encode(chat_json.write_completion(completion, _manner(call)))
 
     def writer(self, call: Call) -> Writer:
         """Return a writer for one stream."""
@@ -263,9 +265,11 @@ class OpenAIWriter:
     """Writes chunks that came in another form."""
 
     def __init__(self, call: Call) -> None:
-        """Know whether the client asked for usage."""
+        """Know whether the client asked for usage, and how it wants calls written."""
         self._call = call
+        self._manner = _manner(call)
         self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": call.model}
+        self._held: dict[tuple[int, int], list[str]] = {}
 
     def write(self, chunks: list[Chunk]) -> bytes:
         """Return the events for these pieces."""
@@ -277,18 +281,52 @@ class OpenAIWriter:
 
     def _event(self, chunk: Chunk) -> bytes:
         for field in ("id", "model", "created"):
-            if (value := getattr(chunk, field)) is not None:
+            if value := getattr(chunk, field):
                 self._head[field] = value
         out = b""
         delta = chat_json.write_delta(chunk)
-        if delta or chunk.finish_reason is not None:
-            finish = chat_json.write_finish(chunk.finish_reason, chunk.native_finish_reason)
-            choice = {"index": chunk.index, "delta": delta, "logprobs": None, "finish_reason": finish}
-            out = b"data: " + msgspec.json.encode(self._head | {"choices": [choice]}) + b"\n\n"
+        finish = chat_json.write_finish(chunk.finish_reason, chunk.native_finish_reason)
+        if self._manner is not PLAIN:
+            out, finish = self._in_manner(chunk, delta, finish)
+        if delta or finish is not None:
+            out += self._choice(chunk.index, delta, finish, chunk.extra.get("logprobs"))
         if chunk.usage is not None and self._call.wants_usage:
             last = self._head | {"choices": [], "usage": chat_json.write_usage(chunk.usage)}
             out += b"data: " + msgspec.json.encode(last) + b"\n\n"
         return out
+
+    def _choice(self, index: int, delta: dict[str, Any], finish: str | None, logprobs: Any = None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        return b"data: " + msgspec.json.encode(self._head | {"choices": [choice]}) + b"\n\n"
+
+    def _in_manner(self, chunk: Chunk, delta: dict[str, Any], finish: str | None) -> tuple[bytes, str | None]:
+        """Turn a call in `delta` into the client's manner; return what must go before it, and the finish reason."""
+        if self._manner.older:
+            for call in delta.pop("tool_calls", None) or ():
+                if call["index"] == 0:
+                    delta["function_call"] = call["function"]
+            return b"", "function_call" if finish == "tool_calls" else finish
+        out = b""
+        for call in delta.get("tool_calls") or ():
+            name, place = call["function"].get("name"), (chunk.index, call["index"])
+            if name in self._manner.custom:
+                self._held[place] = []
+                delta["tool_calls"] = [call | {"type": "custom", "custom": {"name": name, "input": ""}}]
+            if place in self._held:
+                # Its text is known when the JSON around it is whole.
+                self._held[place].append(call["function"]["arguments"])
+                delta.pop("tool_calls") if name is None else delta["tool_calls"][0].pop("function")
+        if finish is not None:
+            for (index, position), pieces in self._held.items():
+                told = {"index": position, "custom": {"input": unwrapped("".join(pieces))}}
+                out += self._choice(index, {"tool_calls": [told]}, None)
+            self._held.clear()
+        return out, finish
+
+
+def _manner(call: Call) -> Manner:
+    asks = b'"functions"' in call.body or b'"custom"' in call.body
+    return Manner.of(_any.decode(call.body)) if asks else PLAIN
 
 
 def _model_object(card: ModelCard) -> dict[str, Any]:

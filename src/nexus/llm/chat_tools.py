@@ -1,0 +1,129 @@
+"""Tools and calls of the chat-completions form, both ways: today's, free-form ones, and the older `functions`.
+
+Models elsewhere know plain functions with an id for each call only. So a free-form ("custom") tool is read as one
+with the single parameter `input`, and calls without an id get one; `Manner` turns answers back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from nexus.llm.free_form import as_function, unwrapped, wrapped
+from nexus.llm.signatures import found_beside
+from nexus.llm.types import Tool, ToolCall, ToolChoice
+
+
+class Manner(msgspec.Struct, frozen=True):
+    """How a client wants calls written: by the names of its free-form tools, and whether in the older way."""
+
+    custom: frozenset[str] = frozenset()
+    older: bool = False
+
+    @classmethod
+    def of(cls, asked: dict[str, Any]) -> Manner:
+        """Read it off a request."""
+        tools = [tool for tool in asked.get("tools") or () if isinstance(tool, dict)]
+        named = (tool.get("custom") for tool in tools if tool.get("type") == "custom")
+        custom = frozenset(str(tool.get("name")) for tool in named if isinstance(tool, dict))
+        return cls(custom, older=bool(asked.get("functions")) and not tools)
+
+
+PLAIN = Manner()
+
+
+def read_cache(marked: dict[str, Any]) -> str | None:
+    """Read the cache mark that many clients set on parts and tools, though this form's documents have none."""
+    mark = marked.get("cache_control")
+    return str(mark.get("ttl") or "5m") if isinstance(mark, dict) else None
+
+
+def read_tools(tools: Sequence[dict[str, Any]] | None, functions: Sequence[dict[str, Any]] | None) -> list[Tool]:
+    """Read a request's tools, and its functions."""
+    return [_read_tool(tool) for tool in tools or ()] + [_read_function(function) for function in functions or ()]
+
+
+def _read_tool(tool: dict[str, Any]) -> Tool:
+    kind = tool.get("type")
+    told = tool.get(kind) if isinstance(kind, str) else None
+    if kind == "function" and isinstance(told, dict):
+        return msgspec.structs.replace(_read_function(told), cache=read_cache(tool))
+    if kind == "custom" and isinstance(told, dict):
+        return as_function(
+            str(told.get("name", "")), told.get("description"), (told.get("format") or {}).get("grammar")
+        )
+    return Tool(name=str(kind or ""), value=tool)
+
+
+def _read_function(function: dict[str, Any]) -> Tool:
+    known = {name: function.get(name) for name in ("description", "parameters", "strict")}
+    return Tool(name=function.get("name", ""), **known)
+
+
+def write_tool(tool: Tool) -> dict[str, Any]:
+    """Write a tool."""
+    if tool.value is not None:
+        return tool.value
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+        "strict": tool.strict,
+    }
+    return {"type": "function", "function": {name: value for name, value in function.items() if value is not None}}
+
+
+def read_choice(choice: Any, parallel: bool | None, older: Any = None) -> ToolChoice | None:
+    """Read which tool is to be used; `older` is a `function_call`."""
+    if isinstance(older, dict):
+        choice = {"type": "function", "function": older}
+    elif choice is None:
+        choice = older
+    if choice is None and parallel is None:
+        return None
+    if not isinstance(choice, dict):
+        return ToolChoice(mode=choice or "auto", parallel=parallel)
+    kind = choice.get("type")
+    told = choice.get(kind) if isinstance(kind, str) else None
+    told = told if isinstance(told, dict) else {}
+    if kind != "allowed_tools":
+        return ToolChoice(mode="tool", name=told.get("name"), parallel=parallel)
+    inner = [tool.get(tool.get("type")) for tool in told.get("tools") or () if isinstance(tool, dict)]
+    names = [tool.get("name") for tool in inner if isinstance(tool, dict)]
+    if told.get("mode") == "required" and len(names) == 1:
+        return ToolChoice(mode="tool", name=names[0], parallel=parallel)
+    return ToolChoice(mode="required" if told.get("mode") == "required" else "auto", parallel=parallel)
+
+
+def write_choice(choice: ToolChoice) -> dict[str, Any]:
+    """Write the fields that say which tool is to be used."""
+    out: dict[str, Any] = {} if choice.parallel is None else {"parallel_tool_calls": choice.parallel}
+    named = {"type": "function", "function": {"name": choice.name}}
+    return out | {"tool_choice": named if choice.mode == "tool" else choice.mode}
+
+
+def read_call(call: dict[str, Any]) -> ToolCall:
+    """Read a call."""
+    kind = call.get("type") or "function"
+    told = call.get(kind) or call.get("function") or {}
+    given = call.get("id")
+    arguments = told.get("arguments")
+    if kind == "custom":
+        arguments = wrapped(str(told.get("input") or ""))
+    elif arguments is not None and not isinstance(arguments, str):
+        arguments = msgspec.json.encode(arguments).decode()
+    return ToolCall(
+        id="" if given is None else str(given),
+        name=told.get("name") or "",
+        arguments=arguments or "",
+        signature=found_beside(call),
+    )
+
+
+def write_call(call: ToolCall, manner: Manner = PLAIN) -> dict[str, Any]:
+    """Write a call."""
+    if call.name in manner.custom:
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": unwrapped(call.arguments)}}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

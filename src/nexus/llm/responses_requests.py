@@ -1,0 +1,261 @@
+"""Requests of the Responses form: read into our own, and written from it.
+
+Source: https://platform.openai.com/docs/api-reference/responses/create.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from nexus.llm.errors import InvalidRequest, Unsupported
+from nexus.llm.free_form import as_function
+from nexus.llm.responses_items import DIALECT, flat_name, has_seals, read_items, unsealed_items, write_items
+from nexus.llm.types import (
+    Call,
+    ChatRequest,
+    Message,
+    Reasoning,
+    ResponseFormat,
+    Text,
+    Tool,
+    ToolChoice,
+)
+
+_any = msgspec.json.Decoder()
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode = msgspec.json.Encoder().encode
+# What only says how the answer is kept, addressed or billed: it has no meaning to a model elsewhere.
+_ASIDE = frozenset(("stream", "stream_options", "store", "background", "previous_response_id", "include", "truncation"))
+
+
+class ResponsesCall(Call, kw_only=True):
+    """A call of this dialect, and what it refers to.
+
+    `history` are the items of all earlier responses, once they have been looked up; None if they have not been
+    found here. `held_by` names the deployment whose provider keeps the previous response itself.
+    """
+
+    previous: str | None = None
+    conversation: bool = False
+    store: bool = True
+    background: bool = False
+    history: list[dict[str, Any]] | None = None
+    held_by: str | None = None
+
+    def recall(self, history: list[dict[str, Any]], held_by: str | None) -> None:
+        """Take the items of the earlier responses."""
+        self.history, self.held_by = history, held_by
+        self.parse = lambda body=self.body: read_request(_any.decode(body), history)  # type: ignore[misc]
+
+    def body_for(self, deployment: str, model: str, *, trusting: bool = True) -> bytes:
+        """Return the body for a provider of the same form: the client's own, as far as that is possible.
+
+        A previous response is named where its provider keeps it, and written out elsewhere. One that is not
+        known here is the provider's to find, if it is `trusting` us with that. Raises `InvalidRequest`.
+        """
+        unknown = self.previous is not None and self.history is None
+        if not trusting and (unknown or self.conversation):
+            raise _unknown(self.previous)
+        away = self.history is not None and self.held_by != deployment
+        sealed = has_seals(self.body)
+        if not away and not sealed and model == self.model:
+            return self.body
+        fields = _fields.decode(self.body)
+        fields["model"] = msgspec.Raw(_encode(model))
+        if away or sealed:
+            given = items_of(_any.decode(fields["input"])) if "input" in fields else []
+            earlier = bare_items(self.history or []) if away else []
+            fields["input"] = msgspec.Raw(_encode(unsealed_items([*earlier, *given])))
+        if away:
+            del fields["previous_response_id"]
+        return _encode(fields)
+
+
+def _unknown(previous: str | None) -> InvalidRequest:
+    if previous is None:
+        return Unsupported("Conversations are not supported here; use previous_response_id.", field="conversation")
+    return InvalidRequest(f"Previous response with id '{previous}' not found.", field="previous_response_id")
+
+
+def items_of(given: Any) -> list[dict[str, Any]]:
+    """Return an `input` as items: a text is a message of the user."""
+    if isinstance(given, str):
+        return [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}]
+    return list(given or ())
+
+
+def bare_items(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return items for a provider that did not make them: without its ids, and without reasoning it cannot read."""
+    fit = []
+    for item in items:
+        if item.get("type") == "reasoning" and not item.get("encrypted_content"):
+            continue
+        fit.append({name: value for name, value in item.items() if name not in ("id", "status")})
+    return fit
+
+
+def read_request(body: dict[str, Any], history: list[dict[str, Any]] | None = None) -> ChatRequest:
+    """Read a request whose basic types have been checked, after the items of earlier responses.
+
+    Raises `InvalidRequest` for a previous response that was not found, `Unsupported` for what only this form's
+    own provider can do.
+    """
+    rest = {name: value for name, value in body.items() if name not in _ASIDE}
+    previous = body.get("previous_response_id")
+    if (previous is not None and history is None) or rest.pop("conversation", None) is not None:
+        raise _unknown(previous)
+    if rest.pop("prompt", None) is not None:
+        raise Unsupported("Stored prompts are not supported with this model.", field="prompt")
+    messages = read_items([*(history or ()), *items_of(rest.pop("input", None))])
+    if instructions := rest.pop("instructions", None):
+        messages = (Message(role="system", parts=(Text(text=instructions),)), *messages)
+    given = rest.pop("text", None) or {}
+    reasoning = rest.pop("reasoning", None)
+    include = body.get("include") or ()
+    top = rest.pop("top_logprobs", None)
+    wants_logprobs = "message.output_text.logprobs" in include or bool(top)
+    choice = rest.pop("tool_choice", None)
+    return ChatRequest(
+        dialect=DIALECT,
+        model=rest.pop("model"),
+        messages=messages,
+        tools=tuple(_read_tools(rest.pop("tools", None) or (), choice)),
+        tool_choice=_read_choice(choice, rest.pop("parallel_tool_calls", None)),
+        max_tokens=rest.pop("max_output_tokens", None),
+        temperature=rest.pop("temperature", None),
+        top_p=rest.pop("top_p", None),
+        logprobs=(top or 0) if wants_logprobs else None,
+        response_format=_read_format(given.get("format")),
+        reasoning=_read_reasoning(reasoning),
+        user=rest.pop("user", None),
+        extra=rest | ({"verbosity": given["verbosity"]} if given.get("verbosity") else {}),
+    )
+
+
+def _read_tools(tools: Sequence[dict[str, Any]], choice: Any) -> list[Tool]:
+    read: list[Tool] = []
+    for i, tool in enumerate(tools):
+        kind = tool.get("type")
+        if kind == "namespace":
+            space = str(tool.get("name") or "")
+            read += [_read_function(inner, f"tools.{i}", space) for inner in tool.get("tools") or ()]
+        elif kind in ("function", "custom"):
+            read.append(_read_function(tool, f"tools.{i}"))
+        elif spare_tool(tool) and not isinstance(choice, dict):
+            continue
+        else:
+            raise Unsupported(f"The tool {kind} is not supported with this model.", field=f"tools.{i}.type")
+    return read
+
+
+def spare_tool(tool: dict[str, Any]) -> bool:
+    """Tell whether a tool is one that agents offer by habit and do without: a search in an old copy of the web."""
+    return str(tool.get("type", "")).startswith("web_search") and tool.get("external_web_access") is False
+
+
+def _read_function(tool: dict[str, Any], field: str, space: str | None = None) -> Tool:
+    name = tool.get("name")
+    if not isinstance(name, str) or not name:
+        raise InvalidRequest(f"{field}.name is required.", field=f"{field}.name")
+    described = tool.get("description")
+    if tool.get("type") == "custom":
+        form = tool.get("format") or {}
+        return as_function(flat_name(space, name), described, form if form.get("type") == "grammar" else None)
+    return Tool(
+        name=flat_name(space, name),
+        description=described,
+        parameters=tool.get("parameters"),
+        strict=tool.get("strict"),
+    )
+
+
+def _read_choice(choice: Any, parallel: bool | None) -> ToolChoice | None:
+    if choice is None and parallel is None:
+        return None
+    if not isinstance(choice, dict):
+        return ToolChoice(mode=choice or "auto", parallel=parallel)
+    if choice.get("type") in ("function", "custom"):
+        return ToolChoice(mode="tool", name=choice.get("name"), parallel=parallel)
+    if choice.get("type") == "allowed_tools":
+        named = [tool.get("name") for tool in choice.get("tools") or () if isinstance(tool, dict)]
+        if choice.get("mode") == "required" and len(named) == 1:
+            return ToolChoice(mode="tool", name=named[0], parallel=parallel)
+        return ToolChoice(mode="required" if choice.get("mode") == "required" else "auto", parallel=parallel)
+    raise Unsupported(f"The tool {choice.get('type')} is not supported with this model.", field="tool_choice")
+
+
+def _read_format(value: dict[str, Any] | None) -> ResponseFormat | None:
+    if value is None or value.get("type") == "text":
+        return None
+    return ResponseFormat(
+        kind=value.get("type", "text"),
+        name=value.get("name"),
+        schema=value.get("schema"),
+        strict=value.get("strict"),
+    )
+
+
+def _read_reasoning(value: dict[str, Any] | None) -> Reasoning | None:
+    if not value or not (value.get("effort") or value.get("summary")):
+        return None
+    return Reasoning(effort=value.get("effort"), summary=value.get("summary") or value.get("generate_summary"))
+
+
+# Writing.
+
+
+def write_request(request: ChatRequest, model: str, *, stream: bool, thinks: bool) -> dict[str, Any]:
+    """Write a request in another form for `model`; `thinks` says that it can seal its reasoning.
+
+    Raises `Unsupported` for what this form has no word for.
+    """
+    body: dict[str, Any] = {
+        "model": model,
+        "input": write_items(request.messages),
+        "store": False,
+        "max_output_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "user": request.user,
+    }
+    if request.stop or request.choices > 1:
+        field = "stop" if request.stop else "n"
+        raise Unsupported(f"This model does not support {field}.", field=field)
+    if request.tools:
+        body["tools"] = [_write_tool(tool, i) for i, tool in enumerate(request.tools)]
+    if (choice := request.tool_choice) is not None:
+        body["tool_choice"] = {"type": "function", "name": choice.name} if choice.mode == "tool" else choice.mode
+        body["parallel_tool_calls"] = choice.parallel
+    if (form := request.response_format) is not None:
+        body["text"] = {"format": _write_format(form)}
+    if request.reasoning is not None and (request.reasoning.effort or request.reasoning.summary):
+        body["reasoning"] = _given(effort=request.reasoning.effort, summary=request.reasoning.summary)
+    include = ["reasoning.encrypted_content"] if thinks else []
+    if request.logprobs is not None:
+        include.append("message.output_text.logprobs")
+        body["top_logprobs"] = request.logprobs
+    body["include"] = include or None
+    body["stream"] = True if stream else None
+    return _given(**body)
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _write_tool(tool: Tool, position: int) -> dict[str, Any]:
+    if tool.value is not None:
+        raise Unsupported(f"The tool {tool.name} is not supported with this model.", field=f"tools.{position}")
+    # Without a word about it this form would make every schema strict.
+    strict = bool(tool.strict)
+    told = _given(name=tool.name, description=tool.description, parameters=tool.parameters)
+    return {"type": "function", "strict": strict} | told
+
+
+def _write_format(form: ResponseFormat) -> dict[str, Any]:
+    if form.kind != "json_schema":
+        return {"type": form.kind}
+    return {"type": "json_schema"} | _given(name=form.name or "answer", schema=form.schema, strict=form.strict)
