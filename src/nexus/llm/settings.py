@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from nexus.core.secrets import Secret
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,62}$")
+
+
+class Surroundings(NamedTuple):
+    """What a cloud's own tools find around this process: variables of the environment, and the home folder."""
+
+    variables: Mapping[str, str]
+    home: Path
+
+
+def surroundings(prefix: str) -> Surroundings:
+    """Return the variables whose names begin with `prefix`, read now."""
+    return Surroundings(
+        {name: value for name, value in os.environ.items() if name.startswith(prefix) and value}, Path.home()
+    )
 
 
 class TimeoutSettings(BaseModel):
