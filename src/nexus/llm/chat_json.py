@@ -352,6 +352,7 @@ def _read_format(value: dict[str, Any] | None) -> ResponseFormat | None:
     return ResponseFormat(
         kind=value.get("type", "text"),
         name=schema.get("name"),
+        description=schema.get("description"),
         schema=schema.get("schema"),
         strict=schema.get("strict"),
     )
@@ -360,7 +361,12 @@ def _read_format(value: dict[str, Any] | None) -> ResponseFormat | None:
 def _write_format(value: ResponseFormat) -> dict[str, Any]:
     if value.kind != "json_schema":
         return {"type": value.kind}
-    told = {"name": value.name or "answer", "schema": value.schema, "strict": value.strict}
+    told = {
+        "name": value.name or "answer",
+        "description": value.description,
+        "schema": value.schema,
+        "strict": value.strict,
+    }
     return {"type": "json_schema", "json_schema": {key: item for key, item in told.items() if item is not None}}
 
 

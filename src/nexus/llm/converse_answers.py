@@ -142,7 +142,7 @@ def _opened(sealed: str) -> str:
 class EventReader:
     """Reads the events of one stream, in order, into pieces."""
 
-    __slots__ = ("_answered", "_blocks", "_calls", "_called", "_held", "_role", "_whole", "finished")
+    __slots__ = ("_answered", "_blocks", "_called", "_calls", "_held", "_role", "_whole", "finished")
 
     def __init__(self, *, structured: bool = False) -> None:
         """With `structured`, words are held back until it is clear that no call of the answer tool follows."""

@@ -19,13 +19,11 @@ _WORLDS = frozenset(("us", "eu", "apac", "jp", "au", "ca", "sa", "me", "af", "gl
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2})(?!\d))?")
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 32_768, "max": 32_768}
 LEAST_BUDGET = 1024
+_FIRST_TO_THINK = (3, 7)
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
-    """How the models of one maker want things said; the rows explain the fields. This one stands for unknown models:
-
-    it leaves everything to be judged by the model itself, which refuses what it does not take.
-    """
+    """How the models of one maker want things said; the rows explain the fields."""
 
     more: dict[str, str] = msgspec.field(default_factory=dict)
     reasoning: Literal["none", "claude", "effort", "qwen", "nova"] = "none"
@@ -50,6 +48,7 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
         return any(word in model for word in self.structured)
 
 
+# Of an unknown model everything is left to the model itself, which refuses what it does not take.
 _UNKNOWN = Family(leading_assistant=True, cache="all", thinking_back=True, structured=("",))
 
 
@@ -81,16 +80,18 @@ def version_of(model: str) -> tuple[int, int]:
 def thinking_of(family: Family, model: str, effort: str | None, budget: int | None) -> dict[str, Any] | None:
     """Return the model's own fields for how much to think, {} to leave it at its default, None if it has no way.
 
-    An effort is a wish: a model that knows fewer levels takes the nearest. Claude models before 4.6 know budgets only.
+    An effort is a wish: a model that knows fewer levels takes the nearest, and so it is where levels and budgets meet.
+    A budget is a leave to think, which is no loss to a model that cannot.
     """
     if effort == "none" or budget == 0 or (effort is None and budget is None):
         return {}
-    if not any(word in model for word in family.reasons):
-        return None
+    able = family.reasoning != "none" and any(word in model for word in family.reasons)
+    if not able or (family.reasoning == "claude" and version_of(model) < _FIRST_TO_THINK):
+        return None if effort is not None else {}
     if family.reasoning == "claude":
         return _claude(model, effort, budget)
     if effort is None:
-        return None
+        effort = next((level for level, tokens in _BUDGETS.items() if tokens >= (budget or 0)), "high")
     if family.reasoning == "effort":
         return {"reasoning_effort": {"minimal": "low", "xhigh": "high", "max": "high"}.get(effort, effort)}
     if family.reasoning == "qwen":
@@ -101,9 +102,7 @@ def thinking_of(family: Family, model: str, effort: str | None, budget: int | No
     return None
 
 
-def _claude(model: str, effort: str | None, budget: int | None) -> dict[str, Any] | None:
-    if version_of(model) < (3, 7):
-        return None
+def _claude(model: str, effort: str | None, budget: int | None) -> dict[str, Any]:
     if budget is None and effort is not None:
         if version_of(model) >= (4, 6):
             level = {"minimal": "low", "xhigh": "high"}.get(effort, effort)

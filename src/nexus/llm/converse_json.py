@@ -2,8 +2,9 @@
 
 Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html. What a model has no word for
 is an error that names the field, with three exceptions that are hints by nature: cache marks, `strict` on tools, and
-thoughts that are not the model's own. Of a request's `extra` only the names in `OWN_FIELDS` are taken, by a rule that
-holds for every dialect: they are Converse's own, and no dialect has others of these names.
+thoughts that are not the model's own. Of a request's `extra` only the names in `OWN_FIELDS` are taken, and of tools of
+other kinds only `{"systemTool": ...}`, by a rule that holds for every dialect: these are Converse's own words, and no
+dialect means something else by them.
 """
 
 from __future__ import annotations
@@ -245,6 +246,9 @@ def _native_choice(choice: ToolChoice, family: Family) -> dict[str, Any]:
 
 def _write_tool(tool: Tool, i: int, model: str, family: Family) -> Iterator[Block]:
     if tool.value is not None:
+        if set(tool.value) == {"systemTool"}:
+            yield tool.value
+            return
         raise Unsupported(f"tools.{i}: this provider has no tool of the type {tool.name}.", field=f"tools.{i}")
     if not _NAME.match(tool.name):
         raise InvalidRequest(
@@ -318,8 +322,8 @@ class _Conversation:
     def _apart(self, blocks: list[Block]) -> list[tuple[str, list[Block]]]:
         """Return a user's turn, in two where the model takes its content only away from tool results."""
         others = [block for block in blocks if "toolResult" not in block and "cachePoint" not in block]
-        together = len(others) == len(blocks) or all(next(iter(block)) in self._family.beside for block in others)
-        if together:
+        answering = any("toolResult" in block for block in blocks)
+        if not answering or all(next(iter(block)) in self._family.beside for block in others):
             return [("user", _with_words(blocks))]
         first = next(i for i, block in enumerate(blocks) if block in others)
         results = blocks[:first] + [block for block in blocks[first:] if "toolResult" in block]
@@ -355,9 +359,12 @@ class _Conversation:
         if isinstance(part, ToolResult):
             return self._result(part, field)
         assert isinstance(part, Foreign)
-        if part.dialect != DIALECT or not isinstance(part.value, dict):
-            raise Unsupported(f"{field}: this provider has no content of this kind.", field=field)
-        return part.value
+        if part.dialect == DIALECT:
+            own: Block = part.value
+            return own
+        if role == "assistant":
+            return None  # a record of what a model did elsewhere
+        raise Unsupported(f"{field}: this provider has no content of this kind.", field=field)
 
     def _thought(self, part: Thinking) -> Block | None:
         """Return a thought that is sealed: models refuse others, and do not miss them."""

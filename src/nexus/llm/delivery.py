@@ -196,6 +196,8 @@ class Delivery:
         """Note a failed attempt; True where the same deployment is worth another one."""
         standing = self._router.standing(deployment)
         self._router.meter.failed(deployment.provider, error.code)
+        if isinstance(error, UpstreamCredentials):
+            self._endpoints.pop(deployment.provider, None)  # perhaps there are newer ones
         if isinstance(error, _HEALTHY):
             standing.answered()
         else:

@@ -62,6 +62,10 @@ class Provider(ABC):
     def embed(self, endpoint: Endpoint, model: str, request: EmbeddingRequest) -> HttpRequest:
         """Write an embedding request. Raises `Unsupported` where the kind has none."""
 
+    def most_inputs(self, endpoint: Endpoint, model: str) -> int | None:
+        """Return how many inputs one embedding request may have, None for any number: more are asked in pieces."""
+        return None
+
     @abstractmethod
     def embedding(self, answer: HttpAnswer, request: EmbeddingRequest) -> Embedding:
         """Read an embedding answer; one in the caller's own dialect is kept as `body`. Raises `UpstreamMalformed`."""

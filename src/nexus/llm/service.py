@@ -25,6 +25,7 @@ from nexus.llm.embedder import Embedder
 from nexus.llm.errors import UnknownModel
 from nexus.llm.flow import Flow, Translation
 from nexus.llm.local_runtime import LocalRuntime
+from nexus.llm.pieces import gathered, pieces_of
 from nexus.llm.registry import IN_PROCESS, Registry
 from nexus.llm.routing import Router
 from nexus.llm.session import Session, Sessions
@@ -224,9 +225,15 @@ class LLMService:
             return await self._embedder.embed(request)
 
         async def attempt(target: Target) -> Embedding:
-            asked = target.provider.embed(target.endpoint, target.deployment.model, request)
-            answer = await self._delivery.fetch(target, asked, target.provider.dialect, entry)
-            return target.provider.embedding(answer, request)
+            provider, model = target.provider, target.deployment.model
+            same = provider.dialect.partition(".")[0] == request.dialect.partition(".")[0]
+
+            async def ask(piece: EmbeddingRequest) -> Embedding:
+                asked = provider.embed(target.endpoint, model, piece)
+                answer = await self._delivery.fetch(target, asked, provider.dialect if same else "", entry)
+                return provider.embedding(answer, piece)
+
+            return await gathered(pieces_of(request, provider.most_inputs(target.endpoint, model)), ask)
 
         return await self._delivery.along(route, entry, attempt)
 

@@ -126,6 +126,7 @@ class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["text", "json_object", "json_schema"] = "text"
     name: str | None = None
+    description: str | None = None
     schema: dict[str, Any] | None = None
     strict: bool | None = None
 
