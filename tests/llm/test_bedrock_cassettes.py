@@ -8,7 +8,6 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,10 @@ from tests.llm.conftest import WHO, Gateway
 from tests.llm.restated_converse import Unspeakable, as_chat, plain, read_answer
 
 from nexus.llm.types import EmbeddingRequest
-from nexus.testing.replay import Exchange, load_cassette
-from nexus.testing.upstream import FakeUpstream, Script, Seen, chunked
+from nexus.testing.recordings import Exchange, load_cassette
+from nexus.testing.replay import as_script
+from nexus.testing.script import Seen
+from nexus.testing.upstream import FakeUpstream
 
 HTTP = httpx.Client()
 KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -42,20 +43,6 @@ def recordings(shared: Path) -> list[tuple[str, Exchange]]:
             continue
         found += [(path.name, item) for item in exchanges if "bedrock" in item.url.partition("/model/")[0]]
     return found
-
-
-def played(exchange: Exchange, cut: random.Random) -> Script:
-    """Return the answer as recorded, a stream cut at random bytes."""
-    head = [f"HTTP/1.1 {exchange.status} X"]
-    head += [f"{key}: {value}" for key, value in exchange.headers.items() if key[:5] in ("conte", "x-amz")]
-    head = [line for line in head if not line.startswith(("content-length", "content-encoding"))]
-    if exchange.headers.get("content-type") != STREAM:
-        head.append(f"content-length: {len(exchange.body)}")
-        return Script(("\r\n".join(head).encode() + b"\r\n\r\n" + exchange.body,))
-    head.append("transfer-encoding: chunked")
-    places = sorted({0, len(exchange.body), *(cut.randrange(len(exchange.body)) for _ in range(60))})
-    pieces = [chunked(exchange.body[start:end]) for start, end in pairwise(places)]
-    return Script(("\r\n".join(head).encode() + b"\r\n\r\n", *pieces, b"0\r\n\r\n"))
 
 
 @pytest.fixture
@@ -98,7 +85,7 @@ def test_recorded_conversations_asked_by_an_openai_client(
         bedrock.rows.clear()
         upstream.seen.clear()
         bedrock.llm.router._standing.clear()
-        upstream.answering = lambda _, exchange=exchange: played(exchange, cut)
+        upstream.answering = lambda _, exchange=exchange: as_script(exchange, cut=cut)
         model = httpx.URL(exchange.url).raw_path.decode().split("/")[2].replace("%3A", ":").replace("%2F", "/")
         asked = body | {"model": f"up/{model}"}
         if action == "converse-stream":
@@ -200,7 +187,7 @@ def test_recorded_embeddings(bedrock: Gateway, upstream: FakeUpstream, shared: P
         recorded, told = json.loads(exchange.request), json.loads(exchange.body)
         upstream.seen.clear()
         bedrock.rows.clear()
-        upstream.answering = lambda _, exchange=exchange: played(exchange, random.Random(1))
+        upstream.answering = lambda _, exchange=exchange: as_script(exchange)
         model = exchange.path.split("/")[2].replace("%3A", ":")
         texts = recorded["texts"] if "texts" in recorded else [recorded["inputText"]]
         size = recorded.get("dimensions", recorded.get("output_dimension"))
