@@ -167,11 +167,17 @@ _ANTHROPIC_TYPES: Final = {
 }
 
 
+_TOO_LONG: Final = "prompt is too long"
+
+
 def _anthropic(error: NexusError, request_id: str | None) -> Answer:
     """https://docs.anthropic.com/en/api/errors."""
     status = 529 if error.status == 503 else _plain_status(error)
     kind = _ANTHROPIC_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
     message = f"{error.field}: {error.message}" if error.field and error.field not in error.message else error.message
+    if error.code == "context_length_exceeded" and _TOO_LONG not in message:
+        # Clients that shorten a conversation by themselves look for these words.
+        message = f"{_TOO_LONG}: {error.message}"
     return Answer(status, {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id})
 
 

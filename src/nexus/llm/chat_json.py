@@ -194,8 +194,9 @@ def _write_messages(request: ChatRequest, *, own: bool, ways: Ways) -> list[dict
         elif shown and not results:
             out.append({"role": "user", "content": _write_content(tuple(shown))})
             shown = []
-        if parts or not results:
-            out.append(_write_foreign(message, parts, ways))
+        spoken = _write_foreign(message, parts, ways)
+        if spoken != {"role": "assistant", "content": None} and (parts or not results):
+            out.append(spoken)
     return [*out, {"role": "user", "content": _write_content(tuple(shown))}] if shown else out
 
 

@@ -75,7 +75,7 @@ class AnswerWriter:
         if chunk.index == 0:
             if chunk.thinking:
                 self._say(out, "thinking", "thinking", chunk.thinking)
-            if chunk.signature and not chunk.text and chunk.tool is None:
+            if chunk.signature and chunk.text is None and chunk.tool is None:
                 self._say(out, "thinking", "signature", chunk.signature)
             if chunk.text:
                 self._say(out, "text", "text", chunk.text)
