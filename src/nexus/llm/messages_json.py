@@ -226,6 +226,7 @@ def write_request(request: ChatRequest, model: str, *, stream: bool) -> dict[str
 def _refuse(request: ChatRequest, *, own: bool) -> None:
     asked: dict[str, Any] = {
         "n": request.choices > 1,
+        "logprobs": request.logprobs is not None,
         "presence_penalty": request.presence_penalty,
         "frequency_penalty": request.frequency_penalty,
     }
