@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from pydantic import BaseModel
 from tests.llm.conftest import Gateway
 
-from nexus.testing.upstream import FakeUpstream, Said, Script, Seen, completion, response, stream
+from nexus.testing.script import streamed
+from nexus.testing.upstream import FakeUpstream, Said, Script, Seen, saying
 
 HTTP = httpx.Client()
 
@@ -69,7 +71,7 @@ class Answer(BaseModel):
 
 
 def test_a_parsed_answer_is_parsed(sdk: openai.OpenAI, upstream: FakeUpstream) -> None:
-    upstream.answering = lambda seen: Script((response(200, completion(Said('{"number": 42}'), seen.model)),))
+    upstream.answering = saying(Said('{"number": 42}'))
     answer = sdk.responses.parse(model="up/echo", input="What?", text_format=Answer)
     assert answer.output_parsed == Answer(number=42)
     form = upstream.seen[0].json["response_format"]
@@ -80,8 +82,6 @@ def call_events(seen: Seen) -> Script:
     """Two calls of tools, in pieces, after a thought."""
 
     def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
-        import json
-
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
         body = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
         return b"data: " + json.dumps(body).encode() + b"\n\n"
@@ -90,7 +90,7 @@ def call_events(seen: Seen) -> Script:
         given = {"id": f"call_{index}", "type": "function"} if "name" in function else {}
         return {"tool_calls": [{"index": index, "function": {"arguments": ""} | function} | given]}
 
-    return stream(
+    return streamed(
         [
             event({"role": "assistant", "content": None, "reasoning_content": "Let me "}),
             event({"reasoning_content": "see."}),
@@ -101,6 +101,7 @@ def call_events(seen: Seen) -> Script:
             event(call(1, arguments='{"input": "*** Begin')),
             event(call(1, arguments=' Patch\\n"}')),
             event({}, "tool_calls"),
+            b"data: [DONE]\n\n",
         ]
     )
 
