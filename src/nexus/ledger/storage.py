@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import ColumnElement, Integer, String, case, cast, func, insert, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from nexus.ledger.tables import FeedbackRow, InvocationRow
@@ -67,27 +67,51 @@ class InvocationFilter:
         return found
 
 
-def as_row(invocation: Invocation) -> dict[str, Any]:
-    """Return the column values; text is cut to its column and freed of NUL, which PostgreSQL refuses."""
-    row = msgspec.structs.asdict(invocation)
-    for name, limit in _TEXT_LIMITS.items():
-        value = row.get(name)
-        if value is not None:
-            row[name] = value.replace("\x00", "")[:limit]
+_COLUMNS: Final = [column.name for column in InvocationRow.__table__.columns]
+_READ: Final = attrgetter(*(name for name in _COLUMNS if name != "day"))
+_DAY: Final = _COLUMNS.index("day")
+_CREATED: Final = _COLUMNS.index("created_at")
+_DETAILS: Final = _COLUMNS.index("details")
+_LIMITED: Final = [(position, _TEXT_LIMITS[name]) for position, name in enumerate(_COLUMNS) if name in _TEXT_LIMITS]
+
+
+def _values(invocation: Invocation, *, is_sqlite: bool) -> list[Any]:
+    """Return the column values as the driver takes them.
+
+    Text is cut to its column and freed of NUL, which PostgreSQL refuses. By hand, since every call of
+    every kind passes here, and the unit of work costs as much again as the database.
+    """
     moment = invocation.created_at
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return row | {"created_at": moment, "day": moment.date().isoformat()}
+    row: list[Any] = list(_READ(invocation))
+    row.insert(_DAY, None)
+    for position, limit in _LIMITED:
+        value = row[position]
+        if value is not None and (len(value) > limit or "\0" in value):
+            row[position] = value.replace("\0", "")[:limit]
+    row[_DAY] = moment.date().isoformat()
+    row[_CREATED] = moment.replace(tzinfo=None).isoformat(" ", "microseconds") if is_sqlite else moment
+    row[_DETAILS] = msgspec.json.encode(row[_DETAILS]).decode() if row[_DETAILS] else "{}"
+    return row
+
+
+def _insert(mark: str) -> str:
+    names = ", ".join(f'"{name}"' for name in _COLUMNS)
+    return (
+        f"INSERT INTO {InvocationRow.__tablename__} ({names})"  # noqa: S608  our own names
+        f" VALUES ({', '.join([mark] * len(_COLUMNS))}) ON CONFLICT (id) DO NOTHING"
+    )
+
+
+_INSERTS: Final = {True: _insert("?"), False: _insert("%s")}
 
 
 def add_invocations(session: Session, invocations: Sequence[Invocation]) -> None:
     """Insert the rows; those whose id is there already are left alone."""
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    statement = (
-        sqlite.insert(InvocationRow).on_conflict_do_nothing(index_elements=["id"])
-        if is_sqlite
-        else postgresql.insert(InvocationRow).on_conflict_do_nothing(index_elements=["id"])
-    )
-    session.execute(statement, [as_row(invocation) for invocation in invocations])
+    connection = session.connection()
+    is_sqlite = connection.dialect.name == "sqlite"
+    rows = [tuple(_values(invocation, is_sqlite=is_sqlite)) for invocation in invocations]
+    connection.exec_driver_sql(_INSERTS[is_sqlite], rows)
 
 
 def usage(session: Session, which: InvocationFilter, group_by: Sequence[str], limit: int) -> list[dict[str, Any]]:
