@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from nexus.core.errors import InvalidInput, MalformedBody, NexusError
 from nexus.core.ids import new_id
+from nexus.http.cycle import Cycle
 from nexus.http.errors import Overloaded, RequestTimeout
 from nexus.http.problem import render, send_error
 
@@ -42,10 +45,12 @@ class BoundedProtocol(HttpToolsProtocol):
     limits: ClassVar[Limits] = Limits()
 
     _clock: asyncio.TimerHandle | None = None
+    _begun = False
     _in_headers = True
     _header_bytes = 0
     _body_bytes = 0
     _body_began = 0.0
+    _idle_since = 0.0
     url = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -54,9 +59,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._expect(self.limits.header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._stop_clock()
         super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
 
     def data_received(self, data: bytes) -> None:
         """Count bytes while headers are incomplete, watch the time while the body is."""
@@ -69,24 +77,88 @@ class BoundedProtocol(HttpToolsProtocol):
             # Still in the headers after a whole piece: the pieces so far were headers only.
             if self._header_bytes > self.limits.header_bytes:
                 self._refuse(HeadersTooLarge(limit=self.limits.header_bytes))
+            elif self._begun and self._clock is None:
+                self._expect(self.limits.header_timeout)
         elif self.cycle.more_body:
             self._watch_body(len(data))
 
     def on_message_begin(self) -> None:
-        """A request begins, and with it the clock for its headers."""
+        """A request begins; the clock for its headers starts if they do not come at once."""
         super().on_message_begin()
-        self._in_headers = True
-        if self._clock is None:
-            self._expect(self.limits.header_timeout)
+        self._begun = self._in_headers = True
 
     def on_headers_complete(self) -> None:
         """The headers are there in time."""
-        self._stop_clock()
+        if self._clock is not None:
+            self._stop_clock()
         self._in_headers = False
         self._header_bytes = self._body_bytes = 0
-        crowded = len(self.connections) > self.limits.connections
-        self.app = _answer_overloaded if crowded else self.config.loaded_app
-        super().on_headers_complete()
+        parser, scope = self.parser, self.scope
+        before: RequestResponseCycle | None = self.cycle
+        version = parser.get_http_version()
+        scope["http_version"], scope["method"] = version, parser.get_method().decode("ascii")
+        raw_path, scope["query_string"] = _split(self.url)
+        path = raw_path.decode("ascii")
+        scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
+        scope["raw_path"] = self.root_path.encode("ascii") + raw_path
+        cycle = Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        cycle.loop = self.loop
+        self.cycle = cycle
+        app = _answer_overloaded if len(self.connections) > self.limits.connections else self.config.loaded_app
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, app)
+        else:
+            # Pipelined requests wait for the one before them.
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, app))
+
+    def on_response_complete(self) -> None:
+        """Begin the next pipelined request, or to wait for one.
+
+        The timer of an idle connection is left alone when the next request comes, and looks at the time when it
+        fires: moving it twice for each request would cost more.
+        """
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._watch_idle(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that has been idle for too long."""
+        self.timeout_keep_alive_task = None
+        if self.transport.is_closing():
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if self._begun or not self.cycle.response_complete:
+            return  # busy; the end of the answer watches again
+        if left > 0:
+            self._watch_idle(left)
+        else:
+            self.transport.close()
+
+    def _watch_idle(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Leave the timer alone; see `on_response_complete`."""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; trailers of a chunked body are dropped, as they would change headers already judged."""
@@ -96,8 +168,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """What comes next are the headers of another request."""
         super().on_message_complete()
-        self._stop_clock()
+        if self._clock is not None:
+            self._stop_clock()
         self._in_headers = True
+        self._begun = False
 
     def send_400_response(self, msg: str) -> None:
         """Say that this was no HTTP, in the dialect of the path if that much was readable."""
@@ -151,6 +225,15 @@ class BoundedProtocol(HttpToolsProtocol):
         lines = [STATUS_LINE[answer.status], *(name + b": " + value + b"\r\n" for name, value in headers)]
         self.transport.write(b"".join([*lines, b"\r\n", body]))
         self.transport.close()
+
+
+def _split(url: bytes) -> tuple[bytes, bytes]:
+    """Return path and query of a request's target, which may be absolute (RFC 9112, section 3.2.2)."""
+    if url.startswith(b"/"):
+        path, _, query = url.partition(b"#")[0].partition(b"?")
+        return path, query
+    parsed = httptools.parse_url(url)
+    return parsed.path or b"/", parsed.query or b""
 
 
 async def _answer_overloaded(scope: Any, receive: Any, send: Any) -> None:

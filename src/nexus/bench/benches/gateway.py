@@ -96,7 +96,7 @@ def _interleaved(everyone: list[Contestant], rounds: int, measure: object) -> It
 
 def _median(slices: list[_Slice]) -> _Slice:
     def middle(name: str) -> float:
-        return statistics.median(getattr(one, name) for one in slices)
+        return float(statistics.median(getattr(one, name) for one in slices))
 
     return _Slice(middle("rate"), middle("p50"), middle("p99"), middle("first"), middle("cpu_us"))
 
