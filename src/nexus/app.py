@@ -39,6 +39,7 @@ from nexus.http.static import Dashboard
 from nexus.http.strict_json import StrictJSON
 from nexus.http.types import App
 from nexus.ledger import routes as ledger_routes
+from nexus.llm import cache_routes as llm_cache_routes
 from nexus.llm import routes as llm_routes
 from nexus.llm.hot import chat_completions, hot_routes
 from nexus.llm.local_runtime import LocalRuntime
@@ -58,7 +59,7 @@ from nexus.vision import routes as vision_routes
 
 ROUTERS: Final = (
     access_routes, analytics_routes, automation_routes, catalog_routes, files_routes,
-    ledger_routes, llm_routes, runs_routes, system_routes, vision_routes,
+    ledger_routes, llm_cache_routes, llm_routes, runs_routes, system_routes, vision_routes,
 )  # fmt: skip
 # A browser's cookie is not accepted on /v1, so the dashboard's playground has the same handler here.
 PLAYGROUND: Final = ("POST", "/api/v1/playground/chat")

@@ -39,6 +39,7 @@ from nexus.settings import Settings
 from nexus.storage.blob_store import BlobStore
 from nexus.storage.blobs.local import LocalBlobs
 from nexus.storage.cache import Cache
+from nexus.storage.caches.layered import LayeredCache
 from nexus.storage.caches.memory import MemoryCache
 from nexus.storage.caches.redis import RedisCache
 from nexus.storage.caches.sql import SqlCache
@@ -121,13 +122,13 @@ def build(settings: Settings, *, children: int) -> Parts:
     # Before those that still record while they stop: what starts first stops last.
     parts.starts += [access.start, ledger.start, files.start]
     parts.stops += [access.stop, ledger.stop, runs.stop, files.stop, compute.stop]
-    _add_models(parts, cache, blobs)
+    _add_models(parts, cache, shared, blobs)
     automation = AutomationService(database=database, runs=runs, files=files, clock=clock)
     services.put(automation)
     return parts
 
 
-def _add_models(parts: Parts, cache: Cache, blobs: BlobStore) -> None:
+def _add_models(parts: Parts, cache: Cache, shared: Cache, blobs: BlobStore) -> None:
     """Add the catalogue and the three slices that run models."""
     settings, services = parts.settings, parts.services
     ledger, runs = services.get(Ledger), services.get(RunService)
@@ -143,7 +144,8 @@ def _add_models(parts: Parts, cache: Cache, blobs: BlobStore) -> None:
     )
     local = LocalRuntime(data_dir=settings.data_dir, settings=settings.llm.local, catalog=catalog)
     embedder = Embedder(catalog=catalog, pool=pool, settings=settings.llm.embeddings)
-    llm = LLMService(settings=settings.llm, record=ledger.record, local=local, embedder=embedder)
+    answers = LayeredCache(MemoryCache(settings.storage.cache_bytes), shared)
+    llm = LLMService(settings=settings.llm, record=ledger.record, local=local, embedder=embedder, cache=answers)
     CallMeter().watch(llm.router)
     vision = VisionService(
         settings=settings.vision,
@@ -164,7 +166,7 @@ def _add_models(parts: Parts, cache: Cache, blobs: BlobStore) -> None:
     catalog.runners |= {"vision": vision, "embedding": embedder, "llm": local}
     for service in (pool, catalog, local, embedder, llm, TextTasks(llm=llm), vision, datasets, analytics):
         services.put(service)
-    parts.stops += [lambda: asyncio.to_thread(pool.close), local.stop, llm.stop, vision.stop]
+    parts.stops += [lambda: asyncio.to_thread(pool.close), local.stop, llm.stop, answers.close, vision.stop]
 
 
 def _caches(settings: Settings, database: Database) -> tuple[Cache, Cache]:

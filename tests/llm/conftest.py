@@ -21,6 +21,7 @@ from nexus.http import handlers
 from nexus.http.dispatch import Dispatch
 from nexus.ledger.service import Ledger
 from nexus.ledger.types import Invocation
+from nexus.llm import cache_routes
 from nexus.llm.hot import hot_routes
 from nexus.llm.routes import router
 from nexus.llm.service import LLMService
@@ -69,6 +70,7 @@ def serving(llm: LLMService, ledger: Ledger, principal: Principal = WHO) -> Iter
     api.state.services = services
     handlers.install(api)
     api.include_router(router)
+    api.include_router(cache_routes.router)
     inner = Dispatch(api, services=services, hot=hot_routes())
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nexus.storage.cache import Cache
+from nexus.storage.caches.layered import LayeredCache
 from nexus.storage.caches.memory import MemoryCache
 from nexus.storage.caches.redis import CacheUnavailable, RedisCache
 from nexus.storage.caches.sql import SqlCache
@@ -35,15 +36,17 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.wait()
 
 
-@pytest.fixture(params=["memory", "sql", "redis"])
+@pytest.fixture(params=["memory", "sql", "redis", "layered"])
 async def cache(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cache]:
     made: Cache
     if request.param == "memory":
         made = MemoryCache()
-    elif request.param == "sql":
+    elif request.param in ("sql", "layered"):
         database = Database(f"sqlite:///{tmp_path / 'cache.db'}")
         Base.metadata.create_all(database.engine)
         made = SqlCache(database)
+        if request.param == "layered":
+            made = LayeredCache(MemoryCache(), made)
     else:
         made = RedisCache(request.getfixturevalue("redis_url"))
         for _ in range(100):
@@ -92,3 +95,29 @@ async def test_redis_that_is_away_counts_as_a_miss() -> None:
     with pytest.raises(CacheUnavailable):
         await cache.increment("a", 1, 60)
     await cache.close()
+
+
+async def test_measures_what_is_kept(cache: Cache) -> None:
+    await cache.set("a:1", b"12345", 60)
+    await cache.set("a:2", b"123", 60)
+    await cache.set("b:1", b"1", 60)
+    assert await cache.measure("a:") == (2, 8)
+    assert await cache.measure("") == (3, 9)
+    await cache.purge("a:")
+    assert await cache.measure("a:") == (0, 0)
+
+
+async def test_layers_share_what_is_behind_them(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'cache.db'}")
+    Base.metadata.create_all(database.engine)
+    back = SqlCache(database)
+    one, two = (LayeredCache(MemoryCache(), back, front_ttl=0.1) for _ in range(2))
+    await one.set("k", b"v", 60)
+    await one.close()
+    assert await two.get("k") == b"v"
+    await one.delete("k")
+    assert await one.get("k") is None
+    assert await two.get("k") == b"v", "its own front, for a moment"
+    await asyncio.sleep(0.15)
+    assert await two.get("k") is None
+    database.close()

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal
 
+import msgspec
+
 from nexus.access.types import Principal
 from nexus.core.errors import NexusError
 from nexus.ledger.types import Invocation
@@ -105,6 +107,17 @@ class Entry:
         self._route, self._deployment = route, None
         self.tally = tally
         self.invocation.cached = True
+
+    def hands_over(self) -> None:
+        """Note that somebody else, who waits for the same answer, pays for it from here on."""
+        self.invocation.cached = True
+        self.tally = msgspec.structs.replace(self.tally)
+
+    def takes_over(self, other: Entry, tally: Tally) -> None:
+        """Account for the call that `other` began and has handed over; `tally` is what is seen of it."""
+        self._route, self._deployment = other._route, other._deployment
+        self.attempts, self.sent, self.tally = other.attempts, other.sent, tally
+        self.invocation.cached = False
 
     def first_token(self) -> None:
         """Note that the first piece of the answer is on its way to the caller."""

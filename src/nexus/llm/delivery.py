@@ -30,14 +30,14 @@ from nexus.llm.errors import (
     UpstreamTruncated,
     UpstreamUnavailable,
 )
-from nexus.llm.flow import Flow, Sink
+from nexus.llm.flow import Flow, Heard, Sink
 from nexus.llm.provider import Provider
 from nexus.llm.registry import Registry
 from nexus.llm.routing import Router
 from nexus.llm.types import Call, Chunk, Deployment, Route, Tally, Timeouts
 
 R = TypeVar("R")
-S = TypeVar("S", bytes, list[Chunk])
+S = TypeVar("S", bytes, list[Chunk], list[Heard])
 
 _MOVES_ON = (UpstreamUnavailable, UpstreamTimeout, UpstreamError, UpstreamRateLimited, UpstreamModelMissing)
 _TRY_AGAIN = (UpstreamUnavailable, UpstreamMalformed, UpstreamTruncated)

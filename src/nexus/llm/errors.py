@@ -1,6 +1,7 @@
 """Errors of the language slice, and the one place that reads an upstream's status.
 
 NotFound
+|-- NotCached                404 not_cached
 `-- UnknownModel             404 model_not_found
     `-- UpstreamModelMissing 404 model_not_found
 InvalidInput
@@ -35,6 +36,12 @@ class UnknownModel(NotFound):
     """There is no model of this name."""
 
     code = "model_not_found"
+
+
+class NotCached(NotFound):
+    """There is no kept answer to this request, and only a kept one was asked for."""
+
+    code = "not_cached"
 
 
 class UpstreamModelMissing(UnknownModel):

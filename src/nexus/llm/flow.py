@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from nexus.core.errors import InvalidInput, NexusError, RateLimited
 from nexus.llm.client import Answer
-from nexus.llm.dialect import Writer
+from nexus.llm.dialect import Relay, Writer
 from nexus.llm.errors import UpstreamRejected
 from nexus.llm.provider import Decoder
 from nexus.llm.routing import Router
 from nexus.llm.standing import Standing
-from nexus.llm.types import Tally
+from nexus.llm.types import Chunk, Tally
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -34,6 +34,23 @@ class Sink(Protocol[T_co]):
 
     def end(self) -> T_co:
         """Return the rest. Raises `UpstreamTruncated` when the bytes ended too early."""
+        ...
+
+
+class Stream(Protocol[T_co]):
+    """A stream on its way to the caller: `first` has come already."""
+
+    @property
+    def first(self) -> T_co:
+        """Return the first piece."""
+        ...
+
+    async def next(self) -> T_co | None:
+        """Return the next piece, None at the end. Raises what broke it."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it, at any time."""
         ...
 
 
@@ -68,6 +85,41 @@ class Translation:
         return self._writer.end()
 
 
+class Heard(NamedTuple):
+    """A piece of a stream: its bytes where caller and provider speak the same dialect, and what they say."""
+
+    data: bytes
+    chunks: list[Chunk]
+
+
+class Overheard:
+    """A sink that passes a stream's bytes through and reads them as well."""
+
+    def __init__(self, decoder: Decoder, relay: Relay | None) -> None:
+        """Without a relay nothing is passed through."""
+        self._decoder = decoder
+        self._relay = relay
+
+    @property
+    def tally(self) -> Tally:
+        """Return what was seen so far."""
+        return self._decoder.tally if self._relay is None else self._relay.tally
+
+    def feed(self, data: bytes) -> list[Heard]:
+        """Return what `data` completes."""
+        passed = self._relay.feed(data) if self._relay is not None else b""
+        return _heard(passed, self._decoder.feed(data))
+
+    def end(self) -> list[Heard]:
+        """Return the rest. Raises `UpstreamTruncated`."""
+        passed = self._relay.end() if self._relay is not None else b""
+        return _heard(passed, self._decoder.end())
+
+
+def _heard(data: bytes, chunks: list[Chunk]) -> list[Heard]:
+    return [Heard(data, chunks)] if data or chunks else []
+
+
 class Flow(Generic[T]):
     """An open stream: `first` has come already; `next` returns None at the end; `close` at any time."""
 
@@ -96,6 +148,11 @@ class Flow(Generic[T]):
         self._answer = answer
         self._sink = sink
         self._ended = ended
+
+    @property
+    def tally(self) -> Tally:
+        """Return what was seen so far."""
+        return self._sink.tally
 
     async def next(self) -> T | None:
         """Return the next piece. Raises what the stream reports, `UpstreamTruncated`, `UpstreamTimeout` ..."""

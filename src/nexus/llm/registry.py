@@ -14,8 +14,8 @@ from nexus.llm.account import Account
 from nexus.llm.errors import UnknownModel
 from nexus.llm.pricing import PriceTable
 from nexus.llm.provider import Provider
-from nexus.llm.settings import CapabilitySettings, DeploymentSettings, LLMSettings, RouteSettings
-from nexus.llm.types import Capabilities, Deployment, ModelCard, Price, Route, Timeouts
+from nexus.llm.settings import CacheSettings, CapabilitySettings, DeploymentSettings, LLMSettings, RouteSettings
+from nexus.llm.types import CachePolicy, Capabilities, Deployment, ModelCard, Price, Route, SemanticPolicy, Timeouts
 
 LOCAL = "nexus-local"
 LOCAL_ACCOUNT = "local"
@@ -136,7 +136,8 @@ class Registry:
             fallbacks=tuple(given.fallbacks),
             timeouts=Timeouts(**given.timeouts.model_dump()) if given.timeouts else self._timeouts,
             task=given.task,
-            cache=given.cache,
+            cache=_cache_policy(given.cache),
+            continuation=given.continuation,
         )
 
     def _deployment(self, provider: str, model: str, given: DeploymentSettings | None = None) -> Deployment:
@@ -157,3 +158,10 @@ class Registry:
                     raise ConfigurationInvalid(f"Route {route.name}: {LOCAL} is a demo model and no fallback.")
                 if name not in self.routes:
                     raise ConfigurationInvalid(f"Route {route.name}: there is no route {name} to fall back to.")
+
+
+def _cache_policy(given: CacheSettings) -> CachePolicy | None:
+    if not given.exact and not given.semantic.enabled:
+        return None
+    semantic = SemanticPolicy(**given.semantic.model_dump())
+    return CachePolicy(semantic=semantic, **given.model_dump(exclude={"exact", "semantic"}))

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from nexus.llm.account import Account
+from nexus.llm.answer_cache import CacheFigures
 from nexus.llm.tasks.summarize import SummarizeParameters
 from nexus.llm.text import TaskDone
 from nexus.llm.types import Route
@@ -133,3 +134,47 @@ class RouteList(BaseModel):
     data: list[RouteView]
     has_more: bool = False
     next_cursor: str | None = None
+
+
+class CacheRouteView(BaseModel):
+    """How the cache of one route does: what is kept now, and how often it could answer since this process started."""
+
+    route: str
+    entries: int
+    bytes: int
+    hits: int
+    semantic: int
+    stale: int
+    misses: int
+    hit_rate: float | None
+
+    @classmethod
+    def of(cls, route: str, kept: tuple[int, int], figures: CacheFigures) -> CacheRouteView:
+        """Write the figures of a route."""
+        return cls(
+            route=route,
+            entries=kept[0],
+            bytes=kept[1],
+            hits=figures.hits,
+            semantic=figures.semantic,
+            stale=figures.stale,
+            misses=figures.misses,
+            hit_rate=figures.hit_rate,
+        )
+
+
+class CacheView(BaseModel):
+    """Answer of `GET /api/v1/cache`: all answers that the project has kept, and each route that keeps some."""
+
+    entries: int
+    bytes: int
+    hits: int
+    misses: int
+    hit_rate: float | None
+    routes: list[CacheRouteView]
+
+
+class CachePurged(BaseModel):
+    """Answer of `DELETE /api/v1/cache`."""
+
+    deleted: int

@@ -18,12 +18,14 @@ import msgspec
 from nexus.access.types import Principal, Scope
 from nexus.core.services import Services
 from nexus.llm.accounting import Entry, Record
+from nexus.llm.answer_cache import AnswerCache, Question
 from nexus.llm.client import HttpClient
 from nexus.llm.delivery import Delivery, Target
 from nexus.llm.dialect import Dialect
 from nexus.llm.embedder import Embedder
 from nexus.llm.errors import UnknownModel
-from nexus.llm.flow import Flow, Translation
+from nexus.llm.flow import Flow, Heard, Overheard, Stream, Translation
+from nexus.llm.kept import Kept, tally_of
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.pieces import gathered, pieces_of
 from nexus.llm.registry import IN_PROCESS, Registry
@@ -38,13 +40,12 @@ from nexus.llm.types import (
     Embedding,
     EmbeddingRequest,
     ModelCard,
-    Refusal,
+    Route,
     Tally,
-    Text,
-    Thinking,
     TokenCount,
-    ToolCall,
 )
+from nexus.storage.cache import Cache
+from nexus.storage.caches.memory import MemoryCache
 
 
 class LLMService:
@@ -59,8 +60,9 @@ class LLMService:
         embedder: Embedder | None = None,
         client: HttpClient | None = None,
         registry: Registry | None = None,
+        cache: Cache | None = None,
     ) -> None:
-        """Take `record` from the ledger; `local` and `embedder` serve the built-in models."""
+        """Take `record` from the ledger; `local` and `embedder` serve the built-in models, `cache` keeps answers."""
         self.settings = settings
         self.registry = registry or Registry(settings)
         self.client = client or HttpClient(
@@ -79,6 +81,7 @@ class LLMService:
             budget=(settings.retry_budget, settings.retry_floor),
             longest_wait=settings.retry_wait,
         )
+        self.cache = AnswerCache(cache or MemoryCache())
         self._record = record
         self._local = local
         self._embedder = embedder
@@ -104,7 +107,7 @@ class LLMService:
             async def attempt(target: Target) -> Completion:
                 asked = target.provider.chat(target.endpoint, target.deployment.model, call)
                 completion = target.provider.completion(await self._delivery.fetch(target, asked, "", entry))
-                entry.tally = _tally_of(completion)
+                entry.tally = tally_of(completion)
                 return completion
 
             completion = await self._delivery.along(self.registry.find(call.model), entry, attempt, call)
@@ -184,6 +187,9 @@ class LLMService:
 
     async def answer(self, call: Call, dialect: Dialect, entry: Entry) -> bytes:
         """Return a whole answer in the client's dialect: the provider's own bytes where both speak the same."""
+        route = self.registry.find(call.model)
+        if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
+            return await self.cache.answer(question, lambda: self._ask(route, call, dialect, entry))
 
         async def attempt(target: Target) -> bytes:
             asked = target.provider.chat(target.endpoint, target.deployment.model, call)
@@ -192,13 +198,16 @@ class LLMService:
                 entry.tally = dialect.inspect(answer.body)
                 return answer.body
             completion = target.provider.completion(answer)
-            entry.tally = _tally_of(completion)
+            entry.tally = tally_of(completion)
             return dialect.completion(completion, call)
 
-        return await self._delivery.along(self.registry.find(call.model), entry, attempt, call)
+        return await self._delivery.along(route, entry, attempt, call)
 
-    async def open(self, call: Call, dialect: Dialect, entry: Entry) -> Flow[bytes]:
+    async def open(self, call: Call, dialect: Dialect, entry: Entry) -> Stream[bytes]:
         """Open a stream in the client's dialect; its first piece has come when this returns."""
+        route = self.registry.find(call.model)
+        if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
+            return await self.cache.open(question, lambda: self._overhear(route, call, dialect, entry))
 
         async def attempt(target: Target) -> Flow[bytes]:
             if target.provider.dialect == dialect.name:
@@ -206,7 +215,7 @@ class LLMService:
             translation = Translation(target.provider.decoder(call), dialect.writer(call))
             return await self._delivery.begin(target, call, entry, translation)
 
-        return await self._delivery.along(self.registry.find(call.model), entry, attempt, call)
+        return await self._delivery.along(route, entry, attempt, call)
 
     async def open_chunks(self, call: Call, entry: Entry) -> Flow[list[Chunk]]:
         """Open a stream of typed chunks."""
@@ -215,6 +224,33 @@ class LLMService:
             return await self._delivery.begin(target, call, entry, target.provider.decoder(call))
 
         return await self._delivery.along(self.registry.find(call.model), entry, attempt, call)
+
+    def _question(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Question | None:
+        """Return what to ask the cache. A dialect with a memory has an answer of its own for every call."""
+        return None if call.dialect in self._sessions else self.cache.question(route, call, dialect, entry)
+
+    async def _ask(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Kept:
+        """Ask for a whole answer that can be kept: in our own form, and the provider's bytes where they are ours."""
+
+        async def attempt(target: Target) -> Kept:
+            asked = target.provider.chat(target.endpoint, target.deployment.model, call)
+            answer = await self._delivery.fetch(target, asked, dialect.name, entry)
+            same = target.provider.dialect == dialect.name
+            tally = dialect.inspect(answer.body) if same else None
+            completion = target.provider.completion(answer)
+            entry.tally = tally or tally_of(completion)
+            return Kept.of(completion, dialect=dialect.name, form=call.form, body=answer.body if same else b"")
+
+        return await self._delivery.along(route, entry, attempt, call)
+
+    async def _overhear(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Flow[list[Heard]]:
+        """Open a stream of bytes for callers of `dialect` and of chunks for all others."""
+
+        async def attempt(target: Target) -> Flow[list[Heard]]:
+            relay = dialect.relay(call) if target.provider.dialect == dialect.name else None
+            return await self._delivery.begin(target, call, entry, Overheard(target.provider.decoder(call), relay))
+
+        return await self._delivery.along(route, entry, attempt, call)
 
     async def _embedding(self, request: EmbeddingRequest, entry: Entry) -> Embedding:
         route = self.registry.find(request.model, task="embedding")
@@ -288,15 +324,3 @@ class ChatStream:
     def __del__(self) -> None:
         """Record what was dropped on the floor."""
         self.entry.close(GeneratorExit())
-
-
-def _tally_of(completion: Completion) -> Tally:
-    tally = Tally(usage=completion.usage, finished=len(completion.choices), done=True)
-    for choice in completion.choices:
-        tally.finish_reason = choice.native_finish_reason or choice.finish_reason
-        for part in choice.message.parts:
-            if isinstance(part, Text | Refusal | Thinking):
-                tally.characters += len(part.text)
-            elif isinstance(part, ToolCall):
-                tally.characters += len(part.arguments)
-    return tally

@@ -124,6 +124,29 @@ class DeploymentSettings(BaseModel):
     price: PriceSettings | None = None
 
 
+class SemanticSettings(BaseModel):
+    """Serving a kept answer to a question that means the same. Off by default: read the guards in the docs first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: bool = False
+    threshold: float = Field(0.97, ge=0.5, le=1)
+    entries: int = Field(10_000, ge=1, le=100_000)
+
+
+class CacheSettings(BaseModel):
+    """Which answers of a route are kept. With `exact`, those to the same request of the same project."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    exact: bool = False
+    ttl: float = Field(3600.0, gt=0)
+    stale: float = Field(0.0, ge=0)
+    any_temperature: bool = False
+    tools: bool = False
+    semantic: SemanticSettings = SemanticSettings()
+
+
 class RouteSettings(BaseModel):
     """A public model name and where its calls go."""
 
@@ -135,7 +158,8 @@ class RouteSettings(BaseModel):
     fallbacks: list[str] = []
     timeouts: TimeoutSettings | None = None
     task: Literal["chat", "embedding"] = "chat"
-    cache: dict[str, Any] = {}
+    cache: CacheSettings = CacheSettings()
+    continuation: bool = False
 
 
 class LocalSettings(BaseModel):

@@ -337,8 +337,26 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.provider}/{self.model}"
 
 
+class SemanticPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """When a kept answer to a question of the same meaning may serve: `threshold` is the least cosine."""
+
+    enabled: bool = False
+    threshold: float = 0.97
+    entries: int = 10_000
+
+
+class CachePolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Which answers of a route are kept, for how many seconds, and for how many more they serve in an outage."""
+
+    ttl: float = 3600.0
+    stale: float = 0.0
+    any_temperature: bool = False
+    tools: bool = False
+    semantic: SemanticPolicy = SemanticPolicy()
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """Our public model name and where its calls go."""
+    """Our public model name and where its calls go; `continuation` lets another deployment end a broken stream."""
 
     name: str
     deployments: tuple[Deployment, ...]
@@ -346,7 +364,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     fallbacks: tuple[str, ...] = ()
     timeouts: Timeouts = Timeouts()
     task: Literal["chat", "embedding"] = "chat"
-    cache: dict[str, Any] = msgspec.field(default_factory=dict)
+    cache: CachePolicy | None = None
+    continuation: bool = False
     built_in: bool = False
 
 

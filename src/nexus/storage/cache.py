@@ -29,6 +29,10 @@ class Cache(Protocol):
         """Forget every key that begins with `prefix`; return how many."""
         ...
 
+    async def measure(self, prefix: str) -> tuple[int, int]:
+        """Count the living keys that begin with `prefix`, and the bytes of their values."""
+        ...
+
     async def close(self) -> None:
         """Let go of connections."""
         ...

@@ -47,6 +47,12 @@ class MemoryCache:
             self._entries.pop(key, None)
         return len(keys)
 
+    async def measure(self, prefix: str) -> tuple[int, int]:
+        """Count keys and bytes."""
+        self._entries.expire()
+        sizes = [len(self._entries[key][0]) for key in list(self._entries) if key.startswith(prefix)]
+        return len(sizes), sum(sizes)
+
     async def close(self) -> None:
         """Drop everything."""
         self._entries.clear()

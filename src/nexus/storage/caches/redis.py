@@ -66,6 +66,17 @@ class RedisCache:
             raise CacheUnavailable from None
         return count
 
+    async def measure(self, prefix: str) -> tuple[int, int]:
+        """Count keys and bytes. Raises `CacheUnavailable`."""
+        count = size = 0
+        try:
+            async for key in self._redis.scan_iter(match=_PREFIX + _literal(prefix) + "*", count=500):
+                count += 1
+                size += int(await self._redis.strlen(key))
+        except self._gone:
+            raise CacheUnavailable from None
+        return count, size
+
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()

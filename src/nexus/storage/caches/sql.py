@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import CursorResult, delete, select
+from sqlalchemy import CursorResult, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -48,6 +48,10 @@ class SqlCache:
     async def purge(self, prefix: str) -> int:
         """Forget every key with the prefix."""
         return await self._database.write(_purge, prefix)
+
+    async def measure(self, prefix: str) -> tuple[int, int]:
+        """Count keys and bytes."""
+        return await self._database.read(_measure, prefix, self._clock.now())
 
     async def _sweep(self, now: datetime) -> None:
         self._writes += 1
@@ -96,3 +100,10 @@ def _increment(session: Session, key: str, by: int, now: datetime, ttl: float) -
 def _purge(session: Session, prefix: str) -> int:
     result = session.execute(delete(CacheEntry).where(CacheEntry.key.startswith(prefix, autoescape=True)))
     return result.rowcount if isinstance(result, CursorResult) else 0
+
+
+def _measure(session: Session, prefix: str, now: datetime) -> tuple[int, int]:
+    living = (CacheEntry.key.startswith(prefix, autoescape=True), CacheEntry.expires_at > now)
+    size = func.coalesce(func.sum(func.length(CacheEntry.value)), 0)
+    count, total = session.execute(select(func.count(), size).where(*living)).one()
+    return int(count), int(total)

@@ -1,0 +1,235 @@
+"""Answers that were given before, given again: to the same request, of the same project, on routes that ask for it.
+
+Who asks while the same question is under way joins that call instead of making one of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from nexus.core.errors import DeadlineExceeded, RateLimited, Unavailable
+from nexus.llm.accounting import Entry
+from nexus.llm.cache_key import CacheKey, Wish, key_of, may_be_kept, prefix_of, wish_of
+from nexus.llm.dialect import Dialect
+from nexus.llm.errors import NotCached, UpstreamError
+from nexus.llm.flight import Flight, Listening
+from nexus.llm.flow import Flow, Heard, Stream
+from nexus.llm.kept import Kept, tally_of
+from nexus.llm.types import CachePolicy, Call, Route
+from nexus.storage.cache import Cache
+
+Ask = Callable[[], Awaitable[Kept]]
+Begin = Callable[[], Awaitable[Flow[list[Heard]]]]
+
+_OUTAGE = (Unavailable, UpstreamError, RateLimited, DeadlineExceeded)
+
+
+@dataclass(slots=True)
+class CacheFigures:
+    """How often a route's cache could answer, since this process started."""
+
+    hits: int = 0
+    misses: int = 0
+    stale: int = 0
+    semantic: int = 0
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Return the share of requests that were answered from the cache; None where there were none."""
+        served = self.hits + self.stale + self.semantic
+        return served / (served + self.misses) if served + self.misses else None
+
+    def plus(self, other: CacheFigures) -> CacheFigures:
+        """Return the figures of both."""
+        return CacheFigures(
+            hits=self.hits + other.hits,
+            misses=self.misses + other.misses,
+            stale=self.stale + other.stale,
+            semantic=self.semantic + other.semantic,
+        )
+
+
+class Question(NamedTuple):
+    """A request that may be answered from the cache."""
+
+    route: Route
+    policy: CachePolicy
+    call: Call
+    dialect: Dialect
+    entry: Entry
+    key: CacheKey
+    wish: Wish
+
+
+class AnswerCache:
+    """Keeps answers in `store`, and joins callers who ask the same at the same time."""
+
+    def __init__(self, store: Cache) -> None:
+        """Hold nothing yet."""
+        self._store = store
+        self._flights: dict[str, Flight] = {}
+        self._figures: dict[tuple[str, str], CacheFigures] = {}
+
+    def question(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Question | None:
+        """Return the request with its key; None for one that goes past the cache. Raises `InvalidRequest`."""
+        assert route.cache is not None
+        wish = wish_of(call)
+        request = call.parse() if wish.mode != "off" else None
+        if request is None or not may_be_kept(request, route.cache):
+            if wish.mode == "only":
+                raise NotCached
+            _mark(entry, b"bypass")
+            return None
+        key = key_of(request, call, route, entry.invocation.project_id)
+        return Question(route, route.cache, call, dialect, entry, key, wish)
+
+    async def answer(self, question: Question, ask: Ask) -> bytes:
+        """Return a whole answer in the caller's dialect, kept or fresh. Raises `NotCached` and what `ask` raises."""
+        old = await self._look(question)
+        if old is not None and _is_fresh(old, question):
+            return self._serve(question, old, b"hit").whole(question.call, question.dialect)
+        flight = self._flight(question)
+        if flight is None:
+            flight = self._start(question)
+            flight.fly_whole(ask, lambda kept: self._keep(question, kept))
+        self._board(question, flight)
+        try:
+            kept = await flight.whole()
+            if not flight.pays(question.entry):
+                self._serve(question, kept, b"hit")
+        except _OUTAGE:
+            if old is None:
+                raise
+            kept = self._serve(question, old, b"stale")
+        finally:
+            flight.leave(question.entry)
+        return kept.whole(question.call, question.dialect)
+
+    async def open(self, question: Question, begin: Begin) -> Stream[bytes]:
+        """Open a stream in the caller's dialect, kept or fresh. Raises as `answer` does."""
+        old = await self._look(question)
+        if old is not None and _is_fresh(old, question):
+            return self._replay(question, old, b"hit")
+        flight = self._flight(question)
+        if flight is None:
+            flight = self._start(question)
+            flight.fly_stream(begin, lambda kept: self._keep(question, kept))
+        self._board(question, flight)
+        try:
+            first = await flight.piece(0) if flight.streamed else None
+            kept = await flight.whole() if first is None else None
+        except BaseException as error:
+            flight.leave(question.entry)
+            if old is None or not isinstance(error, _OUTAGE):
+                raise
+            return self._replay(question, old, b"stale")
+        if first is None:
+            flight.leave(question.entry)
+            assert kept is not None
+            return self._replay(question, kept, b"hit")
+        if not flight.pays(question.entry):
+            question.entry.served_from_cache(question.route, flight.tally)
+        return Listening(flight, question.call, question.dialect, question.entry, first)
+
+    def figures(self, project_id: str) -> dict[str, CacheFigures]:
+        """Return the figures of a project's routes."""
+        return {route: found for (project, route), found in self._figures.items() if project == project_id}
+
+    async def measure(self, project_id: str, route: str | None = None) -> tuple[int, int]:
+        """Return how many answers a project, or one of its routes, has kept, and their bytes."""
+        return await self._store.measure(prefix_of(project_id, route))
+
+    async def purge(self, project_id: str, route: str | None = None) -> int:
+        """Forget the answers of a project, or of one of its routes; return how many."""
+        return await self._store.purge(prefix_of(project_id, route))
+
+    async def _look(self, question: Question) -> Kept | None:
+        """Return the kept answer, fresh or stale. Raises `NotCached` where nothing else would do."""
+        if question.wish.mode == "refresh":
+            return None
+        data = await self._store.get(str(question.key))
+        kept = Kept.read(data) if data is not None else None
+        if question.wish.mode == "only" and (kept is None or not _is_fresh(kept, question)):
+            raise NotCached
+        return kept
+
+    def _flight(self, question: Question) -> Flight | None:
+        flight = self._flights.get(str(question.key))
+        return None if flight is None or flight.over or question.wish.mode == "refresh" else flight
+
+    def _start(self, question: Question) -> Flight:
+        place = str(question.key)
+
+        def over() -> None:
+            if self._flights.get(place) is flight:
+                del self._flights[place]
+
+        flight = self._flights[place] = Flight(question.call, question.dialect, over)
+        return flight
+
+    def _board(self, question: Question, flight: Flight) -> None:
+        figures = self._figures_of(question)
+        if flight.board(question.entry):
+            figures.misses += 1
+            _mark(question.entry, b"miss")
+        elif flight.streamed and question.call.stream:
+            figures.hits += 1
+            _mark(question.entry, b"hit", 0.0)
+
+    async def _keep(self, question: Question, kept: Kept) -> None:
+        """Keep a sound answer."""
+        ttl = question.policy.ttl if question.wish.ttl is None else question.wish.ttl
+        if ttl > 0 and kept.is_sound(question.policy):
+            kept = msgspec.structs.replace(kept, ttl=ttl)
+            await self._store.set(str(question.key), bytes(kept), ttl + question.policy.stale)
+
+    def _serve(self, question: Question, kept: Kept, how: bytes) -> Kept:
+        question.entry.served_from_cache(question.route, tally_of(kept.completion))
+        _mark(question.entry, how, kept.age)
+        figures = self._figures_of(question)
+        if how == b"stale":
+            figures.stale += 1
+        else:
+            figures.hits += 1
+        return kept
+
+    def _replay(self, question: Question, kept: Kept, how: bytes) -> Replay:
+        return Replay(self._serve(question, kept, how).events(question.call, question.dialect))
+
+    def _figures_of(self, question: Question) -> CacheFigures:
+        place = (question.entry.invocation.project_id, question.route.name)
+        found = self._figures.get(place)
+        if found is None:
+            found = self._figures[place] = CacheFigures()
+        return found
+
+
+class Replay:
+    """A kept answer as a stream: everything at once."""
+
+    def __init__(self, first: bytes) -> None:
+        """Hold the events."""
+        self.first = first
+
+    async def next(self) -> bytes | None:
+        """Return the end."""
+        return None
+
+    async def close(self) -> None:
+        """Hold nothing open."""
+
+
+def _mark(entry: Entry, how: bytes, age: float | None = None) -> None:
+    """Tell the caller how the cache took part."""
+    rest = tuple(line for line in entry.headers if not line[0].startswith(b"x-nexus-cache"))
+    told = ((b"x-nexus-cache", how),) if age is None else ((b"x-nexus-cache", how), (b"x-nexus-cache-age", b"%d" % age))
+    entry.headers = rest + told
+
+
+def _is_fresh(kept: Kept, question: Question) -> bool:
+    limit = kept.ttl if question.wish.ttl is None else min(kept.ttl, question.wish.ttl)
+    return kept.age < limit

@@ -1,0 +1,182 @@
+"""One upstream call that several callers wait for: whoever asks the same while it is under way joins it.
+
+It is a task of its own, so that nobody's leaving ends it for the others; when all have left it ends too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from nexus.llm.accounting import Entry
+from nexus.llm.assembly import Assembly
+from nexus.llm.dialect import Dialect
+from nexus.llm.errors import UpstreamUnavailable
+from nexus.llm.flow import Flow, Heard
+from nexus.llm.kept import Kept
+from nexus.llm.types import Call, Tally
+
+
+class Flight:
+    """The call: callers `board` it, wait, and `leave`. The first of them pays, and hands over on leaving."""
+
+    def __init__(self, call: Call, dialect: Dialect, landed: Callable[[], None]) -> None:
+        """Belong to the first caller's `call`. It departs with `fly_whole` or `fly_stream`; `landed` is its end."""
+        self.call = call
+        self.dialect = dialect
+        self._landed = landed
+        self.streamed = False
+        self.relayed = False
+        self.pieces: list[Heard] = []
+        self.over = False
+        self.failure: Exception | None = None
+        self.kept: Kept | None = None
+        self.tally = Tally()
+        self._first: Entry | None = None
+        self._payer: Entry | None = None
+        self._aboard: list[Entry] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def fly_whole(self, ask: Callable[[], Awaitable[Kept]], keep: Callable[[Kept], Awaitable[None]]) -> None:
+        """Ask for a whole answer and keep it."""
+
+        async def work() -> None:
+            self.kept = await ask()
+            await keep(self.kept)
+
+        self._depart(work)
+
+    def fly_stream(
+        self, begin: Callable[[], Awaitable[Flow[list[Heard]]]], keep: Callable[[Kept], Awaitable[None]]
+    ) -> None:
+        """Open a stream, read it to its end, however slow those are who listen, and keep it."""
+        self.streamed = True
+
+        async def work() -> None:
+            assembly = Assembly()
+            flow = await begin()
+            self.tally = flow.tally
+            try:
+                pieces: list[Heard] | None = flow.first
+                while pieces is not None:
+                    for piece in pieces:
+                        assembly.add(piece.chunks)
+                        self.relayed = self.relayed or bool(piece.data)
+                    self.pieces += pieces
+                    self._wake()
+                    pieces = await flow.next()
+            finally:
+                await flow.close()
+            self.kept = Kept.of(assembly.completion())
+            await keep(self.kept)
+
+        self._depart(work)
+
+    def board(self, entry: Entry) -> bool:
+        """Come aboard; True for the one whose call it is."""
+        self._aboard.append(entry)
+        if self._first is None:
+            self._first = self._payer = entry
+        return self._first is entry
+
+    def pays(self, entry: Entry) -> bool:
+        """Tell whether the call is on this entry's account; one that inherited it takes it over now."""
+        if self._payer is not entry or self._first is None:
+            return False
+        if self._first is not entry:
+            entry.takes_over(self._first, self.tally if self.streamed else self._first.tally)
+        return True
+
+    def leave(self, entry: Entry) -> None:
+        """Go, before or after the end."""
+        if entry not in self._aboard:
+            return
+        self._aboard.remove(entry)
+        if self.over or self._task is None:
+            return
+        if not self._aboard:
+            self._task.cancel()
+        elif self._payer is entry:
+            self._payer = self._aboard[0]
+            self.pays(self._payer)
+            entry.hands_over()
+
+    async def whole(self) -> Kept:
+        """Wait for the end. Raises what went wrong."""
+        while not self.over:
+            await self._change()
+        if self.failure is not None:
+            raise self.failure
+        assert self.kept is not None
+        return self.kept
+
+    async def piece(self, position: int) -> Heard | None:
+        """Wait for a piece of a stream; None at its end. Raises what went wrong after all pieces."""
+        while position >= len(self.pieces):
+            if self.over:
+                if self.failure is not None:
+                    raise self.failure
+                return None
+            await self._change()
+        return self.pieces[position]
+
+    def _depart(self, work: Callable[[], Awaitable[None]]) -> None:
+        async def fly() -> None:
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001  raised again by everybody who waits for the answer
+                self.failure = error
+            finally:
+                self.over = True
+                if self.kept is None and self.failure is None:
+                    self.failure = UpstreamUnavailable()
+                self._landed()
+                self._wake()
+
+        self._task = asyncio.get_running_loop().create_task(fly())
+
+    async def _change(self) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)
+
+
+class Listening:
+    """One caller's way through a streamed flight: the very bytes where the form is the same, else its own words."""
+
+    def __init__(self, flight: Flight, call: Call, dialect: Dialect, entry: Entry, first: Heard) -> None:
+        """Begin with the first piece, which has come."""
+        same = flight.dialect is dialect and flight.call.wants_usage == call.wants_usage
+        self._raw = same and flight.relayed and flight.call.form == call.form
+        self._writer = None if self._raw else dialect.writer(call)
+        self._flight = flight
+        self._entry = entry
+        self._position = 1
+        self._ended = False
+        self.first = self._write(first)
+
+    async def next(self) -> bytes | None:
+        """Return the next bytes, None at the end. Raises what the stream reports."""
+        while not self._ended:
+            heard = await self._flight.piece(self._position)
+            self._position += 1
+            if heard is None:
+                self._ended = True
+                return self._writer.end() if self._writer is not None else None
+            if data := self._write(heard):
+                return data
+        return None
+
+    async def close(self) -> None:
+        """Leave the flight."""
+        self._flight.leave(self._entry)
+
+    def _write(self, heard: Heard) -> bytes:
+        return heard.data if self._writer is None else self._writer.write(heard.chunks)
