@@ -60,12 +60,12 @@ class HuggingFaceProvider(OpenAIProvider):
         root = endpoint.base_url.removesuffix("/v1")
         if form == "tei":
             more = {} if request.dimensions is None else {"dimensions": request.dimensions}
-            return self._post(msgspec.structs.replace(endpoint, base_url=root), "/embed", _encode(body | more), ())
+            return self.request(msgspec.structs.replace(endpoint, base_url=root), "/embed", _encode(body | more), model)
         if request.dimensions is not None:
             raise Unsupported("This model has vectors of one size only.", field="dimensions")
         name, _, server = model.partition(":")
         path = f"/{quote(server or _SERVED_BY)}/models/{quote(name)}/pipeline/feature-extraction"
-        return self._post(msgspec.structs.replace(endpoint, base_url=root), path, _encode(body), ())
+        return self.request(msgspec.structs.replace(endpoint, base_url=root), path, _encode(body), model)
 
     def most_inputs(self, endpoint: Endpoint, model: str) -> int | None:
         """Return how many texts the server takes at once."""
