@@ -26,6 +26,10 @@ from nexus.http.types import RawHeaders, Scope, Send, path_of
 
 log = logging.getLogger("nexus.http")
 
+# Google's own SDK asks for its methods below /v1 too.
+_GOOGLE_METHODS: Final = frozenset(
+    {"generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents", "countTokens"}
+)
 _BUDGET_CODES: Final = frozenset({"budget_exceeded", "insufficient_quota"})
 
 
@@ -115,6 +119,8 @@ async def send_error(scope: Scope, send: Send, error: NexusError, *, headers: Ra
 
 
 def _renderer(path: str) -> Callable[[NexusError, str | None], Answer]:
+    if path.startswith("/v1/models/") and path.rpartition(":")[2] in _GOOGLE_METHODS:
+        return _google
     if path.startswith("/v1/"):
         return _anthropic if path == "/v1/messages" or path.startswith("/v1/messages/") else _openai
     if path == "/v1":

@@ -16,6 +16,7 @@ from nexus.llm.account import Endpoint
 from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.errors import (
     ContextTooLong,
+    Unsupported,
     UpstreamMalformed,
     UpstreamRejected,
     from_status,
@@ -50,7 +51,9 @@ class OpenAIWire(Provider):
         return HttpRequest(url=endpoint.base_url + path, body=body, headers=tuple(headers))
 
     def embed(self, endpoint: Endpoint, model: str, request: EmbeddingRequest) -> HttpRequest:
-        """Write an embedding request; our own ask for base64, a quarter of the bytes."""
+        """Write an embedding request; our own ask for base64, a quarter of the bytes. Raises `Unsupported`."""
+        if not request.input:
+            raise Unsupported("This model has vectors for texts only.", field="input")
         if request.dialect == EMBEDDINGS:
             fields = _fields.decode(request.body)
             body = encode(fields | {"model": msgspec.Raw(encode(model))})

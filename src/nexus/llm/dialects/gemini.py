@@ -1,4 +1,4 @@
-"""The Gemini dialect: everything below `/v1beta/models`, as Google's own SDKs ask for it.
+"""The Gemini dialect: `/v1beta/models` and what is below it, as Google's own SDKs ask for it.
 
 Source: https://ai.google.dev/api. The model and what is asked stand in the path; a stream comes as
 server-sent events with `?alt=sse`, else as one JSON array that grows. Only what must be known here is
@@ -34,7 +34,7 @@ from nexus.llm.types import (
     Tally,
 )
 
-_ROOT = "/v1beta/models"
+_PLACE = re.compile(r"/v1(?:beta)?/models/?")
 _OPERATIONS: dict[str, Operation] = {
     "generateContent": "chat",
     "streamGenerateContent": "chat",
@@ -79,13 +79,17 @@ class Gemini(Dialect):
     """Chat, embeddings, counting and models, with streams as server-sent events."""
 
     name = DIALECT
-    path = _ROOT
+    path = "/v1beta/models"
     # A bare line end: Google's SDK takes a comment for an answer.
     heartbeat = b"\n"
+    # Newer SDKs ask below /v1, where others have their lists of models.
     doors: tuple[Door, ...] = (
-        Door("POST", f"{_ROOT}/*"),
-        Door("GET", _ROOT, "models"),
-        Door("GET", f"{_ROOT}/*", "models"),
+        Door("POST", "/v1beta/models/*"),
+        Door("GET", "/v1beta/models", "models"),
+        Door("GET", "/v1beta/models/*", "models"),
+        Door("POST", "/v1/models/*"),
+        Door("GET", "/v1/models", "models", b"x-goog-api-key"),
+        Door("GET", "/v1/models/*", "models", b"x-goog-api-key"),
     )
 
     def operation(self, path: str) -> Operation | None:
@@ -157,7 +161,7 @@ class Gemini(Dialect):
     def models(self, cards: list[ModelCard], path: str) -> bytes:
         """Write a page of the list of models, or the one that `path` names. Raises `UnknownModel`."""
         place, _, query = path.partition("?")
-        if name := unquote(place.removeprefix(_ROOT).lstrip("/")):
+        if name := unquote(_PLACE.sub("", place, count=1)):
             return _encode(_model_object(card_of(cards, name)))
         asked = dict(parse_qsl(query))
         size = _whole(asked, "pageSize") or _PAGE
@@ -305,7 +309,7 @@ class GeminiWriter:
 def _split(path: str) -> tuple[str, str, str]:
     """Return the model's name, what is asked, and the query."""
     place, _, query = path.partition("?")
-    name, _, operation = place.removeprefix(f"{_ROOT}/").rpartition(":")
+    name, _, operation = _PLACE.sub("", place, count=1).rpartition(":")
     name = unquote(name).removeprefix("models/")
     if not name:
         raise MissingParameter("You must provide a model.", field="model")
