@@ -16,7 +16,8 @@ from google.genai import errors, types
 from pydantic import BaseModel
 from tests.llm.conftest import Gateway
 
-from nexus.testing.upstream import FakeUpstream, Script, Seen, chunked, response, stream_head
+from nexus.testing.script import Script, Seen, chunked, response, stream_head
+from nexus.testing.upstream import FakeUpstream
 
 # One client: making one reads every certificate of the machine.
 HTTP = httpx.Client(timeout=20)

@@ -17,7 +17,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from tests.llm.conftest import Gateway
 
 from nexus.testing.replay import Exchange, load_cassette
-from nexus.testing.upstream import FakeUpstream, Script, Seen, chunked
+from nexus.testing.script import Script, Seen, chunked
+from nexus.testing.upstream import FakeUpstream
 
 # One client: making one reads every certificate of the machine.
 HTTP = httpx.Client(timeout=20)
