@@ -72,14 +72,26 @@ def _locate(url: str) -> tuple[Origin, bytes]:
     return origin, f" {path} HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity\r\n".encode()
 
 
+@lru_cache(maxsize=1024)
+def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
+    """Return header lines; most calls of an account have the same. Raises ValueError for one with a line break."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
+        raise ValueError("a header has a line break")
+    return lines.encode("latin-1")
+
+
 def render(request: HttpRequest) -> tuple[Origin, bytes]:
     """Return where the request goes and its bytes. Raises ValueError for a URL or header that is none."""
     origin, head = _locate(request.url)
-    lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers)
-    if lines.count("\n") != len(request.headers) or lines.count("\r") != len(request.headers) or "\0" in lines:
-        raise ValueError("a header has a line break")
-    length = b"content-length: %d\r\n\r\n" % len(request.body)
-    return origin, b"".join((request.method.encode(), head, lines.encode("latin-1"), length, request.body))
+    body = request.body
+    return origin, b"%s%s%scontent-length: %d\r\n\r\n%s" % (
+        request.method.encode(),
+        head,
+        _lines(request.headers),
+        len(body),
+        body,
+    )
 
 
 class _Pool:
@@ -122,8 +134,15 @@ class HttpClient:
 
     async def fetch(self, request: HttpRequest, timeouts: Timeouts) -> HttpAnswer:
         """Send and read a whole answer."""
-        async with self.send(request, timeouts) as answer:
-            return await answer.whole()
+        answer = Answer(self, request, timeouts, stream=False)
+        await answer.begin()
+        try:
+            whole = answer.at_once() or await answer.whole()
+        except BaseException:
+            answer.close()
+            raise
+        answer.release()
+        return whole
 
     def open_connections(self) -> int:
         """Return how many connections of this event loop are open."""
@@ -268,6 +287,11 @@ class Answer:
         self._pool: _Pool | None = None
 
     async def __aenter__(self) -> Answer:
+        """Do as `begin` does."""
+        await self.begin()
+        return self
+
+    async def begin(self) -> None:
         """Connect, send, and wait for status and headers.
 
         Raises `UpstreamUnavailable`, `UpstreamTimeout`, `UpstreamTruncated` or `UpstreamMalformed`.
@@ -282,7 +306,9 @@ class Answer:
         connect = min(self._timeouts.connect, self._timeouts.total)
         fresh = False
         while True:
-            connection = await self._client._acquire(loop, pool, origin, connect, fresh=fresh)  # noqa: SLF001
+            connection = None if fresh else self._client._unused(loop, pool)  # noqa: SLF001
+            if connection is None:
+                connection = await self._client._acquire(loop, pool, origin, connect, fresh=fresh)  # noqa: SLF001
             self._connection = connection
             kept = connection.used > 0
             connection.begin(data, self._timeouts, stream=self._stream, started=started)
@@ -297,7 +323,7 @@ class Answer:
                 self._leave(failed=True)
                 raise
             else:
-                return self
+                return
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -308,6 +334,17 @@ class Answer:
     def close(self) -> None:
         """Close the connection at once."""
         self._leave(failed=True)
+
+    def release(self) -> None:
+        """Give the connection back if the answer was read to its end, else close it."""
+        self._leave(failed=False)
+
+    def at_once(self) -> HttpAnswer | None:
+        """Return the whole answer if all of it has come already, and nothing has been read of it."""
+        connection = self._connection
+        assert connection is not None
+        body = connection.whole()
+        return None if body is None else HttpAnswer(status=connection.status, headers=connection.headers, body=body)
 
     @property
     def status(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import lru_cache
 
 import httptools
 
@@ -17,6 +18,11 @@ from nexus.llm.types import Timeouts
 
 HEADER_LIMIT = 65_536
 BUFFER_LIMIT = 262_144
+
+
+@lru_cache(maxsize=512)
+def _name(name: bytes) -> str:
+    return name.decode("latin-1").lower()
 
 
 class ConnectionLost(UpstreamUnavailable):
@@ -112,6 +118,12 @@ class Connection(asyncio.Protocol):
                 return b""
             await self._change()
 
+    def whole(self) -> bytes | None:
+        """Return the body if it is complete and in one piece."""
+        if not self.complete or len(self._chunks) != 1 or self.failure is not None:
+            return None
+        return self._chunks.popleft()
+
     def abort(self) -> None:
         """Close the socket at once, whatever is under way."""
         self.open = False
@@ -138,11 +150,20 @@ class Connection(asyncio.Protocol):
         self.abort()
 
     def _watch(self, now: float) -> None:
+        """Look at the next deadline, unless the timer that an earlier exchange has left fires before it."""
         when = min(self._end, self._last + self._between) if self._streaming else self._end
+        timer = self._timer
+        if timer is not None:
+            if timer.when() <= when:
+                return
+            timer.cancel()
         self._timer = self._loop.call_at(max(when, now + 0.001), self._look)
 
     def _look(self) -> None:
         """Fail the exchange if a deadline has passed, else look again at the next one."""
+        self._timer = None
+        if not self.busy or self.complete:
+            return
         now = self._loop.time()
         if self._chunks:
             self._last = now  # whoever reads is slow, not the upstream
@@ -198,7 +219,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header, repeated ones joined by a comma."""
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        key, text = _name(name), value.decode("latin-1")
         self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
 
     def on_headers_complete(self) -> None:
@@ -246,5 +267,4 @@ class Connection(asyncio.Protocol):
     def _finish(self, *, reusable: bool) -> None:
         self.complete = True
         self.reusable = reusable
-        self._stop_watching()
         self._wake()
