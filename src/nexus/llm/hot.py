@@ -30,7 +30,7 @@ from nexus.llm.types import Call
 # The folder only checks with isinstance, so an abstract contract will do.
 DIALECTS: PluginFolder[Dialect] = PluginFolder("nexus.llm.dialects", Dialect, noun="dialect")  # type: ignore[type-abstract]
 
-_WATCH_AFTER = 0.005
+_WATCH_AFTER = 0.1
 _JSON = (b"content-type", b"application/json")
 _NO_STORE = (b"cache-control", b"no-store")
 
@@ -255,11 +255,13 @@ class _Outlet:
         "_guard",
         "_loop",
         "_pulse",
+        "_seen",
         "_send",
+        "_sent",
         "_settings",
-        "_since",
         "_task",
         "_timer",
+        "_waits",
         "started",
     )
 
@@ -272,9 +274,10 @@ class _Outlet:
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         self._pulse: asyncio.Task[None] | None = None
-        self._since = 0.0
+        self._sent, self._seen = 0, -1
+        self._waits = False
         self._timer = self._loop.call_later(settings.heartbeat, self._beat)
-        self._guard = self._loop.call_later(settings.write_timeout, self._look)
+        self._guard = self._loop.call_later(settings.write_timeout / 2, self._look)
         self.started = False
 
     def close(self) -> None:
@@ -307,9 +310,10 @@ class _Outlet:
                 *self._entry.headers,
             ]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        self._since = self._loop.time()
+        self._waits = True
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
-        self._since = 0.0
+        self._waits = False
+        self._sent += 1
 
     def _beat(self) -> None:
         self._timer = self._loop.call_later(self._settings.heartbeat, self._beat)
@@ -317,12 +321,13 @@ class _Outlet:
             self._pulse = self._loop.create_task(self._put(self._dialect.heartbeat))
 
     def _look(self) -> None:
-        limit = self._settings.write_timeout
-        if self._since and self._task is not None and self._loop.time() - self._since >= limit:
+        """Take a client for gone that has taken nothing since the last look."""
+        if self._waits and self._sent == self._seen and self._task is not None:
             self._entry.gone = True
             self._task.cancel()
-        else:
-            self._guard = self._loop.call_later(limit / 2, self._look)
+            return
+        self._seen = self._sent if self._waits else -1
+        self._guard = self._loop.call_later(self._settings.write_timeout / 2, self._look)
 
 
 class _Departure:

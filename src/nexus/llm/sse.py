@@ -36,6 +36,16 @@ class EventSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the events that `data` completes. Raises `UpstreamMalformed` for one beyond the limit."""
+        if (
+            self._begun
+            and not self._held
+            and data.startswith(b"data:")
+            and data.find(b"\n") == len(data) - 2
+            and data.endswith(b"\n\n")
+            and not self._after_cr
+            and b"\r" not in data
+        ):
+            return [data[:-2]]  # one event of one line, as most reads of most streams are
         if not self._begun and data:
             data = self._first(data)
         if self._after_cr or b"\r" in data:

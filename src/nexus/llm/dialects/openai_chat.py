@@ -47,6 +47,7 @@ _NEEDS: dict[str, Need] = {
     "document_url": "documents",
 }
 _DONE = b"data: [DONE]\n\n"
+_LONGEST_END = 32
 
 
 class _StreamOptions(msgspec.Struct):
@@ -241,7 +242,7 @@ class OpenAIRelay:
                 if data is None:
                     if tally.events:
                         out.append(event)
-                elif data.strip() == b"[DONE]":
+                elif len(data) < _LONGEST_END and data.strip() == b"[DONE]":
                     tally.done = True
                     out.append(b"data: [DONE]")
                 elif self._see(data, event):
@@ -406,8 +407,10 @@ def _count(tally: Tally, event: _Event) -> None:
     for choice in event.choices or ():
         said = choice.delta or choice.message
         if said is not None:
-            for words in (said.content, said.refusal, said.reasoning_content or said.reasoning):
-                if isinstance(words, str):
+            if isinstance(said.content, str):
+                tally.characters += len(said.content)
+            for words in (said.refusal, said.reasoning_content or said.reasoning):
+                if words is not None and isinstance(words, str):
                     tally.characters += len(words)
             if said.tool_calls:
                 tally.characters += len(msgspec.json.encode(said.tool_calls)) // 2
