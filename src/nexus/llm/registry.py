@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import threading
+import time
 import tomllib
 from importlib.resources import files
 from typing import Any
@@ -12,8 +15,9 @@ from nexus.core.errors import NexusError
 from nexus.core.plugins import PluginFolder
 from nexus.llm.account import Account
 from nexus.llm.errors import UnknownModel
-from nexus.llm.pricing import PriceTable
+from nexus.llm.pricing import PriceTable, Row
 from nexus.llm.provider import Provider
+from nexus.llm.published_prices import PublishedPrices
 from nexus.llm.settings import CacheSettings, CapabilitySettings, DeploymentSettings, LLMSettings, RouteSettings
 from nexus.llm.types import CachePolicy, Capabilities, Deployment, ModelCard, Price, Route, SemanticPolicy, Timeouts
 
@@ -52,7 +56,9 @@ class Registry:
         # The folder only checks with isinstance, so an abstract contract will do.
         self._kinds = PluginFolder("nexus.llm.providers", Provider, noun="provider kind")  # type: ignore[type-abstract]
         self._rows = compatible_rows()
-        self._prices = prices or PriceTable.shipped()
+        self._prices = prices or PriceTable.shipped(PublishedPrices(), _rows(settings))
+        self._price_at = 0.0
+        self._pricing = threading.Lock()
         self._timeouts = Timeouts(**settings.timeouts.model_dump())
         if settings.timeout is not None:
             self._timeouts = msgspec.structs.replace(self._timeouts, total=settings.timeout)
@@ -85,14 +91,33 @@ class Registry:
         """Return an account and its kind."""
         return self._accounts[name]
 
+    def price(self) -> None:
+        """Look up the price of every deployment; takes half a second the first time, so call it in a thread.
+
+        Whoever asks for a route before that has been done waits for it: no call goes without its price.
+        """
+        with self._pricing:
+            now = time.time()
+            if now < self._price_at:
+                return
+            if self._price_at:
+                self._prices.renew(now)
+            for name, route in list(self.routes.items()):
+                priced = tuple(self._priced(item) for item in route.deployments)
+                self.routes[name] = msgspec.structs.replace(route, deployments=priced)
+            self._price_at = self._prices.changes_at
+
     def find(self, name: str, *, task: str = "chat") -> Route:
         """Return the route of this name, or one made for `provider/model`. Raises `UnknownModel`."""
+        if time.time() >= self._price_at:
+            self.price()
         route = self.routes.get(name)
         if route is None:
             provider, slash, model = name.partition("/")
             if not slash or not model or provider not in self._accounts or len(name) > 256:
                 raise UnknownModel("There is no model of this name here, or it is not yours to use.", field="model")
-            return Route(name=name, deployments=(self._deployment(provider, model),), timeouts=self._timeouts)
+            direct = self._priced(self._deployment(provider, model))
+            return Route(name=name, deployments=(direct,), timeouts=self._timeouts)
         if route.task != task:
             noun = "chat" if route.task == "chat" else "embeddings"
             raise UnknownModel(f"The model {name} is for {noun}.", field="model")
@@ -143,13 +168,20 @@ class Registry:
     def _deployment(self, provider: str, model: str, given: DeploymentSettings | None = None) -> Deployment:
         account, plug = self._accounts[provider]
         own = given.price if given else None
-        price = Price(**own.model_dump()) if own else self._prices.find(account.kind, model)
+        price = msgspec.structs.replace(own.price(), source="deployment") if own else None
         row = self._rows.get(account.kind)
         able = (row.capabilities if row else None) or plug.capabilities
         changed = (given.capabilities if given else None) or CapabilitySettings()
         able = msgspec.structs.replace(able, **changed.model_dump(exclude_none=True))
         limits: dict[str, Any] = {"weight": given.weight, "rpm": given.rpm, "tpm": given.tpm} if given else {}
         return Deployment(provider=provider, model=model, capabilities=able, price=price, **limits)
+
+    def _priced(self, deployment: Deployment) -> Deployment:
+        if deployment.provider not in self._accounts or (deployment.price and deployment.price.source == "deployment"):
+            return deployment
+        account = self._accounts[deployment.provider][0]
+        price = self._prices.find(account.kind, deployment.model, account.base_url, account.name)
+        return msgspec.structs.replace(deployment, price=price)
 
     def _check_fallbacks(self) -> None:
         for route in self.routes.values():
@@ -165,3 +197,11 @@ def _cache_policy(given: CacheSettings) -> CachePolicy | None:
         return None
     semantic = SemanticPolicy(**given.semantic.model_dump())
     return CachePolicy(semantic=semantic, **given.model_dump(exclude={"exact", "semantic"}))
+
+
+def _rows(settings: LLMSettings) -> list[Row]:
+    """Return the operator's prices; `*` in a model's name stands for anything."""
+    return [
+        Row(kind=item.provider, models=".*".join(map(re.escape, item.model.split("*"))), price=item.price())
+        for item in settings.prices
+    ]

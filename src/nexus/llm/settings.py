@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from nexus.core.secrets import Secret
+from nexus.llm.types import Price, PriceTier
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,62}$")
 
@@ -63,15 +64,42 @@ class CapabilitySettings(BaseModel):
 
 
 class PriceSettings(BaseModel):
-    """US dollars for a million tokens."""
+    """US dollars for a million tokens; `request` and `web_search` are dollars for each one."""
 
     model_config = ConfigDict(extra="forbid")
 
-    input: float = Field(ge=0)
-    output: float = Field(0.0, ge=0)
-    cache_read: float | None = Field(None, ge=0)
-    cache_write: float | None = Field(None, ge=0)
-    cache_write_1h: float | None = Field(None, ge=0)
+    input: float = Field(ge=0, allow_inf_nan=False)
+    output: float = Field(0.0, ge=0, allow_inf_nan=False)
+    cache_read: float | None = Field(None, ge=0, allow_inf_nan=False)
+    cache_write: float | None = Field(None, ge=0, allow_inf_nan=False)
+    cache_write_1h: float | None = Field(None, ge=0, allow_inf_nan=False)
+    audio_input: float | None = Field(None, ge=0, allow_inf_nan=False)
+    audio_output: float | None = Field(None, ge=0, allow_inf_nan=False)
+    audio_cache_read: float | None = Field(None, ge=0, allow_inf_nan=False)
+    image_output: float | None = Field(None, ge=0, allow_inf_nan=False)
+    reasoning: float | None = Field(None, ge=0, allow_inf_nan=False)
+    request: float = Field(0.0, ge=0, allow_inf_nan=False)
+    web_search: float = Field(0.0, ge=0, allow_inf_nan=False)
+    tiers: list[PriceTierSettings] = []
+
+    def price(self) -> Price:
+        """Return it as calls are priced by it."""
+        given = self.model_dump(include=set(PriceSettings.model_fields) - {"tiers"})
+        tiers = tuple(PriceTier(above=tier.above, price=tier.price()) for tier in self.tiers)
+        return Price(**given, tiers=tuple(sorted(tiers, key=lambda tier: tier.above)))
+
+
+class PriceTierSettings(PriceSettings):
+    """The price of calls that read more than `above` tokens."""
+
+    above: int = Field(gt=0)
+
+
+class ModelPriceSettings(PriceSettings):
+    """What models of a provider cost: `provider` is its name or kind; `*` in `model` stands for anything."""
+
+    provider: str
+    model: str
 
 
 class ProviderSettings(BaseModel):
@@ -195,6 +223,7 @@ class LLMSettings(BaseModel):
 
     providers: list[ProviderSettings] = []
     routes: list[RouteSettings] = []
+    prices: list[ModelPriceSettings] = Field([], description="Prices that come before the published ones.")
     timeout: float | None = Field(None, gt=0, description="Seconds for a whole call; short for timeouts.total.")
     timeouts: TimeoutSettings = TimeoutSettings()
     write_timeout: float = Field(60.0, gt=0, description="Seconds that a client of a stream may take nothing.")

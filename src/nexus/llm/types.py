@@ -171,8 +171,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 class Usage(msgspec.Struct, kw_only=True):
     """Tokens of one call. Input counts everything read, the cache tiers included; output includes reasoning.
 
-    `cache_write_tokens` counts both lifetimes, `cache_write_1h_tokens` the part of it kept for an hour.
-    `estimated` is set where the provider gave no figures.
+    `cache_write_tokens` counts both lifetimes, `cache_write_1h_tokens` the part of it kept for an hour;
+    `audio_cache_read_tokens` are sound read from the cache, and part of both other figures. `tier` is the
+    service tier that the provider says it used, where it bills tiers differently. `estimated` is set where
+    the provider gave no figures.
     """
 
     input_tokens: int = 0
@@ -183,6 +185,10 @@ class Usage(msgspec.Struct, kw_only=True):
     reasoning_tokens: int = 0
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
+    audio_cache_read_tokens: int = 0
+    image_output_tokens: int = 0
+    web_searches: int = 0
+    tier: str | None = None
     estimated: bool = False
 
 
@@ -311,13 +317,34 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """US dollars for a million tokens. A tier that is None costs what plain input costs."""
+    """US dollars for a million tokens. A tier that is None costs what plain input or output costs.
+
+    `request` and `web_search` are dollars for each one. `tiers` are the prices of calls that read more
+    tokens than their `above`, `variants` those of a provider's service tiers. `source` says who set it.
+    """
 
     input: float
     output: float
     cache_read: float | None = None
     cache_write: float | None = None
     cache_write_1h: float | None = None
+    audio_input: float | None = None
+    audio_output: float | None = None
+    audio_cache_read: float | None = None
+    image_output: float | None = None
+    reasoning: float | None = None
+    request: float = 0.0
+    web_search: float = 0.0
+    tiers: tuple[PriceTier, ...] = ()
+    variants: dict[str, Price] = msgspec.field(default_factory=dict)
+    source: str = ""
+
+
+class PriceTier(msgspec.Struct, frozen=True, kw_only=True):
+    """The price of every token of a call that reads more than `above` tokens."""
+
+    above: int
+    price: Price
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
