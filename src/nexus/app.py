@@ -38,6 +38,7 @@ from nexus.http.lifecycle import Lifecycle
 from nexus.http.static import Dashboard
 from nexus.http.strict_json import StrictJSON
 from nexus.http.types import App
+from nexus.ledger import budget_routes
 from nexus.ledger import routes as ledger_routes
 from nexus.llm import cache_routes as llm_cache_routes
 from nexus.llm import routes as llm_routes
@@ -58,7 +59,7 @@ from nexus.telemetry.system import Sampler, SystemCollector
 from nexus.vision import routes as vision_routes
 
 ROUTERS: Final = (
-    access_routes, analytics_routes, automation_routes, catalog_routes, files_routes,
+    access_routes, analytics_routes, automation_routes, budget_routes, catalog_routes, files_routes,
     ledger_routes, llm_cache_routes, llm_routes, runs_routes, system_routes, vision_routes,
 )  # fmt: skip
 # A browser's cookie is not accepted on /v1, so the dashboard's playground has the same handler here.

@@ -25,6 +25,9 @@ from nexus.core.secrets import Keyring
 from nexus.core.services import Services
 from nexus.files.service import FileService
 from nexus.http import fetch
+from nexus.ledger.budget_book import BudgetBook
+from nexus.ledger.budget_service import BudgetService
+from nexus.ledger.limiter import Limiter
 from nexus.ledger.service import Ledger
 from nexus.llm.embedder import Embedder
 from nexus.llm.local_runtime import LocalRuntime
@@ -104,6 +107,9 @@ def build(settings: Settings, *, children: int) -> Parts:
         settings=settings.ledger,
         observe=count_lost,
     )
+    book = BudgetBook(database=database, ledger=ledger, clock=clock, refresh_seconds=settings.ledger.budget_seconds)
+    limiter = Limiter(access.limits, book)
+    budgets = BudgetService(database=database, book=book, clock=clock, find_key=access.keys.get)
     blobs = LocalBlobs(settings.data_dir / "blobs")
     # A folder of its own: the files service removes content that no file refers to any more.
     uploads = LocalBlobs(settings.data_dir / "files")
@@ -115,13 +121,13 @@ def build(settings: Settings, *, children: int) -> Parts:
     # Started by engines and schedulers only; services add what should happen by itself.
     scheduler = Scheduler(database=database, settings=settings.runs, clock=clock)
     events = Events(database, clock)
-    for service in (database, keyring, access, ledger, files, runs, compute, scheduler, events):
+    for service in (database, keyring, access, ledger, limiter, budgets, files, runs, compute, scheduler, events):
         services.put(service)
     services.put(clock, as_type=Clock)
     services.put(cache, as_type=Cache)
     # Before those that still record while they stop: what starts first stops last.
-    parts.starts += [access.start, ledger.start, files.start]
-    parts.stops += [access.stop, ledger.stop, runs.stop, files.stop, compute.stop]
+    parts.starts += [access.start, ledger.start, book.start, files.start]
+    parts.stops += [access.stop, ledger.stop, book.stop, runs.stop, files.stop, compute.stop]
     _add_models(parts, cache, shared, blobs)
     automation = AutomationService(database=database, runs=runs, files=files, clock=clock)
     services.put(automation)
@@ -145,7 +151,14 @@ def _add_models(parts: Parts, cache: Cache, shared: Cache, blobs: BlobStore) -> 
     local = LocalRuntime(data_dir=settings.data_dir, settings=settings.llm.local, catalog=catalog)
     embedder = Embedder(catalog=catalog, pool=pool, settings=settings.llm.embeddings)
     answers = LayeredCache(MemoryCache(settings.storage.cache_bytes), shared)
-    llm = LLMService(settings=settings.llm, record=ledger.record, local=local, embedder=embedder, cache=answers)
+    llm = LLMService(
+        settings=settings.llm,
+        record=ledger.record,
+        local=local,
+        embedder=embedder,
+        cache=answers,
+        limiter=services.get(Limiter),
+    )
     CallMeter().watch(llm.router)
     vision = VisionService(
         settings=settings.vision,
@@ -166,6 +179,7 @@ def _add_models(parts: Parts, cache: Cache, shared: Cache, blobs: BlobStore) -> 
     catalog.runners |= {"vision": vision, "embedding": embedder, "llm": local}
     for service in (pool, catalog, local, embedder, llm, TextTasks(llm=llm), vision, datasets, analytics):
         services.put(service)
+    parts.starts.append(llm.start)
     parts.stops += [lambda: asyncio.to_thread(pool.close), local.stop, llm.stop, answers.close, vision.stop]
 
 

@@ -72,16 +72,26 @@ class Projects:
 
         return await self._change(make)
 
-    async def rename(self, principal: Principal, project_id: str, *, name: str, origin: Origin = NOWHERE) -> ProjectRow:
-        """Give a project another name."""
+    async def change(
+        self, principal: Principal, project_id: str, changes: dict[str, Any], *, origin: Origin = NOWHERE
+    ) -> ProjectRow:
+        """Set some of name, rpm, tpm and parallel. A project's limits are for a platform administrator."""
+        if changes.keys() - {"name"}:
+            principal.require(Scope.ADMIN)
 
-        def rename(session: Session) -> ProjectRow:
+        def change(session: Session) -> ProjectRow:
             project = _administered(session, principal, project_id)[0]
-            project.name = name
-            self._audit.add(session, principal, "project.rename", project_id, origin=origin, project_id=project_id)
+            for name, value in changes.items():
+                setattr(project, name, value)
+            action = "project.rename" if list(changes) == ["name"] else "project.change"
+            details = {"fields": sorted(changes)}
+            self._audit.add(
+                session, principal, action, project_id, origin=origin, details=details, project_id=project_id
+            )
+            storage.touch(session)
             return project
 
-        return await self._change(rename)
+        return await self._change(change)
 
     async def archive(self, principal: Principal, project_id: str, *, origin: Origin = NOWHERE) -> None:
         """Close a project: its keys stop at once, its data stays. For a platform administrator."""

@@ -114,11 +114,11 @@ async def get_project(project_id: str, who: Anyone, access: Access) -> dict[str,
 
 
 @router.patch("/projects/{project_id}", operation_id="projects.update")
-async def rename_project(
-    project_id: str, body: schemas.ProjectIn, who: Anyone, request: Request, access: Access
+async def change_project(
+    project_id: str, body: schemas.ProjectPatch, who: Anyone, request: Request, access: Access
 ) -> dict[str, Any]:
-    """Rename a project."""
-    row = await access.projects.rename(who, project_id, name=body.name, origin=origin_of(request.scope))
+    """Rename a project, or as a platform administrator set the limits of all its calls together."""
+    row = await access.projects.change(who, project_id, body.changes(), origin=origin_of(request.scope))
     return schemas.project_out(row)
 
 

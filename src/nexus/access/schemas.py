@@ -77,6 +77,20 @@ class ProjectIn(Input):
     name: Name
 
 
+class ProjectPatch(Input):
+    """What of a project can be changed; what is left out stays, null lifts a limit."""
+
+    name: Name | None = None
+    rpm: Count | None = None
+    tpm: Count | None = None
+    parallel: Count | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that were sent; a name cannot be lifted."""
+        sent = {name: getattr(self, name) for name in self.model_fields_set}
+        return {name: value for name, value in sent.items() if value is not None or name != "name"}
+
+
 class MemberIn(Input):
     """A new member."""
 
@@ -156,7 +170,14 @@ class RotateIn(Input):
 
 def project_out(row: ProjectRow) -> dict[str, Any]:
     """Return a project as the API shows it."""
-    return {"id": row.id, "name": row.name, "created_at": rfc3339(row.created_at)}
+    return {
+        "id": row.id,
+        "name": row.name,
+        "rpm": row.rpm,
+        "tpm": row.tpm,
+        "parallel": row.parallel,
+        "created_at": rfc3339(row.created_at),
+    }
 
 
 def user_out(row: UserRow) -> dict[str, Any]:

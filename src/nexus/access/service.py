@@ -38,7 +38,10 @@ _LAST_USED_EVERY = 60.0
 
 
 class AccessService:
-    """Projects, people, keys and sessions, each in its own part: `projects`, `users`, `accounts`, `keys`, `audit`."""
+    """Projects, people, keys and sessions, each in its own part: `projects`, `users`, `accounts`, `keys`, `audit`.
+
+    `limits` tells what each key and project may use at most.
+    """
 
     def __init__(
         self,
@@ -61,7 +64,7 @@ class AccessService:
         self.csrf_key = keyring.key("csrf")
         pepper = keyring.key("api-key")
         self._passwords = Passwords()
-        self._snapshot = KeySnapshot(database, pepper, self._clock)
+        self._snapshot = self.limits = KeySnapshot(database, pepper, self._clock)
         self.audit = AuditLog(database, keyring, self._clock)
         attempts = Attempts(cache, limit=self.settings.login_failures, window=self.settings.login_window_seconds)
         self.projects = Projects(database=database, clock=self._clock, audit=self.audit, snapshot=self._snapshot)

@@ -18,7 +18,8 @@ from typing import Final
 from nexus.access import keys, storage
 from nexus.access.errors import AddressNotAllowed, InvalidKey
 from nexus.access.roles import EVERYTHING, scopes_of
-from nexus.access.types import KeyLimits, Principal, Scope
+from nexus.access.tables import ProjectRow
+from nexus.access.types import NO_LIMITS, KeyLimits, Principal, Scope
 from nexus.core.clock import Clock
 from nexus.storage.db import Database
 
@@ -46,6 +47,7 @@ class _Table:
     """
 
     entries: Mapping[str, KeyEntry]
+    limits: Mapping[str, KeyLimits] = field(default_factory=dict)
     proved: dict[bytes, KeyEntry] = field(default_factory=dict)
 
 
@@ -61,6 +63,15 @@ class KeySnapshot:
         self._version = -1
         self._mutex = threading.Lock()
         self._used: set[str] = set()
+
+    @property
+    def generation(self) -> object:
+        """Return what stands for the present state: another object whenever keys or limits may have changed."""
+        return self._table
+
+    def limits_of(self, owner: str) -> KeyLimits | None:
+        """Return the limits of a living key or a project by its id, None where it has none."""
+        return self._table.limits.get(owner)
 
     def principal_of(self, token: str, client: str | None = None) -> Principal:
         """Return who a key stands for. Raises `InvalidKey` or `AddressNotAllowed`; touches no database."""
@@ -92,7 +103,9 @@ class KeySnapshot:
                 return
             version, living = self._database.read_now(storage.living_keys, self._clock.now())
             entries = {key.secret.public_id: entry for key in living if (entry := _entry(key)) is not None}
-            self._table = _Table(entries)
+            limits = {entry.principal.id: entry.principal.limits for entry in entries.values()}
+            limits |= {row.id: limits_of(row) for row in self._database.read_now(storage.limited_projects)}
+            self._table = _Table(entries, {owner: some for owner, some in limits.items() if some != NO_LIMITS})
             self._version = version
 
     def write_last_used(self) -> None:
@@ -127,6 +140,11 @@ def _entry(found: storage.LivingKey) -> KeyEntry | None:
     )
     networks = tuple(ipaddress.ip_network(cidr) for cidr in key.cidrs)
     return KeyEntry(bytes.fromhex(secret.digest), principal, min(ends, default=None), networks)
+
+
+def limits_of(project: ProjectRow) -> KeyLimits:
+    """Return the limits of all calls of a project together."""
+    return KeyLimits(project.rpm, project.tpm, project.parallel)
 
 
 def _lies_in(client: str | None, networks: tuple[Network, ...]) -> bool:

@@ -207,6 +207,12 @@ def living_keys(session: Session, now: datetime) -> tuple[int, list[LivingKey]]:
     return at, [LivingKey(row[0], row[1], row[2], Role(row[3]) if row[3] else None) for row in found]
 
 
+def limited_projects(session: Session) -> list[ProjectRow]:
+    """Return the projects that have limits of their own."""
+    limited = ProjectRow.rpm.is_not(None) | ProjectRow.tpm.is_not(None) | ProjectRow.parallel.is_not(None)
+    return list(session.scalars(select(ProjectRow).where(ProjectRow.archived_at.is_(None), limited)))
+
+
 def key(session: Session, project_id: str, key_id: str, created_by: str | None = None) -> KeyRow | None:
     """Return a key of the project, only those of one creator when given."""
     found = session.get(KeyRow, key_id)

@@ -13,12 +13,18 @@ from nexus.storage.db import Base
 
 
 class ProjectRow(Base):
-    """A tenant. Everything that is kept belongs to one; an archived one keeps its data and lets nobody in."""
+    """A tenant. Everything that is kept belongs to one; an archived one keeps its data and lets nobody in.
+
+    Its limits are those of all its calls together.
+    """
 
     __tablename__ = "project"
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(120))
+    rpm: Mapped[int | None] = mapped_column(Integer)
+    tpm: Mapped[int | None] = mapped_column(Integer)
+    parallel: Mapped[int | None] = mapped_column(Integer)
     created_at: Mapped[datetime]
     archived_at: Mapped[datetime | None]
 

@@ -22,6 +22,7 @@ _PLAIN = [
     "output_tokens",
     "cache_read_tokens",
     "cache_write_tokens",
+    "cache_write_1h_tokens",
     "reasoning_tokens",
     "items",
     "cost_usd",

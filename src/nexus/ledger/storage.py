@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Integer, String, case, cast, func, insert, select
 from sqlalchemy.orm import Session
 
-from nexus.ledger.tables import FeedbackRow, InvocationRow
+from nexus.ledger.tables import BudgetRow, FeedbackRow, InvocationRow
 from nexus.ledger.types import Invocation
 
 GROUPS: Final[Mapping[str, Any]] = {
@@ -129,6 +129,7 @@ def usage(session: Session, which: InvocationFilter, group_by: Sequence[str], li
                 "output_tokens",
                 "cache_read_tokens",
                 "cache_write_tokens",
+                "cache_write_1h_tokens",
                 "reasoning_tokens",
                 "items",
                 "cost_usd",
@@ -200,3 +201,42 @@ def feedback_of(session: Session, invocation_id: str) -> list[FeedbackRow]:
     """Return the feedback on one invocation, oldest first."""
     query = select(FeedbackRow).where(FeedbackRow.invocation_id == invocation_id).order_by(FeedbackRow.id)
     return list(session.scalars(query))
+
+
+# budgets
+
+
+def budgets(session: Session) -> list[BudgetRow]:
+    """Return every budget."""
+    return list(session.scalars(select(BudgetRow).order_by(BudgetRow.id)))
+
+
+def budgets_page(
+    session: Session, project_id: str, after: str | None, limit: int, *, newest_first: bool = True
+) -> list[BudgetRow]:
+    """Return a page of the project's budgets."""
+    query = select(BudgetRow).where(BudgetRow.project_id == project_id).limit(limit)
+    if after is not None:
+        query = query.where(BudgetRow.id < after if newest_first else BudgetRow.id > after)
+    return list(session.scalars(query.order_by(BudgetRow.id.desc() if newest_first else BudgetRow.id)))
+
+
+def budget(session: Session, project_id: str, budget_id: str) -> BudgetRow | None:
+    """Return one budget of the project."""
+    found = session.get(BudgetRow, budget_id)
+    return found if found is not None and found.project_id == project_id else None
+
+
+def spent_on(session: Session, day: str, project_ids: Collection[str]) -> dict[tuple[str, str | None], float]:
+    """Return the dollars that each key of these projects, None for calls without one, has spent on a UTC day."""
+    row = InvocationRow
+    query = select(row.project_id, row.key_id, func.sum(row.cost_usd)).group_by(row.project_id, row.key_id)
+    found = session.execute(query.where(row.project_id.in_(project_ids), row.day == day))
+    return {(project, key): float(dollars or 0) for project, key, dollars in found}
+
+
+def spent_before(session: Session, project_id: str, key_id: str | None, since: str, before: str) -> float:
+    """Return the dollars that a project, or one key of it, has spent on the days `since <= day < before`."""
+    row = InvocationRow
+    query = select(func.sum(row.cost_usd)).where(row.project_id == project_id, row.day >= since, row.day < before)
+    return float(session.scalar(query if key_id is None else query.where(row.key_id == key_id)) or 0)

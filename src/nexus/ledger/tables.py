@@ -1,4 +1,4 @@
-"""The invocation and what people said about it."""
+"""The invocation, what people said about it, and budgets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from nexus.access.types import BudgetPeriod
 from nexus.storage.db import Base
 
 
@@ -43,6 +44,7 @@ class InvocationRow(Base):
     output_tokens: Mapped[int | None] = mapped_column(BigInteger)
     cache_read_tokens: Mapped[int | None] = mapped_column(BigInteger)
     cache_write_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    cache_write_1h_tokens: Mapped[int | None] = mapped_column(BigInteger)
     reasoning_tokens: Mapped[int | None] = mapped_column(BigInteger)
     items: Mapped[int | None] = mapped_column(BigInteger)
     cost_usd: Mapped[float | None] = mapped_column(Float)
@@ -72,3 +74,23 @@ class FeedbackRow(Base):
     comment: Mapped[str | None] = mapped_column(Text)
     expected: Mapped[Any] = mapped_column(JSON)
     created_at: Mapped[datetime]
+
+
+class BudgetRow(Base):
+    """Dollars that a project, or one key of it, may spend in each period. One that is not `hard` only tells.
+
+    `alerts` are the percentages at which it tells.
+    """
+
+    __tablename__ = "budget"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(40), index=True)
+    key_id: Mapped[str | None] = mapped_column(String(40))
+    name: Mapped[str] = mapped_column(String(120), default="")
+    amount_usd: Mapped[float] = mapped_column(Float)
+    period: Mapped[BudgetPeriod] = mapped_column(String(8))
+    hard: Mapped[bool] = mapped_column(Boolean, default=True)
+    alerts: Mapped[list[int]] = mapped_column(JSON)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]

@@ -24,7 +24,8 @@ class Invocation(msgspec.Struct, kw_only=True):
     """One call: who asked which model for what, how it ended, what it used and cost.
 
     `kind` is "chat", "embedding", "vision.ocr", "forecast", "train" and so on. Token counts are
-    those of the provider unless `estimated`; `items` counts what has no tokens (images, rows,
+    those of the provider unless `estimated`, and those written to a cache for an hour are part of all
+    written to one; `items` counts what has no tokens (images, rows,
     series); latencies are milliseconds; `cost_usd` is None where no price is known, which is not
     the same as 0. `input_ref` and `output_ref` are blob hashes or file ids where content is kept.
     """
@@ -45,6 +46,7 @@ class Invocation(msgspec.Struct, kw_only=True):
     output_tokens: int | None = None
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
     reasoning_tokens: int | None = None
     items: int | None = None
     cost_usd: float | None = None

@@ -13,13 +13,15 @@ import asyncio
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from nexus.access.types import Principal
 from nexus.core.errors import NexusError
+from nexus.ledger.limiter import Hold
 from nexus.ledger.types import Invocation
+from nexus.llm.errors import UpstreamStalled
 from nexus.llm.pricing import cost
 from nexus.llm.types import Deployment, Route, Tally, Usage
 
@@ -28,14 +30,40 @@ Status = Literal["ok", "error", "cancelled", "client_disconnect"]
 _CHARACTERS_PER_TOKEN = 4
 
 
+class _Attempt(NamedTuple):
+    """An attempt that failed after its provider had begun to bill."""
+
+    deployment: Deployment
+    usage: Usage
+    error_code: str | None
+
+    @property
+    def cost(self) -> float | None:
+        return cost(self.usage, self.deployment.price)
+
+    def told(self) -> dict[str, Any]:
+        """Return what the row keeps of it."""
+        return {
+            "deployment": self.deployment.key,
+            "error_code": self.error_code,
+            "input_tokens": self.usage.input_tokens,
+            "output_tokens": self.usage.output_tokens,
+            "estimated": self.usage.estimated,
+            "cost_usd": self.cost,
+        }
+
+
 class Entry:
     """One call's account. `sent` says whether an upstream had got the request when it ended.
 
-    `headers` are lines that the answer carries to the caller besides its own.
+    `headers` are lines that the answer carries to the caller besides its own. `hold` is what was reserved for the
+    call of the caller's limits; closing settles it. An attempt that failed after its provider had begun to bill
+    is kept beside the one that answered, and its cost counts.
     """
 
     __slots__ = (
         "_begun",
+        "_billed",
         "_deployment",
         "_first",
         "_record",
@@ -45,6 +73,7 @@ class Entry:
         "characters",
         "gone",
         "headers",
+        "hold",
         "invocation",
         "items",
         "sent",
@@ -63,6 +92,7 @@ class Entry:
         request_id: str | None = None,
         run_id: str | None = None,
         step_key: str | None = None,
+        hold: Hold | None = None,
     ) -> None:
         """Open the account; `characters` is the length of the input, for estimates."""
         self._record = record
@@ -71,10 +101,12 @@ class Entry:
         self._recorded = False
         self._route: Route | None = None
         self._deployment: Deployment | None = None
+        self._billed: list[_Attempt] = []
         self.attempts = 0
         self.characters = characters
         self.gone = False
         self.headers: tuple[tuple[bytes, bytes], ...] = ()
+        self.hold = hold
         self.sent = False
         self.items: int | None = None
         self.tally = Tally()
@@ -97,8 +129,20 @@ class Entry:
 
     def goes_to(self, route: Route, deployment: Deployment) -> None:
         """Note where the next attempt goes; what an earlier one had said no longer counts."""
+        if self._deployment is not None:
+            self.failed()
         self._route, self._deployment = route, deployment
         self.attempts += 1
+        self.tally = Tally()
+        self.sent = False
+
+    def failed(self, error: NexusError | None = None) -> None:
+        """Note that this attempt is over without an answer, and what its provider will bill for it all the same."""
+        deployment, usage = self._deployment, self.tally.usage
+        if usage is None and (self.tally.characters or (self.sent and isinstance(error, UpstreamStalled))):
+            usage = self._estimate()
+        if deployment is not None and usage is not None:
+            self._billed.append(_Attempt(deployment, usage, error.code if error is not None else None))
         self.tally = Tally()
         self.sent = False
 
@@ -150,13 +194,19 @@ class Entry:
             row.route = self._route.name
         row.items = self.items
         usage = self.usage(row.status)
-        if usage is not None:
-            row.input_tokens, row.output_tokens = usage.input_tokens, usage.output_tokens
-            row.cache_read_tokens, row.cache_write_tokens = usage.cache_read_tokens, usage.cache_write_tokens
-            row.reasoning_tokens = usage.reasoning_tokens
-            row.estimated = usage.estimated
-            row.cost_usd = self.cost()
+        told = usage or self._of_failed()
+        if told is not None:
+            row.input_tokens, row.output_tokens = told.input_tokens, told.output_tokens
+            row.cache_read_tokens, row.cache_write_tokens = told.cache_read_tokens, told.cache_write_tokens
+            row.cache_write_1h_tokens = told.cache_write_1h_tokens
+            row.reasoning_tokens = told.reasoning_tokens
+            row.estimated = told.estimated
+        row.cost_usd = self.cost() if usage is not None else None
+        if self._billed:
+            row.cost_usd = self._with_failed(row.cost_usd, known=usage is not None)
         row.details = self._details(row.status)
+        if self.hold is not None:
+            self.hold.settle(self._tokens(None if row.cached else usage), row.cost_usd)
         self._record(row)
 
     def usage(self, status: Status = "ok") -> Usage | None:
@@ -166,11 +216,7 @@ class Entry:
         worked = self.tally.characters > 0 or (self.sent and status in ("ok", "cancelled", "client_disconnect"))
         if not worked:
             return None
-        return Usage(
-            input_tokens=-(-self.characters // _CHARACTERS_PER_TOKEN),
-            output_tokens=-(-self.tally.characters // _CHARACTERS_PER_TOKEN),
-            estimated=True,
-        )
+        return self._estimate()
 
     def cost(self) -> float | None:
         """Return the dollars that this comes to so far; None without a price or without tokens."""
@@ -178,6 +224,44 @@ class Entry:
             return 0.0
         usage = self.usage()
         return cost(usage, self._deployment.price) if usage and self._deployment else None
+
+    def _estimate(self) -> Usage:
+        return Usage(
+            input_tokens=-(-self.characters // _CHARACTERS_PER_TOKEN),
+            output_tokens=-(-self.tally.characters // _CHARACTERS_PER_TOKEN),
+            estimated=True,
+        )
+
+    def _of_failed(self) -> Usage | None:
+        """Return the tokens of attempts that were billed though no answer came of them."""
+        if not self._billed:
+            return None
+        total = Usage()
+        for _, usage, _ in self._billed:
+            for name in Usage.__struct_fields__:
+                if name.endswith("_tokens"):
+                    setattr(total, name, getattr(total, name) + getattr(usage, name))
+            total.estimated |= usage.estimated
+        return total
+
+    def _tokens(self, usage: Usage | None) -> int | None:
+        """Return all tokens that providers worked on for this call."""
+        used = [attempt.usage for attempt in self._billed]
+        if usage is not None:
+            used.append(usage)
+        return sum(item.input_tokens + item.output_tokens for item in used) if used else None
+
+    def _with_failed(self, dollars: float | None, *, known: bool) -> float | None:
+        """Return the cost with that of failed attempts; None where any of it is not known."""
+        costs = [attempt.cost for attempt in self._billed]
+        if known:
+            costs.append(dollars)
+        total = 0.0
+        for amount in costs:
+            if amount is None:
+                return None
+            total += amount
+        return total
 
     def _verdict(self, error: BaseException | None) -> tuple[Status, str | None]:
         if self.gone:
@@ -194,6 +278,8 @@ class Entry:
             details["deployment"] = self._deployment.key
         if self.attempts > 1:
             details["attempts"] = self.attempts
+        if self._billed:
+            details["failed_attempts"] = [attempt.told() for attempt in self._billed]
         finish = "client_disconnect" if status == "client_disconnect" else self.tally.finish_reason
         if finish is not None:
             details["finish_reason"] = finish

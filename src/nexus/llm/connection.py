@@ -13,7 +13,7 @@ from functools import lru_cache
 import httptools
 
 from nexus.core.errors import NexusError
-from nexus.llm.errors import UpstreamMalformed, UpstreamTimeout, UpstreamTruncated, UpstreamUnavailable
+from nexus.llm.errors import UpstreamMalformed, UpstreamStalled, UpstreamTruncated, UpstreamUnavailable
 from nexus.llm.types import Timeouts
 
 HEADER_LIMIT = 65_536
@@ -168,7 +168,7 @@ class Connection(asyncio.Protocol):
         if self._chunks:
             self._last = now  # whoever reads is slow, not the upstream
         if now >= self._end or (self._streaming and now >= self._last + self._between):
-            self._fail(UpstreamTimeout())
+            self._fail(UpstreamStalled())
         else:
             self._watch(now)
 

@@ -121,6 +121,7 @@ class Delivery:
                         plan.too_small = deployment
                 elif self._note(deployment, error, now, probe=probe):
                     plan.again(deployment, standing.waits_until)
+                entry.failed(error)
             else:
                 now = clock()
                 standing.succeeded(now - started, now, whole=plain)

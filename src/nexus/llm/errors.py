@@ -17,6 +17,7 @@ Unavailable
 `-- UpstreamUnavailable      503 upstream_unavailable
 DeadlineExceeded
 `-- UpstreamTimeout          504 upstream_timeout
+    `-- UpstreamStalled      504 upstream_timeout
 UpstreamError                502 upstream_error
 |-- UpstreamCredentials      502 upstream_credentials
 |-- UpstreamMalformed        502 upstream_malformed
@@ -122,6 +123,10 @@ class UpstreamTimeout(DeadlineExceeded):
     """The provider did not answer in time."""
 
     code = "upstream_timeout"
+
+
+class UpstreamStalled(UpstreamTimeout):
+    """The provider did not answer in time, though it had the request."""
 
 
 class UpstreamError(NexusError):

@@ -22,6 +22,7 @@ from nexus.http.types import Handler, Receive, Scope, Send, path_of
 from nexus.llm.accounting import Entry
 from nexus.llm.dialect import Dialect, Door, Operation
 from nexus.llm.errors import UpstreamRejected
+from nexus.llm.limit_headers import announcing
 from nexus.llm.service import LLMService
 from nexus.llm.session import Session
 from nexus.llm.settings import LLMSettings
@@ -124,7 +125,7 @@ def _handler(found: list[tuple[Dialect, Door]]) -> Handler:
     if len(found) == 1 and found[0][1].header is None and not found[0][1].path.endswith("*"):
         dialect, door = found[0]
         serve = _WORK[door.operation]
-        return lambda scope, receive, send: serve(scope, receive, send, dialect)
+        return lambda scope, receive, send: serve(scope, receive, announcing(scope, send), dialect)
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         names = {name for name, _ in scope["headers"]}
@@ -134,7 +135,7 @@ def _handler(found: list[tuple[Dialect, Door]]) -> Handler:
                 open_end = below and door.operation == "chat"
                 operation = dialect.operation(path_of(scope)) if open_end else door.operation
                 if operation is not None:
-                    await _WORK[operation](scope, receive, send, dialect)
+                    await _WORK[operation](scope, receive, announcing(scope, send), dialect)
                     return
         await send_error(scope, send, NotFound())
 

@@ -10,6 +10,7 @@ Every call leaves exactly one row in the ledger, whatever happens to it.
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +18,9 @@ import msgspec
 
 from nexus.access.types import Principal, Scope
 from nexus.core.services import Services
+from nexus.ledger.limiter import Limiter
 from nexus.llm.accounting import Entry, Record
+from nexus.llm.admission import Admission
 from nexus.llm.answer_cache import AnswerCache, Question
 from nexus.llm.client import HttpClient
 from nexus.llm.delivery import Delivery, Target
@@ -61,8 +64,12 @@ class LLMService:
         client: HttpClient | None = None,
         registry: Registry | None = None,
         cache: Cache | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
-        """Take `record` from the ledger; `local` and `embedder` serve the built-in models, `cache` keeps answers."""
+        """Take `record` and `limiter` from the ledger; `local` and `embedder` serve the built-in models.
+
+        `cache` keeps answers.
+        """
         self.settings = settings
         self.registry = registry or Registry(settings)
         self.client = client or HttpClient(
@@ -82,11 +89,18 @@ class LLMService:
             longest_wait=settings.retry_wait,
         )
         self.cache = AnswerCache(cache or MemoryCache())
+        self.limiter = limiter
+        self._admission = Admission(limiter, self.registry, answer_tokens=settings.reserve_tokens)
         self._record = record
         self._local = local
         self._embedder = embedder
         self._sessions: dict[str, Sessions] = {}
         self._delivery = Delivery(registry=self.registry, router=self.router, client=self.client, shelf=shelf)
+
+    async def start(self) -> None:
+        """Look prices up, in a thread of its own: whoever calls a model before they are there waits for them."""
+        if self.registry.accounts():
+            threading.Thread(target=self.registry.price, name="prices", daemon=True).start()
 
     async def stop(self) -> None:
         """Close unused upstream connections, and the local model if this process started it."""
@@ -103,6 +117,7 @@ class LLMService:
         """
         call = Call.of(request)
         with self.entry(principal, call, kind=kind, **origin) as entry:
+            await self._admission.chat(call, entry)
 
             async def attempt(target: Target) -> Completion:
                 asked = target.provider.chat(target.endpoint, target.deployment.model, call)
@@ -126,10 +141,9 @@ class LLMService:
         if not principal.may_use_model(request.model):
             raise UnknownModel(field="model")
         length = sum(len(item) if isinstance(item, str) else 4 * len(item) for item in request.input)
-        with Entry(
-            self._record, principal, kind="embedding", model=request.model[:256], characters=length, **origin
-        ) as entry:
+        with self._entry(principal, "embedding", request.model, characters=length, **origin) as entry:
             entry.items = len(request.input)
+            await self._admission.embedding(request.model, entry)
             embedding = await self._embedding(request, entry)
             entry.sent = True
             entry.tally = Tally(usage=embedding.usage, done=True)
@@ -148,15 +162,7 @@ class LLMService:
         principal.require(Scope.LLM_INVOKE)
         if not principal.may_use_model(call.model):
             raise UnknownModel(field="model")
-        return Entry(
-            self._record,
-            principal,
-            kind=kind,
-            model=call.model[:256],
-            stream=call.stream,
-            characters=call.characters,
-            **origin,
-        )
+        return self._entry(principal, kind, call.model, stream=call.stream, characters=call.characters, **origin)
 
     def session(self, call: Call, entry: Entry) -> Session | None:
         """Return what stands around a call whose dialect has a memory."""
@@ -173,6 +179,7 @@ class LLMService:
         Raises as `chat` does. Leaves a row in the ledger as every call, without tokens: counting is free.
         """
         with self.entry(principal, call, kind="count") as entry:
+            await self._admission.count(entry)
 
             async def attempt(target: Target) -> TokenCount:
                 asked = target.provider.count(target.endpoint, target.deployment.model, call)
@@ -187,6 +194,7 @@ class LLMService:
 
     async def answer(self, call: Call, dialect: Dialect, entry: Entry) -> bytes:
         """Return a whole answer in the client's dialect: the provider's own bytes where both speak the same."""
+        await self._admission.chat(call, entry)
         route = self.registry.find(call.model)
         if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
             return await self.cache.answer(question, lambda: self._ask(route, call, dialect, entry))
@@ -205,6 +213,7 @@ class LLMService:
 
     async def open(self, call: Call, dialect: Dialect, entry: Entry) -> Stream[bytes]:
         """Open a stream in the client's dialect; its first piece has come when this returns."""
+        await self._admission.chat(call, entry)
         route = self.registry.find(call.model)
         if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
             return await self.cache.open(question, lambda: self._overhear(route, call, dialect, entry))
@@ -219,11 +228,16 @@ class LLMService:
 
     async def open_chunks(self, call: Call, entry: Entry) -> Flow[list[Chunk]]:
         """Open a stream of typed chunks."""
+        await self._admission.chat(call, entry)
 
         async def attempt(target: Target) -> Flow[list[Chunk]]:
             return await self._delivery.begin(target, call, entry, target.provider.decoder(call))
 
         return await self._delivery.along(self.registry.find(call.model), entry, attempt, call)
+
+    def _entry(self, principal: Principal, kind: str, model: str, **more: Any) -> Entry:
+        hold = self._admission.open(principal)
+        return Entry(self._record, principal, kind=kind, model=model[:256], hold=hold, **more)
 
     def _question(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Question | None:
         """Return what to ask the cache. A dialect with a memory has an answer of its own for every call."""

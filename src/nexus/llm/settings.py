@@ -232,6 +232,9 @@ class LLMSettings(BaseModel):
     retry_budget: float = Field(0.2, ge=0, description="Further tries, as a share of a route's recent requests.")
     retry_floor: int = Field(10, ge=0, description="Further tries in ten seconds that are allowed in any case.")
     heartbeat: float = Field(15.0, gt=0, description="Seconds between signs of life before a stream's first token.")
+    reserve_tokens: int = Field(
+        1000, ge=1, description="Tokens of answer reserved of a limit for a call that sets no max_tokens."
+    )
     max_body: int = Field(20_000_000, gt=0, description="Bytes of a request that carries media.")
     max_text_body: int = Field(4_000_000, gt=0, description="Bytes of a request that carries text only.")
     max_answer: int = Field(128_000_000, gt=0, description="Bytes of one upstream answer.")

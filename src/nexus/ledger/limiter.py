@@ -1,0 +1,278 @@
+"""Limits of keys and projects: reserved before a call, settled after it.
+
+    hold = limiter.open(principal)                  # None without any limit: a look into a dictionary
+    if hold is not None:
+        await hold.admit(tokens=1200, dollars=0.01)  # estimates; raises RateLimitExceeded or BudgetExceeded
+    ...
+    if hold is not None:
+        hold.settle(tokens=950, dollars=0.008)       # what it really was; None gives everything back
+
+Everything is counted in this process, in microseconds. Where several processes share limits, `nexus.ledger.sharing`
+provides windows that draw on a common count, and tells what is under way elsewhere.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from nexus.access.types import KeyLimits, Principal
+from nexus.ledger.budget_book import BudgetBook
+from nexus.ledger.budgets import Budget
+from nexus.ledger.errors import BudgetExceeded, RateLimitExceeded
+from nexus.ledger.windows import Window
+
+_MOST_ACCOUNTS = 20_000
+_NOUNS = {"key": "this API key", "project": "this project"}
+
+
+class LimitSource(Protocol):
+    """Who has limits. `generation` is another object whenever any of them may have changed."""
+
+    @property
+    def generation(self) -> object:
+        """Return what stands for the present state of all limits."""
+        ...
+
+    def limits_of(self, owner: str) -> KeyLimits | None:
+        """Return the limits of a key or project by its id, None where it has none."""
+        ...
+
+
+class Standing(NamedTuple):
+    """How a limit stands: the most in a minute, what is left of it, seconds until all of it is there again."""
+
+    limit: int
+    left: int
+    reset: float
+
+
+class Meter:
+    """What one key or project uses. `elsewhere` are its calls under way in other processes."""
+
+    __slots__ = ("elsewhere", "id", "in_flight", "parallel", "requests", "scope", "tokens")
+
+    def __init__(self, owner: str, scope: str) -> None:
+        """Count for nobody yet."""
+        self.id = owner
+        self.scope = scope
+        self.parallel: int | None = None
+        self.in_flight = 0
+        self.elsewhere = 0
+        self.requests: Window | None = None
+        self.tokens: Window | None = None
+
+    @property
+    def key(self) -> str:
+        """Return the name of this meter among processes."""
+        return f"{self.scope}:{self.id}"
+
+
+class Account(NamedTuple):
+    """All that limits one caller."""
+
+    meters: tuple[Meter, ...]
+    budgets: tuple[Budget, ...]
+
+
+class Refill(Protocol):
+    """What gets room for a call from a count that several processes share."""
+
+    def window(self, meter: str, metric: str, limit: int) -> Window:
+        """Return a window that draws on the common count."""
+        ...
+
+    async def fill(self, window: Window, amount: int) -> None:
+        """Get room for `amount` into the window, where there is any."""
+        ...
+
+
+class Limiter:
+    """Decides whether a call may begin."""
+
+    def __init__(
+        self,
+        limits: LimitSource,
+        book: BudgetBook | None = None,
+        *,
+        sharing: Refill | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Take limits from `limits` and budgets from `book`; `now` returns seconds since 1970."""
+        self._limits = limits
+        self._book = book
+        self._sharing = sharing
+        self._now = now
+        self._generation: object = None
+        self._accounts: dict[tuple[str | None, str], Account | None] = {}
+        self._meters: dict[str, Meter] = {}
+        self._mutex = threading.Lock()
+
+    def open(self, principal: Principal) -> Hold | None:
+        """Return what is to be asked before the caller's next call, or None where nothing limits them."""
+        account = self._account(principal)
+        return None if account is None else Hold(self, account)
+
+    def binds(self, principal: Principal) -> bool:
+        """Tell whether anything limits the caller."""
+        return self._account(principal) is not None
+
+    def standing(self, principal: Principal) -> tuple[Standing | None, Standing | None]:
+        """Return how the tightest limits of requests and tokens stand."""
+        account = self._account(principal)
+        if account is None:
+            return None, None
+        now = self._now()
+        with self._mutex:
+            requests = [_standing(meter.requests, now) for meter in account.meters if meter.requests is not None]
+            tokens = [_standing(meter.tokens, now) for meter in account.meters if meter.tokens is not None]
+        return min(requests, key=_left, default=None), min(tokens, key=_left, default=None)
+
+    def meters(self) -> list[Meter]:
+        """Return every meter that counts."""
+        return list(self._meters.values())
+
+    async def admit(self, hold: Hold, tokens: int, dollars: float) -> None:
+        """Reserve for a call. Raises `RateLimitExceeded` or `BudgetExceeded`; nothing is reserved then."""
+        account = hold.account
+        if self._book is not None and not all(budget.loaded for budget in account.budgets):
+            await self._book.load(account.budgets)
+        if self._sharing is not None:
+            for meter in account.meters:
+                if meter.requests is not None:
+                    await self._sharing.fill(meter.requests, 1)
+                if meter.tokens is not None:
+                    await self._sharing.fill(meter.tokens, tokens)
+        now = self._now()
+        with self._mutex:
+            for meter in account.meters:
+                _check(meter, tokens, now)
+            for budget in account.budgets:
+                self._check_budget(budget, dollars)
+            for meter in account.meters:
+                meter.in_flight += 1
+                if meter.requests is not None:
+                    meter.requests.take(1, now)
+                if meter.tokens is not None:
+                    meter.tokens.take(min(tokens, meter.tokens.limit), now)
+            for budget in account.budgets:
+                budget.reserve(dollars)
+        hold.tokens, hold.dollars, hold.at, hold.open = tokens, dollars, now, True
+
+    def settle(self, hold: Hold, tokens: int | None, dollars: float | None) -> None:
+        """Replace the reservation by what was used."""
+        now = self._now()
+        reached = []
+        with self._mutex:
+            if not hold.open:
+                return
+            hold.open = False
+            for meter in hold.account.meters:
+                meter.in_flight -= 1
+                if meter.tokens is not None:
+                    held = min(hold.tokens, meter.tokens.limit)
+                    meter.tokens.correct((tokens or 0) - held, hold.at, now)
+            for budget in hold.account.budgets:
+                budget.settle(hold.dollars, dollars)
+                if dollars:
+                    reached += budget.reached()
+        if reached and self._book is not None:
+            self._book.tell(reached)
+
+    def _account(self, principal: Principal) -> Account | None:
+        generation = self._limits.generation if self._book is None else (self._limits.generation, self._book.generation)
+        if generation != self._generation or len(self._accounts) > _MOST_ACCOUNTS:
+            self._accounts.clear()
+            self._generation = generation
+        key = (principal.key_id, principal.project_id)
+        try:
+            return self._accounts[key]
+        except KeyError:
+            account = self._accounts[key] = self._learn(principal)
+            return account
+
+    def _learn(self, principal: Principal) -> Account | None:
+        meters = []
+        for owner, scope in ((principal.key_id, "key"), (principal.project_id, "project")):
+            limits = self._limits.limits_of(owner) if owner else None
+            if owner and limits is not None and (limits.rpm or limits.tpm or limits.parallel):
+                meters.append(self._meter(owner, scope, limits))
+        own = self._limits.limits_of(principal.key_id) if principal.key_id else None
+        budgets = self._book.budgets_of(principal, own) if self._book is not None else ()
+        return Account(tuple(meters), budgets) if meters or budgets else None
+
+    def _meter(self, owner: str, scope: str, limits: KeyLimits) -> Meter:
+        """Return the owner's meter with these limits; what it has counted stays."""
+        meter = self._meters.setdefault(owner, Meter(owner, scope))
+        meter.parallel = limits.parallel
+        meter.requests = self._window(meter, "requests", meter.requests, limits.rpm)
+        meter.tokens = self._window(meter, "tokens", meter.tokens, limits.tpm)
+        return meter
+
+    def _window(self, meter: Meter, metric: str, present: Window | None, limit: int | None) -> Window | None:
+        if limit is None:
+            return None
+        if present is not None:
+            present.limit = limit
+            return present
+        return Window(limit) if self._sharing is None else self._sharing.window(meter.key, metric, limit)
+
+    def _check_budget(self, budget: Budget, dollars: float) -> None:
+        if self._book is not None:
+            budget.turn(self._book.now())
+        if budget.hard and not budget.admits(dollars):
+            period = {"day": " for today", "month": " for this month", "total": ""}[budget.period]
+            noun = _NOUNS[budget.scope]
+            raise BudgetExceeded(f"The budget of {noun}{period} is used up ({budget.amount:g} US dollars).")
+
+
+class Hold:
+    """A call's reservation. It must be settled once it was admitted; settling again does nothing."""
+
+    __slots__ = ("_limiter", "account", "at", "dollars", "open", "tokens")
+
+    def __init__(self, limiter: Limiter, account: Account) -> None:
+        """Hold nothing yet."""
+        self._limiter = limiter
+        self.account = account
+        self.tokens = 0
+        self.dollars = 0.0
+        self.at = 0.0
+        self.open = False
+
+    @property
+    def counts_dollars(self) -> bool:
+        """Tell whether it matters what the call may cost."""
+        return bool(self.account.budgets)
+
+    async def admit(self, tokens: int = 0, dollars: float = 0.0) -> None:
+        """Reserve, or raise `RateLimitExceeded` or `BudgetExceeded`."""
+        await self._limiter.admit(self, tokens, dollars)
+
+    def settle(self, tokens: int | None = None, dollars: float | None = None) -> None:
+        """Say what was used; never waits, never raises."""
+        if self.open:
+            self._limiter.settle(self, tokens, dollars)
+
+
+def _check(meter: Meter, tokens: int, now: float) -> None:
+    """Raise `RateLimitExceeded` where a limit of this meter is reached."""
+    noun = _NOUNS[meter.scope]
+    if meter.parallel is not None and meter.in_flight + meter.elsewhere >= meter.parallel:
+        raise RateLimitExceeded(f"The limit of {meter.parallel} parallel calls of {noun} is reached.", retry_after=1)
+    if (window := meter.requests) is not None and window.room(now) < 1:
+        message = f"The limit of {window.limit} requests per minute of {noun} is reached."
+        raise RateLimitExceeded(message, retry_after=window.wait(1, now))
+    if (window := meter.tokens) is not None and window.room(now) < min(tokens, window.limit):
+        message = f"The limit of {window.limit} tokens per minute of {noun} is reached: this call may take {tokens}."
+        raise RateLimitExceeded(message, retry_after=window.wait(tokens, now))
+
+
+def _standing(window: Window, now: float) -> Standing:
+    return Standing(window.limit, window.left(now), window.reset(now))
+
+
+def _left(standing: Standing) -> float:
+    return standing.left / standing.limit
