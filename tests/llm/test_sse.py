@@ -61,3 +61,18 @@ def test_a_data_line_may_stand_alone() -> None:
     assert data_of(b"data") == b""
     assert data_of(b"data:") == b""
     assert data_of(b"id: 1\nretry: 5") is None
+
+
+@pytest.mark.parametrize("line", ["id: 7", "retry: 1000", "id:", "id: 1\nretry: 2"])
+def test_lines_to_resume_by_stay_here(line: str) -> None:
+    assert read([f"{line}\nevent: x\ndata: 1\n{line}\n\n{line}\n\ndata: 2\n\n".encode()]) == [
+        b"event: x\ndata: 1",
+        b"data: 2",
+    ]
+
+
+def test_what_is_no_utf8_is_refused() -> None:
+    splitter = EventSplitter()
+    assert splitter.feed("data: ☃\n\ndata: ☃".encode()[:-1]) == ["data: ☃".encode()]
+    with pytest.raises(UpstreamMalformed):
+        splitter.feed(b"\xff\n\n")

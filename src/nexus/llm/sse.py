@@ -59,12 +59,12 @@ class EventSplitter:
             events += more
         if len(self._held) > self._limit:
             raise UpstreamMalformed("The provider sent an event that is too large.")
-        return [event for event in events if event]
+        return [event for event in events if event] if data.isascii() and not _resumes(data) else _cleaned(events)
 
     def end(self) -> list[bytes]:
         """Return the last event if it lacked only its blank line."""
         last, self._held = self._held.strip(b"\n"), b""
-        return [part for part in _separate(last) if part]
+        return _cleaned(_separate(last))
 
     def _first(self, data: bytes) -> bytes:
         data, self._held = self._held + data, b""
@@ -82,6 +82,27 @@ class EventSplitter:
         if data:
             self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _resumes(data: bytes) -> bool:
+    """Tell whether there are lines that serve to resume a stream, which clients of ours cannot."""
+    return data.startswith((b"id:", b"retry:")) or b"\nid:" in data or b"\nretry:" in data
+
+
+def _cleaned(events: list[bytes]) -> list[bytes]:
+    """Return the events without lines to resume by, some of which stop clients. Raises for what is no UTF-8."""
+    found = []
+    for event in events:
+        if not event.isascii():
+            try:
+                event.decode()
+            except UnicodeDecodeError:
+                raise UpstreamMalformed from None
+        if _resumes(event):
+            event = b"\n".join(line for line in event.split(b"\n") if not line.startswith((b"id:", b"retry:")))
+        if event:
+            found.append(event)
+    return found
 
 
 def _separate(event: bytes) -> list[bytes]:

@@ -228,7 +228,7 @@ STATUSES: dict[str, Fault] = {
     "401": Fault("a wrong credential, repeated in the text", _refuse(401, "Incorrect API key provided: {credential}")),
     "402": Fault("no money", _refuse(402)),
     "403": Fault("not allowed", _refuse(403)),
-    "404": Fault("no such model", _refuse(404, "The model does not exist")),
+    "404": Fault("no such model", _refuse(404, "The model does not exist", reason="model")),
     "408": Fault("the upstream's own timeout", _refuse(408)),
     "409": Fault("a conflict", _refuse(409, "conflict")),
     "413": Fault("too large", _refuse(413)),

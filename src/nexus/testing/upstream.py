@@ -195,7 +195,10 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 async def _read_request(reader: _Reader, writer: asyncio.StreamWriter) -> Seen | None:
     try:
-        head = await reader.readuntil(b"\r\n\r\n")
+        first = await reader.readexactly(1)
+        if not first.isalpha():
+            return None  # another protocol, TLS say
+        head = first + await reader.readuntil(b"\r\n\r\n")
         method, path, *_ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
         lines = head.decode("latin-1").rstrip().split("\r\n")[1:]
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

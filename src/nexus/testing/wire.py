@@ -93,7 +93,8 @@ class Wire(ABC):
     def refusal(self, status: int, message: str, *, wait: int | None = None, reason: str = "") -> Refused:
         """Write an error answer; `wait` says after how many seconds to come back.
 
-        `reason` is "" or one of: context (too long), quota (money is gone), field (a parameter is wrong).
+        `reason` is "" or one of: model (there is none), context (too long), quota (money is gone), field (a
+        parameter is wrong).
         """
 
     @abstractmethod

@@ -249,8 +249,10 @@ class GeminiRelay:
             self.tally.failure = error
             return b""
         if self._splitter.closed and not self.tally.done and self.tally.failure is None:
-            self.tally.done = True
-            out += self._frame.end()
+            if self._complete:
+                self.tally.done = True
+                return out + self._frame.end()
+            self.tally.failure = UpstreamTruncated()
         return out
 
     def end(self) -> bytes:
@@ -260,10 +262,15 @@ class GeminiRelay:
             self.tally.failure = UpstreamTruncated()
         if self.tally.done or self.tally.failure is not None:
             return rest
-        if not self._over or not self._seen <= self._over:
+        if not self._complete:
             raise UpstreamTruncated
         self.tally.done = True
         return rest + self._frame.end()
+
+    @property
+    def _complete(self) -> bool:
+        """Tell whether every answer that had begun has ended."""
+        return bool(self._over) and self._seen <= self._over
 
     def _pass(self, pieces: list[Piece]) -> bytes:
         out: list[bytes] = []

@@ -240,7 +240,9 @@ class ResponsesRelay:
         try:
             for event in events:
                 data = data_of(event)
-                if data is not None and not self.tally.done and data.strip() != b"[DONE]":
+                if data is not None and data.strip() != b"[DONE]":
+                    if self.tally.done:
+                        continue
                     self._see(data, event)
                 if data is not None or self.tally.events:
                     out.append(event)

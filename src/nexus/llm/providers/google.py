@@ -149,6 +149,8 @@ class GoogleDecoder:
         except NexusError as error:
             self.tally.failure = error
             return []
+        if self._splitter.closed and self.tally.failure is None and not self._reader.finished:
+            self.tally.failure = UpstreamTruncated()
         return chunks + self._close() if self._splitter.closed else chunks
 
     def end(self) -> list[Chunk]:

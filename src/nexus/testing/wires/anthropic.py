@@ -74,6 +74,7 @@ class Anthropic(Wire):
         """Write an error."""
         kind = _KINDS.get(status, "api_error" if status >= 500 else "invalid_request_error")
         words = {
+            "model": "model: no-such-model",
             "context": "prompt is too long: 250000 tokens > 200000 maximum",
             "quota": "Your credit balance is too low to access the Anthropic API.",
             "field": "temperature: Input should be less than or equal to 1",

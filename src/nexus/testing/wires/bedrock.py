@@ -26,10 +26,12 @@ _FINISH = {
 _ERRORS = {
     400: "ValidationException",
     401: "UnrecognizedClientException",
+    402: "PaymentRequiredException",
     403: "AccessDeniedException",
     404: "ResourceNotFoundException",
     408: "ModelTimeoutException",
     409: "ConflictException",
+    413: "RequestEntityTooLargeException",
     424: "ModelErrorException",
     429: "ThrottlingException",
     503: "ServiceUnavailableException",
@@ -130,6 +132,7 @@ class Bedrock(Wire):
     def refusal(self, status: int, message: str, *, wait: int | None = None, reason: str = "") -> Refused:
         """Write an error: its name is in a header, with the address of its definition behind it."""
         words = {
+            "model": "Could not resolve the foundation model from the provided model identifier.",
             "context": "The model returned the following errors: Input is too long for requested model.",
             "field": "The value at 'inferenceConfig.temperature' failed to satisfy constraint: Member must have "
             "value less than or equal to 1",

@@ -83,8 +83,8 @@ class Gemini(Wire):
         """Write the pieces of an answer, usage in each; the pieces of a JSON array carry its punctuation."""
         parts = [{"text": word, "thought": True} for word in pieces(said.thinking)]
         parts += [{"text": word} for word in said.words] + _calls(said)
-        told = [_answer(asked, said, [part], last=False) for part in parts[:-1]]
-        told.append(_answer(asked, said, parts[-1:], last=True))
+        told = [_answer(asked, said, [part], last=False) for part in parts]
+        told.append(_answer(asked, said, [{"text": ""}], last=True))
         if _as_events(asked):
             return [_event(item) for item in told]
         middle = [b",\r\n" + encode(item) for item in told[1:]]
@@ -106,6 +106,7 @@ class Gemini(Wire):
     def refusal(self, status: int, message: str, *, wait: int | None = None, reason: str = "") -> Refused:
         """Write an error."""
         words = {
+            "model": "models/no-such-model is not found for API version v1beta, or is not supported for it.",
             "context": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
             "field": "* GenerateContentRequest.generation_config.temperature: must be in the range [0.0, 2.0]",
             "quota": "You exceeded your current quota, please check your plan and billing details.",
