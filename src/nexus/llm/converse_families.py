@@ -6,7 +6,6 @@ https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html and 
 
 from __future__ import annotations
 
-import re
 import tomllib
 from functools import cache
 from importlib.resources import files
@@ -14,12 +13,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from nexus.llm.claude import effort_of, thinking_fields
+from nexus.llm.types import Reasoning
+
 Kind = Literal["text", "image", "document", "video", "audio"]
 _WORLDS = frozenset(("us", "eu", "apac", "jp", "au", "ca", "sa", "me", "af", "global", "us-gov"))
-_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?:[-.](\d{1,2})(?!\d))?")
-_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16_384, "xhigh": 32_768, "max": 32_768}
-LEAST_BUDGET = 1024
-_FIRST_TO_THINK = (3, 7)
 
 
 class Family(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,16 +33,10 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     thinking_back: bool = False
     counts_tokens: bool = False
     structured: tuple[str, ...] = ()
-    structured_since: tuple[int, int] | None = None
-    unstructured: tuple[str, ...] = ()
     stop_sequence: str | None = None
 
     def structures(self, model: str) -> bool:
         """Tell whether the model takes a JSON schema for its answer, and `strict` for its tools."""
-        if any(word in model for word in self.unstructured):
-            return False
-        if self.structured_since is not None and version_of(model) >= self.structured_since:
-            return True
         return any(word in model for word in self.structured)
 
 
@@ -71,41 +63,28 @@ def plain_name(model: str) -> str:
     return rest if dot and world in _WORLDS else name
 
 
-def version_of(model: str) -> tuple[int, int]:
-    """Return the version in a Claude model's name."""
-    found = _VERSION.search(model)
-    return (int(found.group(1)), int(found.group(2) or 0)) if found else (2, 0)
-
-
-def thinking_of(family: Family, model: str, effort: str | None, budget: int | None) -> dict[str, Any] | None:
+def thinking_of(
+    family: Family, model: str, asked: Reasoning, *, max_tokens: int | None, free: bool
+) -> dict[str, Any] | None:
     """Return the model's own fields for how much to think, {} to leave it at its default, None if it has no way.
 
-    An effort is a wish: a model that knows fewer levels takes the nearest, and so it is where levels and budgets meet.
-    A budget is a leave to think, which is no loss to a model that cannot.
+    An effort is a wish: a model that knows fewer levels takes the nearest. A budget is a leave to think, which is no
+    loss to a model that cannot. `free` is explained by `thinking_fields`, which knows about Claude and raises
+    `Unsupported`.
     """
-    if effort == "none" or budget == 0 or (effort is None and budget is None):
-        return {}
-    able = family.reasoning != "none" and any(word in model for word in family.reasons)
-    if not able or (family.reasoning == "claude" and version_of(model) < _FIRST_TO_THINK):
-        return None if effort is not None else {}
     if family.reasoning == "claude":
-        return _claude(model, effort, budget)
-    if effort is None:
-        effort = next((level for level, tokens in _BUDGETS.items() if tokens >= (budget or 0)), "high")
+        told = thinking_fields(asked, model, max_tokens=max_tokens, free=free)
+        effort = {"output_config": {"effort": told["effort"]}} if "effort" in told else {}
+        return ({"thinking": told["thinking"]} if "thinking" in told else {}) | effort
+    level = asked.effort
+    if level == "none" or asked.budget_tokens == 0 or (level is None and asked.budget_tokens is None):
+        return {}
+    if family.reasoning == "none" or not any(word in model for word in family.reasons):
+        return None if asked.budget_tokens is None else {}
+    level = level or effort_of(asked.budget_tokens or 0)
     if family.reasoning == "effort":
-        return {"reasoning_effort": {"minimal": "low", "xhigh": "high", "max": "high"}.get(effort, effort)}
+        return {"reasoning_effort": {"minimal": "low", "xhigh": "high", "max": "high"}.get(level, level)}
     if family.reasoning == "qwen":
-        return {"reasoning_config": "low" if effort in ("minimal", "low") else "high"}
-    if family.reasoning == "nova":
-        level = {"minimal": "low", "low": "low", "medium": "medium"}.get(effort, "high")
-        return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": level}}
-    return None
-
-
-def _claude(model: str, effort: str | None, budget: int | None) -> dict[str, Any]:
-    if budget is None and effort is not None:
-        if version_of(model) >= (4, 6):
-            level = {"minimal": "low", "xhigh": "high"}.get(effort, effort)
-            return {"thinking": {"type": "adaptive"}, "output_config": {"effort": level}}
-        budget = _BUDGETS.get(effort, _BUDGETS["medium"])
-    return {"thinking": {"type": "enabled", "budget_tokens": budget}}
+        return {"reasoning_config": "low" if level in ("minimal", "low") else "high"}
+    level = {"minimal": "low", "low": "low", "medium": "medium"}.get(level, "high")
+    return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": level}}

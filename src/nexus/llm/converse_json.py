@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.llm.converse_families import LEAST_BUDGET, Family, thinking_of
+from nexus.llm.converse_families import Family, thinking_of
 from nexus.llm.converse_media import DocumentNames, write_media
 from nexus.llm.errors import InvalidRequest, Unsupported, WrongType
 from nexus.llm.types import (
@@ -68,16 +68,18 @@ def write_request(
     """
     names: Mapping[Need, str] = fields or {}
     _check(request)
-    more = _parameters(request, family) | _thinking(request, model, family, names)
     by_tool = answers_by_tool(request, model, family)
-    if by_tool and "thinking" in more:
+    more = _thinking(request, model, family, names, by_tool=by_tool)
+    thinks = more.get("thinking", {}).get("type") in ("enabled", "adaptive")
+    if by_tool and thinks:
         field = names.get("json_schema", "response_format")
         raise Unsupported(f"{field}: this model cannot answer in JSON while it thinks.", field=field)
+    more |= _parameters(request, family, thinks=thinks)
     system, messages = _Conversation(request, family).write()
     body: dict[str, Any] = {"messages": messages}
     if system:
         body["system"] = system
-    if inference := _inference(request):
+    if inference := _inference(request, thinks=thinks):
         body["inferenceConfig"] = inference
     tools, told = _tools(request, model, family, by_tool=by_tool)
     if tools:
@@ -120,26 +122,33 @@ def _check(request: ChatRequest) -> None:
         if not isinstance(request.extra.get(name, kind()), kind):
             noun = "an array" if kind is list else "an object"
             raise WrongType(f"{name} must be {noun}.", field=name)
-    if request.temperature is not None and request.temperature > 1:
-        raise InvalidRequest("temperature must be between 0 and 1 for this model.", field="temperature")
 
 
-def _inference(request: ChatRequest) -> dict[str, Any]:
+def _inference(request: ChatRequest, *, thinks: bool) -> dict[str, Any]:
+    """Return the common parameters. Temperatures end at 1, and a Claude that `thinks` takes no lower one.
+
+    Its `top_p` is high, too, and one of 1 beside a temperature says nothing, which some models refuse.
+    """
+    warmth, top_p = request.temperature, request.top_p
+    if warmth is not None:
+        warmth = None if thinks and warmth < 1 else min(warmth, 1)
+    if top_p is not None and ((thinks and top_p < 0.95) or (top_p == 1 and warmth is not None)):
+        top_p = None
     told = {
         "maxTokens": request.max_tokens,
-        "temperature": request.temperature,
-        "topP": request.top_p,
+        "temperature": warmth,
+        "topP": top_p,
         "stopSequences": list(request.stop) or None,
     }
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _parameters(request: ChatRequest, family: Family) -> dict[str, Any]:
+def _parameters(request: ChatRequest, family: Family, *, thinks: bool) -> dict[str, Any]:
     """Return the parameters that Converse has no word for, where the model's own fields have them."""
     more: dict[str, Any] = {}
     for name in _ELSEWHERE:
         value = getattr(request, name)
-        if value is None or (name.endswith("penalty") and value == 0):
+        if value is None or (name.endswith("penalty") and value == 0) or (name == "top_k" and thinks):
             continue
         place = family.more.get(name)
         if place is None:
@@ -149,22 +158,27 @@ def _parameters(request: ChatRequest, family: Family) -> dict[str, Any]:
     return more
 
 
-def _thinking(request: ChatRequest, model: str, family: Family, names: Mapping[Need, str]) -> dict[str, Any]:
-    wanted = request.reasoning
-    if wanted is None:
+def _thinking(
+    request: ChatRequest, model: str, family: Family, names: Mapping[Need, str], *, by_tool: bool
+) -> dict[str, Any]:
+    if request.reasoning is None:
         return {}
-    field = names.get("reasoning", "reasoning")
-    more = thinking_of(family, model, wanted.effort, wanted.budget_tokens)
+    bound = by_tool or (request.tool_choice is not None and request.tool_choice.mode in ("required", "tool"))
+    free = not bound and not _lacks_thoughts(request.messages)
+    more = thinking_of(family, model, request.reasoning, max_tokens=request.max_tokens, free=free)
     if more is None:
+        field = names.get("reasoning", "reasoning")
         raise Unsupported(f"{field}: this model cannot be told how much to think.", field=field)
-    budget, most = (more.get("thinking") or {}).get("budget_tokens"), request.max_tokens
-    if budget is not None and wanted.budget_tokens is None and most is not None and budget >= most:
-        if most <= LEAST_BUDGET:
-            raise InvalidRequest(
-                f"This model thinks with at least {LEAST_BUDGET} tokens: {field} needs a higher limit.", field=field
-            )
-        more["thinking"]["budget_tokens"] = max(LEAST_BUDGET, most // 2)
     return more
+
+
+def _lacks_thoughts(messages: tuple[Message, ...]) -> bool:
+    """Tell whether results of tools are on their way to an answer that no longer has its sealed thoughts."""
+    answered = [message for message in messages if message.role == "assistant"]
+    if not answered or not any(isinstance(part, ToolResult) for part in messages[-1].parts):
+        return False
+    first = next((part for part in answered[-1].parts if not isinstance(part, Text) or part.text), None)
+    return not (isinstance(first, Thinking) and (first.signature or first.redacted))
 
 
 def _text_format(form: ResponseFormat) -> dict[str, Any]:
