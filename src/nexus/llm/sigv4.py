@@ -86,14 +86,14 @@ def _host(name: str, port: int | None) -> str:
 
 
 def _normal(path: str) -> str:
-    """Resolve dots and doubled slashes (RFC 3986, 6.2.2.3)."""
+    """Resolve dots and doubled slashes, as AWS does: no slash stays where a dot stood last."""
     kept: list[str] = []
     for part in path.split("/"):
         if part == "..":
             kept = kept[:-1]
         elif part not in ("", "."):
             kept.append(part)
-    end = "/" if kept and path.endswith(("/", "/.", "/..")) else ""
+    end = "/" if kept and path.endswith("/") else ""
     return "/" + "/".join(kept) + end
 
 
