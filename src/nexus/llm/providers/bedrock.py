@@ -291,13 +291,13 @@ def error_of(kind: str, message: Any, *, status: int | None = None, retry_after:
         return UpstreamModelMissing()
     if told is not None and status in (None, 400, 422) and _TOO_LONG.search(told):
         return ContextTooLong(told, field="messages")
-    if name.startswith("Validation"):
+    if name.startswith("Validation") and status in (None, 400, 422):
         field = "model" if told is not None and "model identifier" in told else None
         return UpstreamRejected(told, upstream_status=status or 400, field=field)
-    if status is None:
-        return UpstreamUnavailable(retry_after=retry_after)
     if status == 413:
         return TooLarge("The provider finds the request too large.")
+    if status is None:
+        return UpstreamUnavailable(retry_after=retry_after)
     return from_status(status, message=told, body=b"", retry_after=retry_after)
 
 
