@@ -31,6 +31,7 @@ from nexus.ledger.limiter import Limiter
 from nexus.ledger.service import Ledger
 from nexus.llm.embedder import Embedder
 from nexus.llm.local_runtime import LocalRuntime
+from nexus.llm.responses_service import ResponsesService, responses_form
 from nexus.llm.service import LLMService
 from nexus.llm.text import TextTasks
 from nexus.metering import CallMeter, count_call, count_lost, time_vision
@@ -160,6 +161,13 @@ def _add_models(parts: Parts, cache: Cache, shared: Cache, blobs: BlobStore) -> 
         limiter=services.get(Limiter),
     )
     CallMeter().watch(llm.router)
+    responses = ResponsesService(
+        database=parts.database, llm=llm, runs=runs, form=responses_form(), clock=parts.clock,
+        days=settings.llm.responses_days,
+    )  # fmt: skip
+    llm.remember(responses)
+    services.put(responses)
+    parts.starts.append(responses.start)
     vision = VisionService(
         settings=settings.vision,
         catalog=catalog,
@@ -181,6 +189,7 @@ def _add_models(parts: Parts, cache: Cache, shared: Cache, blobs: BlobStore) -> 
         services.put(service)
     parts.starts.append(llm.start)
     parts.stops += [lambda: asyncio.to_thread(pool.close), local.stop, llm.stop, answers.close, vision.stop]
+    parts.stops.append(responses.stop)
 
 
 def _caches(settings: Settings, database: Database) -> tuple[Cache, Cache]:

@@ -14,6 +14,7 @@ from nexus.automation.handlers import step_handlers
 from nexus.automation.templates import WorkflowRenderer
 from nexus.catalog import jobs as catalog_jobs
 from nexus.composition import build
+from nexus.llm import jobs as llm_jobs
 from nexus.runs.scheduler import Scheduler
 from nexus.runs.types import Handlers
 from nexus.runs.worker import EngineWorker
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 def all_handlers() -> Handlers:
     """Return the handler of every `uses`: the jobs of the slices and the step plugs of automation."""
-    return {**catalog_jobs.HANDLERS, **analytics_jobs.HANDLERS, **step_handlers()}
+    return {**catalog_jobs.HANDLERS, **analytics_jobs.HANDLERS, **llm_jobs.HANDLERS, **step_handlers()}
 
 
 async def run_engine(settings: Settings) -> None:

@@ -61,11 +61,11 @@ def fast(**more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(llm: LLMService, ledger: Ledger, principal: Principal = WHO) -> Iterator[Gateway]:
-    """Serve the slice with uvicorn in a thread."""
+def serving(llm: LLMService, ledger: Ledger, principal: Principal = WHO, *more: Any) -> Iterator[Gateway]:
+    """Serve the slice, and `more` services, with uvicorn in a thread."""
     services = Services()
-    services.put(llm)
-    services.put(TextTasks(llm=llm))
+    for one in (llm, TextTasks(llm=llm), *more):
+        services.put(one)
     api = FastAPI()
     api.state.services = services
     handlers.install(api)

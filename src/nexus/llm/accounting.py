@@ -127,6 +127,11 @@ class Entry:
         """Return the id of the ledger row that this will be."""
         return self.invocation.id
 
+    @property
+    def deployment(self) -> Deployment | None:
+        """Return where the last attempt went."""
+        return self._deployment
+
     def goes_to(self, route: Route, deployment: Deployment) -> None:
         """Note where the next attempt goes; what an earlier one had said no longer counts."""
         if self._deployment is not None:

@@ -187,11 +187,16 @@ class Delivery:
         account, provider = self._registry.account(deployment.provider)
         if call is not None:
             provider = provider.serving(account, deployment.model, call)
+        endpoint = await self.endpoint(account, provider)
+        return Target(route, deployment, account, provider, endpoint, timeouts)
+
+    async def endpoint(self, account: Account, provider: Provider) -> Endpoint:
+        """Return where the account's calls go now."""
         endpoint = self._endpoints.get(account.name)
         now = asyncio.get_running_loop().time()
         if endpoint is None or (endpoint.expires_at is not None and endpoint.expires_at <= now):
             endpoint = self._endpoints[account.name] = await provider.endpoint(account, self._shelf)
-        return Target(route, deployment, account, provider, endpoint, timeouts)
+        return endpoint
 
     def _note(self, deployment: Deployment, error: NexusError, now: float, *, probe: bool) -> bool:
         """Note a failed attempt; True where the same deployment is worth another one."""

@@ -2,6 +2,7 @@
 
 NotFound
 |-- NotCached                404 not_cached
+|-- UnknownResponse          404 response_not_found
 `-- UnknownModel             404 model_not_found
     `-- UpstreamModelMissing 404 model_not_found
 InvalidInput
@@ -43,6 +44,12 @@ class NotCached(NotFound):
     """There is no kept answer to this request, and only a kept one was asked for."""
 
     code = "not_cached"
+
+
+class UnknownResponse(NotFound):
+    """There is no response of this id."""
+
+    code = "response_not_found"
 
 
 class UpstreamModelMissing(UnknownModel):

@@ -54,6 +54,10 @@ async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
             session = service.session(call, entry)
             if session is not None:
                 call = await session.prepare(principal, call)
+                if session.instead is not None:
+                    entry.close()
+                    await _send_json(send, 200, session.instead, entry.id)
+                    return
             if call.stream:
                 await _stream(scope, send, service, call, form, entry, session)
                 return
@@ -229,7 +233,8 @@ async def _stream(
         if not outlet.started:
             raise
         own = error.event if isinstance(error, UpstreamRejected) else b""
-        await outlet.write(own + b"\n\n" if own else dialect.stream_error(error, scope.get("request_id")))
+        last = own + b"\n\n" if own else dialect.stream_error(error, scope.get("request_id"))
+        await outlet.write(last if session is None else session.sent(last))
         await outlet.end()
         raise _StreamFailed from None
     except BaseException as error:

@@ -150,6 +150,46 @@ class EventReader:
         return [*chunks, Chunk(usage=usage)] if usage is not None else chunks
 
 
+def events_of(response: dict[str, Any]) -> list[bytes]:
+    """Return the events of a response that has ended, as they might have been streamed."""
+    begun = response | {"status": "in_progress", "output": [], "usage": None, "completed_at": None}
+    told: list[dict[str, Any]] = [
+        {"type": f"response.{name}", "response": begun} for name in ("created", "in_progress")
+    ]
+    for place, item in enumerate(response.get("output") or ()):
+        at = {"output_index": place, "item_id": item.get("id")}
+        opened = item | ({"content": [], "status": "in_progress"} if item.get("type") == "message" else {})
+        told.append({"type": "response.output_item.added", "output_index": place, "item": opened})
+        for index, part in enumerate(item.get("content") or () if item.get("type") == "message" else ()):
+            told += _part_events(at | {"content_index": index}, part)
+        for kind, field in (("function_call_arguments", "arguments"), ("custom_tool_call_input", "input")):
+            if isinstance(text := item.get(field), str):
+                told.append({"type": f"response.{kind}.delta", **at, "delta": text})
+                told.append({"type": f"response.{kind}.done", **at, field: text, "name": item.get("name")})
+        told.append({"type": "response.output_item.done", "output_index": place, "item": item})
+    status = response.get("status")
+    last = status if status in ("completed", "incomplete", "failed") else "failed"
+    told.append({"type": f"response.{last}", "response": response})
+    return [_event_bytes(event["type"], event | {"sequence_number": n}) for n, event in enumerate(told)]
+
+
+def _part_events(at: dict[str, Any], part: dict[str, Any]) -> list[dict[str, Any]]:
+    kind = "refusal" if part.get("type") == "refusal" else "output_text"
+    field = "refusal" if kind == "refusal" else "text"
+    text = part.get(field) or ""
+    more: dict[str, Any] = {} if kind == "refusal" else {"logprobs": []}
+    return [
+        {"type": "response.content_part.added", **at, "part": part | {field: ""}},
+        {"type": f"response.{kind}.delta", **at, "delta": text, **more},
+        {"type": f"response.{kind}.done", **at, field: text, **more},
+        {"type": "response.content_part.done", **at, "part": part},
+    ]
+
+
+def _event_bytes(kind: str, body: dict[str, Any]) -> bytes:
+    return b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode(body) + b"\n\n"
+
+
 class _Open:
     """An item that is being written: its place in the output, its id, and what was said of it."""
 
@@ -214,7 +254,7 @@ class EventWriter:
     def _emit(self, kind: str, **fields: Any) -> None:
         body = {"type": kind, "sequence_number": self._sequence} | fields
         self._sequence += 1
-        self._out.append(b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode(body) + b"\n\n")
+        self._out.append(_event_bytes(kind, body))
 
     def _begin(self) -> None:
         if not self._begun:

@@ -329,6 +329,31 @@ def unsealed_items(items: Sequence[Any]) -> list[Any]:
     return fit
 
 
+_PREFIXES = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "reasoning": "rs",
+}
+
+
+def with_ids(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return items of a request as they are kept: with a type, parts and an id each."""
+    kept = []
+    for item in items:
+        kind = item.get("type") or "message"
+        more: dict[str, Any] = {"type": kind}
+        if not item.get("id"):
+            more["id"] = new_id(_PREFIXES.get(kind, "item"))
+        if kind == "message" and isinstance(text := item.get("content"), str):
+            part = "output_text" if item.get("role") == "assistant" else "input_text"
+            more["content"] = [{"type": part, "text": text}]
+        kept.append(item | more)
+    return kept
+
+
 def has_seals(body: bytes) -> bool:
     """Tell whether a body holds seals that only we can read."""
     return b'"nexus.signed.' in body or b'"nexus.redacted.' in body or b"-sealed-" in body

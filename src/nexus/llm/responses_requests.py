@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from nexus.llm.errors import InvalidRequest, Unsupported
+from nexus.core.errors import NexusError
+from nexus.llm.errors import InvalidRequest, UnknownResponse, Unsupported
 from nexus.llm.free_form import as_function
 from nexus.llm.responses_items import DIALECT, flat_name, has_seals, read_items, unsealed_items, write_items
 from nexus.llm.types import (
@@ -35,7 +36,8 @@ class ResponsesCall(Call, kw_only=True):
     """A call of this dialect, and what it refers to.
 
     `history` are the items of all earlier responses, once they have been looked up; None if they have not been
-    found here. `held_by` names the deployment whose provider keeps the previous response itself.
+    found here. `held_by` names the deployment whose provider keeps the previous response itself. `made_here`
+    tells that the answer was written by us, from one in another form.
     """
 
     previous: str | None = None
@@ -44,6 +46,7 @@ class ResponsesCall(Call, kw_only=True):
     background: bool = False
     history: list[dict[str, Any]] | None = None
     held_by: str | None = None
+    made_here: bool = False
 
     def recall(self, history: list[dict[str, Any]], held_by: str | None) -> None:
         """Take the items of the earlier responses."""
@@ -54,7 +57,7 @@ class ResponsesCall(Call, kw_only=True):
         """Return the body for a provider of the same form: the client's own, as far as that is possible.
 
         A previous response is named where its provider keeps it, and written out elsewhere. One that is not
-        known here is the provider's to find, if it is `trusting` us with that. Raises `InvalidRequest`.
+        known here is the provider's to find, if it is `trusting` us with that. Raises `UnknownResponse`.
         """
         unknown = self.previous is not None and self.history is None
         if not trusting and (unknown or self.conversation):
@@ -74,10 +77,10 @@ class ResponsesCall(Call, kw_only=True):
         return _encode(fields)
 
 
-def _unknown(previous: str | None) -> InvalidRequest:
+def _unknown(previous: str | None) -> NexusError:
     if previous is None:
         return Unsupported("Conversations are not supported here; use previous_response_id.", field="conversation")
-    return InvalidRequest(f"Previous response with id '{previous}' not found.", field="previous_response_id")
+    return UnknownResponse(f"Previous response with id '{previous}' not found.", field="previous_response_id")
 
 
 def items_of(given: Any) -> list[dict[str, Any]]:
@@ -100,7 +103,7 @@ def bare_items(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def read_request(body: dict[str, Any], history: list[dict[str, Any]] | None = None) -> ChatRequest:
     """Read a request whose basic types have been checked, after the items of earlier responses.
 
-    Raises `InvalidRequest` for a previous response that was not found, `Unsupported` for what only this form's
+    Raises `UnknownResponse` for a previous response that was not found, `Unsupported` for what only this form's
     own provider can do.
     """
     rest = {name: value for name, value in body.items() if name not in _ASIDE}

@@ -9,11 +9,13 @@ from fastapi import APIRouter
 from nexus.access.guard import requires
 from nexus.access.types import Principal, Scope
 from nexus.http.depends import service
+from nexus.llm import responses_routes
 from nexus.llm.schemas import ProviderList, ProviderView, RouteList, RouteView, SummarizeRequest, TextAnswer
 from nexus.llm.service import LLMService
 from nexus.llm.text import TextTasks
 
 router = APIRouter(tags=["language"])
+router.include_router(responses_routes.router)
 
 Asking = Annotated[Principal, requires(Scope.LLM_INVOKE)]
 Models = Annotated[LLMService, service(LLMService)]

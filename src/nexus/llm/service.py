@@ -19,6 +19,7 @@ import msgspec
 from nexus.access.types import Principal, Scope
 from nexus.core.services import Services
 from nexus.ledger.limiter import Limiter
+from nexus.llm.account import Endpoint
 from nexus.llm.accounting import Entry, Record
 from nexus.llm.admission import Admission
 from nexus.llm.answer_cache import AnswerCache, Question
@@ -31,6 +32,7 @@ from nexus.llm.flow import Flow, Heard, Overheard, Stream, Translation
 from nexus.llm.kept import Kept, tally_of
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.pieces import gathered, pieces_of
+from nexus.llm.provider import Provider
 from nexus.llm.registry import IN_PROCESS, Registry
 from nexus.llm.routing import Router
 from nexus.llm.session import Session, Sessions
@@ -172,6 +174,11 @@ class LLMService:
     def remember(self, sessions: Sessions) -> None:
         """Let `sessions` stand around the calls of its dialect."""
         self._sessions[sessions.dialect] = sessions
+
+    async def reach(self, account: str) -> tuple[Provider, Endpoint]:
+        """Return the kind of an account and where its calls go now, for what is no call. Raises KeyError."""
+        found, provider = self.registry.account(account)
+        return provider, await self._delivery.endpoint(found, provider)
 
     async def count(self, principal: Principal, call: Call) -> TokenCount:
         """Return how many tokens a request has: the provider's figure, or an estimate of ours.

@@ -13,7 +13,12 @@ from nexus.llm.types import Call
 
 
 class Session(Protocol):
-    """What a call of a dialect with a memory needs around it. One for each call."""
+    """What a call of a dialect with a memory needs around it. One for each call.
+
+    `instead` is set by `prepare` where the call has its answer without asking a provider.
+    """
+
+    instead: bytes | None
 
     async def prepare(self, principal: Principal, call: Call) -> Call:
         """Return the call with what it refers to filled in. Raises `NotFound` for what is not the caller's."""

@@ -188,14 +188,17 @@ class OpenAIResponses(Dialect):
 
     def relay(self, call: Call) -> Relay:
         """Return a relay for one stream."""
+        _mark(call, made_here=False)
         return ResponsesRelay()
 
     def completion(self, completion: Completion, call: Call) -> bytes:
         """Write a whole answer."""
+        _mark(call, made_here=True)
         return msgspec.json.encode(write_response(completion, call.model, _any.decode(call.body)))
 
     def writer(self, call: Call) -> Writer:
         """Return a writer for one stream."""
+        _mark(call, made_here=True)
         asked = _any.decode(call.body)
         return EventWriter(call.model, echo_of(asked), Names.of(asked.get("tools") or ()))
 
@@ -270,6 +273,11 @@ class ResponsesRelay:
         elif event.type == "error" or (not event.type and event.error is not None):
             error = event.error if isinstance(event.error, dict) else _any.decode(data)
             raise from_stream(error, body=data, event=raw)
+
+
+def _mark(call: Call, *, made_here: bool) -> None:
+    if isinstance(call, ResponsesCall):
+        call.made_here = made_here
 
 
 def _failure(error: Any, data: bytes, raw: bytes) -> NexusError:
