@@ -65,6 +65,8 @@ _STATUS = {
 }
 _TOO_LONG = re.compile(r"prompt is too long|exceeds? (?:the )?context (?:limit|window)", re.IGNORECASE)
 _NO_CREDIT = re.compile(r"credit balance is too low", re.IGNORECASE)
+# What may be missing besides a model.
+_OTHER_THING = re.compile(r"(?:file|container|skill|session)s?\b", re.IGNORECASE)
 _FIELD = re.compile(r"([a-z_]+(?:\.[A-Za-z0-9_]+)*): ")
 
 
@@ -154,7 +156,7 @@ def read_error(
         return TooLarge("The provider finds the request too large.")
     if code == 504:
         return UpstreamTimeout(retry_after=retry_after)
-    if code == 404 and kind == "not_found_error" and message and not message.startswith("model"):
+    if code == 404 and _OTHER_THING.match(message or ""):
         error: NexusError = UpstreamRejected(message, upstream_status=404, body=body)
     else:
         spent = code == 400 and _NO_CREDIT.search(message or "") is not None
