@@ -1,0 +1,487 @@
+"""Requests of the Messages form into ours and out of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus.llm import chat_json
+from nexus.llm.claude import claude, effort_of
+from nexus.llm.errors import InvalidRequest, Unsupported
+from nexus.llm.messages_json import DIALECT, read_arguments, read_request, write_request
+from nexus.llm.signatures import sealed_id
+from nexus.llm.types import (
+    ChatRequest,
+    Foreign,
+    Media,
+    Message,
+    Reasoning,
+    Refusal,
+    ResponseFormat,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+
+OPUS = "claude-opus-4-8"
+SONNET = "claude-sonnet-4-5-20250929"
+HELLO = (Message(role="user", parts=(Text(text="hello"),)),)
+
+
+def said(role: Any, *parts: Any) -> Message:
+    return Message(role=role, parts=parts)
+
+
+def asked(*messages: Message, **more: Any) -> ChatRequest:
+    return ChatRequest(dialect="other", model="m", messages=messages or HELLO, **more)
+
+
+def written(request: ChatRequest, model: str = SONNET) -> dict[str, Any]:
+    return write_request(request, model, stream=False)
+
+
+def content(*parts: Any, role: str = "user") -> list[dict[str, Any]]:
+    return written(asked(said(role, *parts)))["messages"][0]["content"]
+
+
+def test_every_kind_of_block_survives_the_way_there_and_back() -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    hour = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    body: dict[str, Any] = {
+        "model": SONNET,
+        "max_tokens": 100,
+        "stream": True,
+        "system": [{"type": "text", "text": "be brief"} | mark],
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "look"} | hour,
+                    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD"}},
+                    {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
+                    {"type": "image", "source": {"type": "file", "file_id": "file_1"}} | mark,
+                    {
+                        "type": "document",
+                        "source": {"type": "base64", "media_type": "application/pdf", "data": "QUJD"},
+                        "title": "a.pdf",
+                    },
+                    {"type": "container_upload", "file_id": "file_2"},
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "hm", "signature": "c2VhbA=="},
+                    {"type": "redacted_thinking", "data": "c2VjcmV0"},
+                    {"type": "text", "text": "two calls"},
+                    {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1, "b": [{"c": None}]}} | mark,
+                    {"type": "tool_use", "id": "toolu_2", "name": "g", "input": {}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "toolu_1", "content": "42"} | mark,
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "toolu_2",
+                        "content": [
+                            {"type": "text", "text": "seen"},
+                            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD"}},
+                        ],
+                        "is_error": True,
+                    },
+                    {"type": "text", "text": "go on"},
+                ],
+            },
+        ],
+        "tools": [
+            {"name": "f", "description": "", "input_schema": {"type": "object", "properties": {}}, "strict": True}
+            | mark,
+            {"type": "web_search_20250305", "name": "web_search", "max_uses": 3},
+        ],
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 5,
+        "stop_sequences": ["END"],
+        "metadata": {"user_id": "u1"},
+        "output_config": {
+            "format": {"type": "json_schema", "schema": {"type": "object", "additionalProperties": False}}
+        },
+        "service_tier": "auto",
+        "container": "container_1",
+        "context_management": {"edits": []},
+    }
+    form = read_request(json.loads(json.dumps(body)))
+    assert form.dialect == DIALECT
+    assert form.extra.keys() == {"service_tier", "container", "context_management"}
+    assert [message.role for message in form.messages] == ["system", "user", "assistant", "tool", "user"]
+    assert form.messages[1].parts[1] == Media(kind="image", media_type="image/png", data="QUJD")
+    assert form.messages[1].parts[5] == Foreign(dialect=DIALECT, value=body["messages"][0]["content"][5])
+    assert isinstance(form.messages[2].parts[3], ToolCall)
+    assert json.loads(form.messages[2].parts[3].arguments) == {"a": 1, "b": [{"c": None}]}
+    assert form.messages[3].parts[1] == ToolResult(
+        id="toolu_2",
+        content=(Text(text="seen"), Media(kind="image", media_type="image/png", data="QUJD")),
+        is_error=True,
+    )
+    again = write_request(form, SONNET, stream=True)
+    # A system prompt and a result of one plain text are the text itself.
+    assert again == body
+
+
+def test_extra_fields_travel_only_within_the_form() -> None:
+    own = {"service_tier": "auto", "container": "c"}
+    for dialect, expected in ((DIALECT, own), ("", own), ("other", {})):
+        request = ChatRequest(dialect=dialect, model="m", messages=HELLO, extra=own)
+        assert {name: value for name, value in written(request).items() if name in own} == expected
+
+
+SYSTEM_AND_TURNS: list[tuple[tuple[Message, ...], Any, list[tuple[str, int]]]] = [
+    (HELLO, None, [("user", 1)]),
+    ((said("system", Text(text="a")), *HELLO), "a", [("user", 1)]),
+    (
+        (said("system", Text(text="a")), *HELLO, said("developer", Text(text="b"))),
+        [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
+        [("user", 1)],
+    ),
+    ((said("system", Text(text="alone")),), None, [("user", 1)]),
+    ((*HELLO, said("user", Text(text="more"))), None, [("user", 2)]),
+    (
+        (*HELLO, said("assistant", Text(text="a")), said("assistant", Text(text="b"))),
+        None,
+        [("user", 1), ("assistant", 2)],
+    ),
+    ((*HELLO, said("assistant", Text(text="")), said("user", Text(text="x"))), None, [("user", 2)]),
+    ((*HELLO, said("assistant", Thinking(text="unsealed"), Text(text="a"))), None, [("user", 1), ("assistant", 1)]),
+    ((said("user", Text(text=" \n"), Text(text="x")),), None, [("user", 1)]),
+]
+
+
+@pytest.mark.parametrize(("messages", "system", "turns"), SYSTEM_AND_TURNS)
+def test_prompts_are_gathered_and_roles_alternate(
+    messages: tuple[Message, ...], system: Any, turns: list[tuple[str, int]]
+) -> None:
+    body = written(asked(*messages))
+    assert body.get("system") == system
+    assert [(turn["role"], len(turn["content"])) for turn in body["messages"]] == turns
+
+
+def test_results_of_parallel_calls_come_first_in_one_turn() -> None:
+    calls = (ToolCall(id="call.1:0", name="f", arguments=""), ToolCall(id="c2", name="g", arguments="[1]"))
+    body = written(
+        asked(
+            *HELLO,
+            said("assistant", *calls),
+            said("tool", ToolResult(id="call.1:0", content=(Text(text="1"),))),
+            said("tool", ToolResult(id="c2", is_error=True)),
+            said("user", Text(text="and now?")),
+        )
+    )
+    written_calls, results = body["messages"][1]["content"], body["messages"][2]["content"]
+    assert [(call["id"], call["input"]) for call in written_calls] == [("call_1_0", {}), ("c2", {"input": [1]})]
+    assert results == [
+        {"type": "tool_result", "tool_use_id": "call_1_0", "content": "1"},
+        {"type": "tool_result", "tool_use_id": "c2", "is_error": True},
+        {"type": "text", "text": "and now?"},
+    ]
+    mixed = written(asked(said("user", Text(text="before"), ToolResult(id="c", content=(Text(text="x"),)))))
+    assert [block["type"] for block in mixed["messages"][0]["content"]] == ["tool_result", "text"]
+
+
+def test_a_begun_answer_ends_without_white_space() -> None:
+    body = written(asked(*HELLO, said("assistant", Text(text="The answer is: "))))
+    assert body["messages"][1]["content"] == [{"type": "text", "text": "The answer is:"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("  ", {}),
+        ('{"a": 1}', {"a": 1}),
+        ("[1]", {"input": [1]}),
+        ("{broken", {"input": "{broken"}),
+        ("[" * 9999, {"input": "[" * 9999}),
+    ],
+)
+def test_arguments_are_an_object_whatever_the_model_wrote(text: str, expected: dict[str, Any]) -> None:
+    assert read_arguments(text) == expected
+
+
+PARTS: list[tuple[Any, dict[str, Any] | None]] = [
+    (Text(text="a", cache="1h"), {"type": "text", "text": "a", "cache_control": {"type": "ephemeral", "ttl": "1h"}}),
+    (Refusal(text="no"), {"type": "text", "text": "no"}),
+    (
+        Media(kind="image", media_type="image/jpg", data="QUJD"),
+        {"type": "image", "source": {"type": "base64", "media_type": "image/jpeg", "data": "QUJD"}},
+    ),
+    (Media(kind="image", url="https://x/y"), {"type": "image", "source": {"type": "url", "url": "https://x/y"}}),
+    (
+        Media(kind="document", url="https://x/y.pdf", name="y"),
+        {"type": "document", "source": {"type": "url", "url": "https://x/y.pdf"}, "title": "y"},
+    ),
+    (
+        Media(kind="document", media_type="text/markdown", data=base64.b64encode("é".encode()).decode()),
+        {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "é"}},
+    ),
+    (Media(kind="document", file_id="f"), {"type": "document", "source": {"type": "file", "file_id": "f"}}),
+]
+
+
+@pytest.mark.parametrize(("part", "block"), PARTS)
+def test_parts_become_blocks(part: Any, block: dict[str, Any]) -> None:
+    assert content(part) == [block]
+
+
+@pytest.mark.parametrize(
+    ("part", "error", "field"),
+    [
+        (Media(kind="audio", media_type="audio/wav", data="QUJD"), Unsupported, "messages.0.content"),
+        (Media(kind="video", url="https://x"), Unsupported, "messages.0.content"),
+        (Media(kind="document", media_type="application/msword", data="QUJD"), Unsupported, "messages.0.content"),
+        (Media(kind="document", media_type="text/plain", data="/w=="), InvalidRequest, "messages.0.content"),
+        (Media(kind="image", url="ftp://x/y"), InvalidRequest, "messages.0.content"),
+        (Media(kind="image"), InvalidRequest, "messages.0.content"),
+        (Foreign(dialect="other", value={"type": "hologram"}), Unsupported, "messages.0.content"),
+    ],
+)
+def test_what_no_block_can_say_is_refused_by_name(part: Any, error: type[InvalidRequest], field: str) -> None:
+    with pytest.raises(error) as refused:
+        content(part)
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"choices": 2}, "n"),
+        ({"logprobs": 0}, "logprobs"),
+        ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"frequency_penalty": -1.0}, "frequency_penalty"),
+        ({"extra": {"logit_bias": {"1": 5}}}, "logit_bias"),
+        ({"extra": {"web_search_options": {"a": 1}}}, "web_search_options"),
+        ({"tools": (Tool(name="code", value={"type": "code"}),)}, "tools"),
+        ({"tools": (Tool(name="f"),), "tool_choice": ToolChoice(mode="tool")}, "tool_choice"),
+        ({"messages": (said("system", Media(kind="image", data="x")), *HELLO)}, "messages.0.content"),
+    ],
+)
+def test_parameters_without_a_word_here_are_refused_by_name(more: dict[str, Any], field: str) -> None:
+    with pytest.raises(Unsupported) as refused:
+        written(asked(*more.pop("messages", HELLO), **more))
+    assert refused.value.field == field
+
+
+def test_what_changes_nothing_may_stay_behind() -> None:
+    harmless = {"presence_penalty": 0.0, "seed": 3, "extra": {"store": True, "logit_bias": {}, "service_tier": "x"}}
+    assert written(asked(**harmless)).keys() == {"model", "max_tokens", "messages"}
+
+
+CHOICES: list[tuple[dict[str, Any], ToolChoice | None]] = [
+    ({"type": "auto"}, ToolChoice(mode="auto")),
+    ({"type": "any", "disable_parallel_tool_use": True}, ToolChoice(mode="required", parallel=False)),
+    ({"type": "tool", "name": "f"}, ToolChoice(mode="tool", name="f")),
+    ({"type": "none"}, ToolChoice(mode="none")),
+]
+
+
+@pytest.mark.parametrize(("wire", "form"), CHOICES)
+def test_tool_choices_both_ways(wire: dict[str, Any], form: ToolChoice) -> None:
+    tools = (Tool(name="f"),)
+    read = read_request({"model": "m", "messages": [], "max_tokens": 1, "tool_choice": wire})
+    assert read.tool_choice == form
+    body = written(asked(tools=tools, tool_choice=form))
+    assert body["tool_choice"] == wire
+    assert body["tools"] == [{"name": "f", "input_schema": {"type": "object", "properties": {}}}]
+    assert "tool_choice" not in written(asked(tool_choice=form))
+
+
+# Thinking. Budgets for the older generations, "adaptive" with an effort for the newer.
+
+ASKED_TO_THINK: list[tuple[str, Reasoning, dict[str, Any]]] = [
+    (SONNET, Reasoning(effort="low"), {"thinking": {"type": "enabled", "budget_tokens": 4096}}),
+    (SONNET, Reasoning(effort="high"), {"thinking": {"type": "enabled", "budget_tokens": 16_384}}),
+    (SONNET, Reasoning(budget_tokens=2000), {"thinking": {"type": "enabled", "budget_tokens": 2000}}),
+    (SONNET, Reasoning(budget_tokens=100), {"thinking": {"type": "enabled", "budget_tokens": 1024}}),
+    (SONNET, Reasoning(budget_tokens=-1), {"thinking": {"type": "enabled", "budget_tokens": 8192}}),
+    (SONNET, Reasoning(effort="none"), {}),
+    (SONNET, Reasoning(effort="minimal"), {}),
+    (SONNET, Reasoning(budget_tokens=0), {}),
+    ("claude-3-7-sonnet-latest", Reasoning(effort="medium"), {"thinking": {"type": "enabled", "budget_tokens": 8192}}),
+    ("kimi-k3", Reasoning(effort="medium"), {"thinking": {"type": "enabled", "budget_tokens": 8192}}),
+    (OPUS, Reasoning(effort="high"), {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}),
+    (OPUS, Reasoning(effort="xhigh"), {"thinking": {"type": "adaptive"}, "output_config": {"effort": "xhigh"}}),
+    (
+        "claude-opus-4-6",
+        Reasoning(effort="xhigh"),
+        {"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}},
+    ),
+    (OPUS, Reasoning(effort="minimal"), {"output_config": {"effort": "low"}}),
+    (OPUS, Reasoning(effort="none"), {"thinking": {"type": "disabled"}}),
+    (OPUS, Reasoning(budget_tokens=5000), {"thinking": {"type": "adaptive"}}),
+    (OPUS, Reasoning(summary="auto"), {"thinking": {"type": "adaptive", "display": "summarized"}}),
+]
+
+
+@pytest.mark.parametrize(("model", "reasoning", "expected"), ASKED_TO_THINK)
+def test_each_generation_is_asked_to_think_in_its_own_way(
+    model: str, reasoning: Reasoning, expected: dict[str, Any]
+) -> None:
+    body = written(asked(reasoning=reasoning), model)
+    assert {name: body[name] for name in ("thinking", "output_config") if name in body} == expected
+    budget = expected.get("thinking", {}).get("budget_tokens", 0)
+    assert body["max_tokens"] == claude(model).answer_tokens + budget
+
+
+def test_a_budget_leaves_room_for_the_answer() -> None:
+    body = written(asked(reasoning=Reasoning(effort="high"), max_tokens=4000))
+    assert (body["max_tokens"], body["thinking"]["budget_tokens"]) == (4000, 3000)
+    assert "thinking" not in written(asked(reasoning=Reasoning(effort="high"), max_tokens=500))
+
+
+def test_thinking_is_left_out_where_it_would_be_refused() -> None:
+    think = Reasoning(effort="low")
+    bound = asked(reasoning=think, tools=(Tool(name="f"),), tool_choice=ToolChoice(mode="required"))
+    assert "thinking" not in written(bound)
+    assert written(bound, OPUS)["thinking"] == {"type": "adaptive"}
+    call = ToolCall(id="c", name="f", arguments="{}")
+    result = said("tool", ToolResult(id="c", content=(Text(text="x"),)))
+    assert "thinking" not in written(asked(*HELLO, said("assistant", call), result, reasoning=think))
+    sealed = said("assistant", Thinking(text="hm", signature="s"), call)
+    assert "thinking" in written(asked(*HELLO, sealed, result, reasoning=think))
+    with pytest.raises(Unsupported) as refused:
+        written(asked(reasoning=think), "claude-3-5-haiku-latest")
+    assert refused.value.field == "reasoning_effort"
+
+
+@pytest.mark.parametrize(
+    ("thinking", "config", "expected"),
+    [
+        (None, {}, None),
+        (None, {"effort": "max"}, Reasoning(effort="xhigh")),
+        ({"type": "disabled"}, {}, Reasoning(budget_tokens=0)),
+        ({"type": "enabled", "budget_tokens": 9000}, {}, Reasoning(effort="high", budget_tokens=9000, summary="auto")),
+        ({"type": "adaptive"}, {"effort": "low"}, Reasoning(effort="low", summary="auto")),
+        ({"type": "adaptive", "display": "omitted"}, {}, Reasoning()),
+        ({"type": "between_tools"}, {}, Reasoning(summary="auto")),
+    ],
+)
+def test_leave_to_think_is_read(thinking: Any, config: dict[str, Any], expected: Reasoning | None) -> None:
+    more = {"thinking": thinking} if thinking else {}
+    assert read_request({"model": "m", "messages": [], "output_config": config} | more).reasoning == expected
+    assert [effort_of(n) for n in (1024, 4096, 8192, 20_000)] == ["low", "low", "medium", "high"]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("claude-3-haiku-20240307", ("none", 4096)),
+        ("claude-3-5-sonnet-20241022", ("none", 8192)),
+        ("claude-3-7-sonnet-20250219", ("budget", 32_000)),
+        ("claude-sonnet-4-20250514", ("budget", 32_000)),
+        ("claude-opus-4-1-20250805", ("budget", 32_000)),
+        ("anthropic/claude-opus-4.5", ("budget", 32_000)),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", ("budget", 32_000)),
+        ("claude-sonnet-4-6", ("adaptive", 32_000)),
+        ("claude-sonnet-5", ("adaptive", 32_000)),
+        ("claude-fable-5", ("adaptive", 32_000)),
+        ("glm-5", ("budget", 8192)),
+    ],
+)
+def test_generations_are_told_by_name(model: str, expected: tuple[str, int]) -> None:
+    able = claude(model)
+    assert (able.thinking, able.answer_tokens) == expected
+
+
+SAMPLING: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"temperature": 0.3}, {"temperature": 0.3}),
+    ({"temperature": 1.7}, {"temperature": 1}),
+    ({"temperature": 0.3, "top_p": 1.0}, {"temperature": 0.3}),
+    ({"top_p": 1.0, "top_k": 4}, {"top_p": 1.0, "top_k": 4}),
+    ({"temperature": 0.3, "top_p": 0.5}, {"temperature": 0.3, "top_p": 0.5}),
+    ({"temperature": 0.3, "top_p": 0.5, "top_k": 4, "reasoning": Reasoning(effort="low")}, {}),
+    ({"temperature": 1.0, "top_p": 0.96, "reasoning": Reasoning(effort="low")}, {"temperature": 1.0, "top_p": 0.96}),
+]
+
+
+@pytest.mark.parametrize(("more", "expected"), SAMPLING)
+def test_what_steers_the_choice_of_words(more: dict[str, Any], expected: dict[str, Any]) -> None:
+    body = written(asked(**more))
+    assert {name: body[name] for name in ("temperature", "top_p", "top_k") if name in body} == expected
+
+
+def test_forms_of_the_answer() -> None:
+    inner = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "object", "properties": {}}}}}
+    wanted = ResponseFormat(kind="json_schema", name="x", schema=inner, strict=True)
+    schema = written(asked(response_format=wanted))["output_config"]["format"]["schema"]
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["a"]["items"]["additionalProperties"] is False
+    told = written(asked(response_format=ResponseFormat(kind="json_object")))
+    assert "JSON" in told["system"]
+    assert "output_config" not in written(asked(response_format=ResponseFormat(kind="text")))
+
+
+def test_seals_of_other_makers_come_back_out_of_the_ids() -> None:
+    call_id = sealed_id("call_1", "c2VhbA==")
+    body = {
+        "model": "m",
+        "messages": [
+            {"role": "assistant", "content": [{"type": "tool_use", "id": call_id, "name": "f", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call_id}]},
+        ],
+    }
+    form = read_request(body)
+    assert form.messages[0].parts[0] == ToolCall(id="call_1", name="f", arguments="{}", signature="c2VhbA==")
+    assert form.messages[1].parts[0] == ToolResult(id="call_1")
+
+
+def test_documents_of_words_are_words_to_every_model() -> None:
+    blocks = [
+        {
+            "type": "document",
+            "title": "T",
+            "context": "C",
+            "source": {"type": "text", "media_type": "text/plain", "data": "D"},
+        },
+        {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "inside"}]}},
+        {"type": "search_result", "title": "S", "source": "https://s", "content": [{"type": "text", "text": "found"}]},
+    ]
+    form = read_request({"model": "m", "messages": [{"role": "user", "content": blocks}]})
+    assert form.messages[0].text == "T\nC\nDinsideS\nhttps://s\nfound"
+
+
+texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(lambda text: text.strip() == text)
+names = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
+values = st.dictionaries(names, st.one_of(texts, st.integers(-5, 5), st.booleans(), st.none()), max_size=3)
+
+
+@given(st.lists(st.tuples(texts, st.lists(st.tuples(names, values), max_size=3), texts), min_size=1, max_size=4))
+def test_a_conversation_keeps_its_meaning_through_openai_s_form_and_back(turns: list[Any]) -> None:
+    """Text, parallel calls and their results: Messages -> ours -> chat completions -> ours -> Messages."""
+    messages: list[dict[str, Any]] = []
+    count = 0
+    for question, calls, answer in turns:
+        messages.append({"role": "user", "content": [{"type": "text", "text": question}]})
+        spoken: list[dict[str, Any]] = [{"type": "text", "text": answer}]
+        results: list[dict[str, Any]] = []
+        for name, arguments in calls:
+            count += 1
+            spoken.append({"type": "tool_use", "id": f"toolu_{count}", "name": name, "input": arguments})
+            results.append({"type": "tool_result", "tool_use_id": f"toolu_{count}", "content": f"r{count}"})
+        messages.append({"role": "assistant", "content": spoken})
+        if results:
+            messages.append({"role": "user", "content": results})
+            messages.append({"role": "assistant", "content": [{"type": "text", "text": "so"}]})
+    body = {"model": "m", "max_tokens": 9, "messages": messages}
+    chat = chat_json.write_request(read_request(body), "m", stream=False)
+    again = write_request(chat_json.read_request(json.loads(json.dumps(chat))), "m", stream=False)
+    assert again["messages"] == messages
