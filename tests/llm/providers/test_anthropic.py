@@ -153,7 +153,8 @@ STATUSES = {
 def pair(request: pytest.FixtureRequest, make_gateway: Callable[..., Gateway], upstream: FakeUpstream) -> Any:
     client, _, server = request.param.partition(" to ")
     account = {"name": "up", "kind": server, "base_url": upstream.url, "api_key": "sk-upstream-secret-key"}
-    return client, make_gateway(providers=[account], retries=0)
+    timeouts = {"connect": 1, "first_token": 0.4, "between_tokens": 0.4, "total": 1}
+    return client, make_gateway(providers=[account], retries=0, timeouts=timeouts)
 
 
 @pytest.mark.slow
