@@ -17,11 +17,13 @@ import httpx
 import openai
 import pytest
 from tests.llm.conftest import WHO, Gateway, serving
+from tests.llm.scripts import failing, slowly, waiting, whole
 from tests.llm.test_delivery import said
 
 from nexus.access.types import Scope
 from nexus.ledger.service import Ledger
-from nexus.testing.upstream import FAULTS, FakeUpstream, Said, Script, answer, completion, events, response, stream
+from nexus.testing.script import Script, response
+from nexus.testing.upstream import FakeUpstream, answer
 
 HTTP = httpx.Client(limits=httpx.Limits(max_connections=None))
 TEXT = "alpha beta gamma delta"
@@ -174,13 +176,7 @@ def test_time_runs_out_by_the_route_and_by_the_request(
     assert how(ask(gateway)) == "hit", "kept longer than the route says, as was asked"
 
 
-NEVER = {
-    "400": FAULTS["400"],
-    "500": FAULTS["500"],
-    "cut": FAULTS["truncated"],
-    "reset": FAULTS["reset_mid_stream"],
-    "error event": FAULTS["error_event"],
-}
+NEVER = ["400", "500", "truncated", "reset_mid_stream", "error_event"]
 
 
 @pytest.mark.parametrize("name", NEVER)
@@ -188,9 +184,9 @@ NEVER = {
 def test_errors_and_cut_streams_are_never_kept(
     gateway: Gateway, upstream: FakeUpstream, name: str, streamed: bool
 ) -> None:
-    if name == "error event" and not streamed:
+    if name == "error_event" and not streamed:
         pytest.skip("a fault of streams only")
-    upstream.answering = lambda seen: NEVER[name](seen, Said(text=TEXT))
+    upstream.answering = failing(name)
     for _ in range(2):
         broken = ask(gateway, stream=streamed)
         assert "[DONE]" not in broken.text
@@ -205,9 +201,7 @@ def test_answers_without_a_normal_end_are_never_kept(
     gateway: Gateway, upstream: FakeUpstream, reason: str | None
 ) -> None:
     def abnormal(seen: Any) -> Script:
-        whole = json.loads(completion(Said(text=TEXT), seen.model))
-        whole["choices"][0]["finish_reason"] = reason
-        return Script((response(200, json.dumps(whole).encode()),))
+        return Script((response(200, json.dumps(whole(seen, finish_reason=reason)).encode()),))
 
     upstream.answering = abnormal
     assert [how(ask(gateway)) for _ in range(2)] == ["miss", "miss"]
@@ -226,10 +220,10 @@ def test_streams_and_whole_answers_serve_each_other(gateway: Gateway, upstream: 
             usages.append(chunks[-1].usage)
             ids.append(chunks[0].id)
         else:
-            whole = client.chat.completions.create(**asked)
-            texts.append(whole.choices[0].message.content)
-            usages.append(whole.usage)
-            ids.append(whole.id)
+            made = client.chat.completions.create(**asked)
+            texts.append(made.choices[0].message.content)
+            usages.append(made.usage)
+            ids.append(made.id)
     assert texts == [TEXT] * 4
     assert {usage and (usage.prompt_tokens, usage.completion_tokens) for usage in usages} == {(12, 4)}
     assert set(ids) == {"chatcmpl-fake"}
@@ -247,20 +241,17 @@ def test_tool_calls_survive_where_they_are_kept(make_gateway: Callable[..., Gate
     calls = [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]
 
     def calling(seen: Any) -> Script:
-        whole = json.loads(completion(Said(), seen.model))
-        whole["choices"][0] |= {
-            "message": {"role": "assistant", "content": None, "tool_calls": calls},
-            "finish_reason": "tool_calls",
-        }
-        return Script((response(200, json.dumps(whole).encode()),))
+        message = {"role": "assistant", "content": None, "tool_calls": calls}
+        body = whole(seen, message=message, finish_reason="tool_calls")
+        return Script((response(200, json.dumps(body).encode()),))
 
     upstream.answering = calling
     gateway = make_gateway(routes=[cached(tools=True)])
     tools: Any = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
     client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="nx_test", max_retries=0)
     for _ in range(2):
-        whole = client.chat.completions.create(model="r", messages=BODY["messages"], tools=tools)  # type: ignore[call-overload]
-        assert whole.choices[0].message.tool_calls[0].function.arguments == '{"a": 1}'
+        made = client.chat.completions.create(model="r", messages=BODY["messages"], tools=tools)  # type: ignore[call-overload]
+        assert made.choices[0].message.tool_calls[0].function.arguments == '{"a": 1}'
     with client.chat.completions.stream(model="r", messages=BODY["messages"], tools=tools) as stream_:  # type: ignore[arg-type]
         final = stream_.get_final_completion()
     assert final.choices[0].message.tool_calls is not None
@@ -284,7 +275,7 @@ def test_projects_never_share(make_gateway: Callable[..., Gateway], ledger: Ledg
 @pytest.mark.slow
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
 def test_fifty_who_ask_the_same_at_once_make_one_call(gateway: Gateway, upstream: FakeUpstream, streamed: bool) -> None:
-    upstream.answering = lambda seen: Script((1.5, *answer(seen).pieces))
+    upstream.answering = lambda seen: waiting(1.5, answer(seen))
     with ThreadPoolExecutor(50) as pool:
         found = list(pool.map(lambda i: ask(gateway, stream=streamed if i % 5 else not streamed), range(50)))
     assert {said(response) for response in found} == {TEXT}
@@ -296,7 +287,7 @@ def test_fifty_who_ask_the_same_at_once_make_one_call(gateway: Gateway, upstream
 
 
 def test_who_joins_a_stream_sees_it_as_it_comes(gateway: Gateway, upstream: FakeUpstream) -> None:
-    upstream.answering = lambda seen: stream(events(Said(text=TEXT), seen.model, include_usage=True), gap=0.15)
+    upstream.answering = slowly(TEXT, gap=0.15, wait=0)
     arrived: list[list[float]] = []
 
     def listen() -> None:
@@ -320,11 +311,7 @@ def test_who_joins_a_stream_sees_it_as_it_comes(gateway: Gateway, upstream: Fake
 def test_whoever_leaves_the_call_goes_on_for_the_others_and_is_paid_once(
     gateway: Gateway, upstream: FakeUpstream, streamed: bool
 ) -> None:
-    upstream.answering = lambda seen: (
-        stream(events(Said(text="one two"), seen.model, include_usage=True), gap=0.8)
-        if seen.json["stream"]
-        else Script((2.5, response(200, completion(Said(text="one two"), seen.model))))
-    )
+    upstream.answering = slowly("one two", gap=0.8, wait=2.5)
     found: list[httpx.Response] = []
 
     def leader() -> None:
@@ -346,7 +333,7 @@ def test_whoever_leaves_the_call_goes_on_for_the_others_and_is_paid_once(
         thread.join()
     assert [said(response) for response in found] == ["one two"] * 2
     assert len(upstream.seen) == 1
-    assert upstream.seen[0].closed is None
+    assert streamed or upstream.seen[0].closed is None
     by_status = Counter((row.status, bool(row.cost_usd)) for row in gateway.rows)
     assert by_status == {("client_disconnect", False): 1, ("ok", True): 1, ("ok", False): 1}
     assert how(ask(gateway)) == "hit"
@@ -376,14 +363,14 @@ def test_an_outage_is_bridged_by_what_has_just_gone_stale(
     gateway = make_gateway(routes=[cached(ttl=0.2, stale=1.0)], retries=0)
     ask(gateway)
     time.sleep(0.25)
-    upstream.answering = lambda seen: FAULTS["500"](seen, Said())
+    upstream.answering = failing("500")
     stale = ask(gateway, stream=streamed)
     assert (how(stale), said(stale)) == ("stale", TEXT)
     assert (gateway.rows[-1].cached, gateway.rows[-1].cost_usd, gateway.rows[-1].status) == (True, 0.0, "ok")
-    upstream.answering = lambda seen: FAULTS["400"](seen, Said())
+    upstream.answering = failing("400")
     assert ask(gateway, stream=streamed).status_code == 400, "the caller's own fault is told"
     time.sleep(1.1)
-    upstream.answering = lambda seen: FAULTS["500"](seen, Said())
+    upstream.answering = failing("500")
     assert ask(gateway, stream=streamed).status_code == 503
 
 

@@ -12,24 +12,15 @@ from typing import Any
 import httpx
 import pytest
 from tests.llm.conftest import Gateway
+from tests.llm.scripts import events, failing, waiting
 
 from nexus.llm.standing import FAILURES
-from nexus.testing.upstream import (
-    FAULTS,
-    FakeUpstream,
-    Said,
-    Script,
-    Seen,
-    answer,
-    chunked,
-    events,
-    response,
-    stream_head,
-)
+from nexus.testing.faults import FAULTS
+from nexus.testing.script import Script, Seen, chunked, response, stream_head
+from nexus.testing.upstream import FakeUpstream, answer
 
 HTTP = httpx.Client(limits=httpx.Limits(max_connections=None))
 TEXT = "alpha beta gamma delta"
-BUSY = Script((response(429, b'{"error":{"message":"slow down"}}'),))
 
 
 def ask(gateway: Gateway, model: str, *, streamed: bool = False, **more: Any) -> httpx.Response:
@@ -56,13 +47,13 @@ def asked(upstream: FakeUpstream) -> list[str]:
     return [seen.model for seen in upstream.seen]
 
 
+CALLERS_FAULT = {"400", "400_with_secrets", "409", "413", "422", "context_too_long"}
+AFTER_THE_FIRST_TOKEN = {"truncated", "reset_mid_stream", "stall_mid_stream", "no_finish_no_done"}
+AFTER_THE_FIRST_TOKEN |= {"error_event", "overloaded_event", "broken_event", "broken_utf8", "huge_event"}
 EARLY = sorted(
-    set(FAULTS)
-    - {"400", "400_with_secrets", "409", "413", "422", "context_too_long"}  # the caller's own fault
-    - {"truncated", "reset_mid_stream", "stall_mid_stream", "no_finish_no_done"}  # after the first token
-    - {"broken_event", "huge_event", "error_event"}
-    - {"no_done", "two_dones", "crlf", "split_everywhere", "comments", "no_blank_lines"}  # no faults at all
-    - {name for name in FAULTS if name.startswith(("usage", "no_usage"))}
+    name
+    for name, fault in FAULTS.items()
+    if fault.outcome == "error" and fault.form != "frames" and name not in CALLERS_FAULT | AFTER_THE_FIRST_TOKEN
 )
 
 
@@ -72,7 +63,7 @@ EARLY = sorted(
 def test_every_fault_before_the_first_token_reaches_the_fallback(
     make_gateway: Callable[..., Gateway], name: str, streamed: bool
 ) -> None:
-    if not streamed and FAULTS[name].__qualname__.startswith("_changed"):
+    if not streamed and FAULTS[name].streams:
         pytest.skip("a fault of streams only")
     gateway = make_gateway(
         routes=[route("best", f"fault-{name}", fallbacks=["next"]), route("next", "echo")],
@@ -84,20 +75,18 @@ def test_every_fault_before_the_first_token_reaches_the_fallback(
     assert (row.status, row.route, row.details["attempts"]) == ("ok", "next", 2)
 
 
-def opening(request: Seen) -> list[bytes]:
-    return events(Said(text=TEXT), request.model, include_usage=True)[:1]
+def opening(request: Seen) -> bytes:
+    return chunked(events(request, TEXT)[0])
 
 
 SILENT: dict[str, Callable[[Seen], Script]] = {
-    "silence": lambda request: Script((stream_head(), chunked(opening(request)[0]), "stall")),
+    "silence": lambda request: Script((stream_head(), opening(request), "stall")),
     "signs of life": lambda request: Script((stream_head(), *((chunked(b": working\n\n"), 0.05) * 40))),
-    "a cut": lambda request: Script((stream_head(), chunked(opening(request)[0]), 0.03, "reset")),
+    "a cut": lambda request: Script((stream_head(), opening(request), 0.03, "reset")),
     "an error": lambda request: Script(
-        (stream_head(), chunked(opening(request)[0]), 0.03, chunked(b'data: {"error":{"code":500}}\n\n'), "stall")
+        (stream_head(), opening(request), 0.03, chunked(b'data: {"error":{"code":500}}\n\n'), "stall")
     ),
-    "nonsense": lambda request: Script(
-        (stream_head(), chunked(opening(request)[0]), 0.03, chunked(b"data: {broken\n\n"), "stall")
-    ),
+    "nonsense": lambda request: Script((stream_head(), opening(request), 0.03, chunked(b"data: {broken\n\n"), "stall")),
     "an end": lambda request: Script((stream_head(), chunked(b"data: [DONE]\n\n") + b"0\r\n\r\n")),
     "nothing": lambda request: Script((stream_head(), b"0\r\n\r\n")),
 }
@@ -119,7 +108,7 @@ def test_a_failed_try_is_repeated_after_a_pause_and_not_more_often_than_allowed(
     make_gateway: Callable[..., Gateway], upstream: FakeUpstream
 ) -> None:
     broken = [True, True, False]
-    upstream.answering = lambda seen: FAULTS["500"](seen, Said()) if broken.pop(0) else answer(seen)
+    upstream.answering = lambda seen: failing("500")(seen) if broken.pop(0) else answer(seen)
     gateway = make_gateway(retries=2)
     assert said(ask(gateway, "up/echo")) == TEXT
     assert gateway.row().details["attempts"] == 3
@@ -147,7 +136,7 @@ def test_another_deployment_takes_over_at_once_from_one_that_is_limited(
     make_gateway: Callable[..., Gateway], upstream: FakeUpstream
 ) -> None:
     def limited(seen: Seen) -> Script:
-        return FAULTS["429_retry_after"](seen, Said()) if seen.model == "limited" else answer(seen)
+        return failing("429_retry_after")(seen) if seen.model == "limited" else answer(seen)
 
     upstream.answering = limited
     deployments = [{"provider": "up", "model": "limited", "weight": 1e9}, {"provider": "up", "model": "echo"}]
@@ -260,7 +249,7 @@ def test_an_outage_of_a_lone_deployment_is_answered_at_once(
 ) -> None:
     monkeypatch.setattr("nexus.llm.standing.REST", 0.5)
     down = True
-    upstream.answering = lambda seen: FAULTS["500"](seen, Said()) if down else answer(seen)
+    upstream.answering = lambda seen: failing("500")(seen) if down else answer(seen)
     gateway = make_gateway(retries=0)
     for _ in range(FAILURES):
         assert ask(gateway, "up/echo").status_code == 503
@@ -281,7 +270,7 @@ def test_an_outage_of_a_lone_deployment_is_answered_at_once(
 def test_a_half_open_breaker_lets_exactly_one_call_through(
     make_gateway: Callable[..., Gateway], upstream: FakeUpstream
 ) -> None:
-    upstream.answering = lambda seen: Script((0.4, *answer(seen).pieces))
+    upstream.answering = lambda seen: waiting(0.4, answer(seen))
     gateway = make_gateway(retries=0)
     standing = gateway.llm.router.standing(gateway.llm.registry.find("up/echo").deployments[0])
     for i in range(FAILURES):
@@ -310,7 +299,7 @@ def test_streams_that_break_open_the_breaker_too(make_gateway: Callable[..., Gat
 def test_further_tries_are_bounded_by_the_budget(make_gateway: Callable[..., Gateway], upstream: FakeUpstream) -> None:
     # Each deployment is asked too rarely for its breaker.
     models = [f"fault-500-{i}" for i in range(60)]
-    upstream.answering = lambda seen: FAULTS["500"](seen, Said())
+    upstream.answering = failing("500")
     gateway = make_gateway(routes=[route("r", *models)], retries=5, retry_budget=0.2, retry_floor=4)
     for _ in range(30):
         assert ask(gateway, "r").status_code == 503
@@ -331,7 +320,7 @@ def test_calls_are_spread_by_weight_and_by_load(make_gateway: Callable[..., Gate
     counts = Counter(asked(upstream))
     assert 1.5 < counts["a"] / counts["b"] < 8
     upstream.seen.clear()
-    upstream.answering = lambda seen: Script((0.2 if seen.model == "a" else 0.0, *answer(seen).pieces))
+    upstream.answering = lambda seen: waiting(0.2 if seen.model == "a" else 0.0, answer(seen))
     for _ in range(20):
         ask(gateway, "fast")
     assert Counter(asked(upstream))["b"] >= 15

@@ -58,7 +58,7 @@ class Entry:
 
     `headers` are lines that the answer carries to the caller besides its own. `hold` is what was reserved for the
     call of the caller's limits; closing settles it. An attempt that failed after its provider had begun to bill
-    is kept beside the one that answered, and its cost counts.
+    is kept beside the one that answered, and its cost counts; where it was `carried` on by another, its tokens too.
     """
 
     __slots__ = (
@@ -70,6 +70,7 @@ class Entry:
         "_recorded",
         "_route",
         "attempts",
+        "carried",
         "characters",
         "gone",
         "headers",
@@ -103,6 +104,7 @@ class Entry:
         self._deployment: Deployment | None = None
         self._billed: list[_Attempt] = []
         self.attempts = 0
+        self.carried = False
         self.characters = characters
         self.gone = False
         self.headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -161,11 +163,13 @@ class Entry:
         """Note that somebody else, who waits for the same answer, pays for it from here on."""
         self.invocation.cached = True
         self.tally = msgspec.structs.replace(self.tally)
+        self._billed = []
 
     def takes_over(self, other: Entry, tally: Tally) -> None:
         """Account for the call that `other` began and has handed over; `tally` is what is seen of it."""
         self._route, self._deployment = other._route, other._deployment
         self.attempts, self.sent, self.tally = other.attempts, other.sent, tally
+        self._billed = self._billed or other._billed
         self.invocation.cached = False
 
     def first_token(self) -> None:
@@ -199,7 +203,7 @@ class Entry:
             row.route = self._route.name
         row.items = self.items
         usage = self.usage(row.status)
-        told = usage or self._of_failed()
+        told = self._of_failed(usage) if self.carried else usage or self._of_failed()
         if told is not None:
             row.input_tokens, row.output_tokens = told.input_tokens, told.output_tokens
             row.cache_read_tokens, row.cache_write_tokens = told.cache_read_tokens, told.cache_write_tokens
@@ -237,12 +241,13 @@ class Entry:
             estimated=True,
         )
 
-    def _of_failed(self) -> Usage | None:
-        """Return the tokens of attempts that were billed though no answer came of them."""
-        if not self._billed:
+    def _of_failed(self, last: Usage | None = None) -> Usage | None:
+        """Return the tokens of attempts that were billed though they did not come to an end, and of the last one."""
+        used = [attempt.usage for attempt in self._billed] + ([last] if last is not None else [])
+        if not used:
             return None
         total = Usage()
-        for _, usage, _ in self._billed:
+        for usage in used:
             for name in Usage.__struct_fields__:
                 if name.endswith("_tokens"):
                     setattr(total, name, getattr(total, name) + getattr(usage, name))

@@ -17,13 +17,13 @@ from nexus.llm.cache_key import CacheKey, Wish, key_of, may_be_kept, prefix_of, 
 from nexus.llm.dialect import Dialect
 from nexus.llm.errors import NotCached, UpstreamError
 from nexus.llm.flight import Flight, Listening
-from nexus.llm.flow import Flow, Heard, Stream
+from nexus.llm.flow import Hearing, Stream
 from nexus.llm.kept import Kept, tally_of
 from nexus.llm.types import CachePolicy, Call, Route
 from nexus.storage.cache import Cache
 
 Ask = Callable[[], Awaitable[Kept]]
-Begin = Callable[[], Awaitable[Flow[list[Heard]]]]
+Begin = Callable[[], Awaitable[Hearing]]
 
 _OUTAGE = (Unavailable, UpstreamError, RateLimited, DeadlineExceeded)
 

@@ -39,7 +39,7 @@ from nexus.llm.types import Call, Chunk, Deployment, Route, Tally, Timeouts
 R = TypeVar("R")
 S = TypeVar("S", bytes, list[Chunk], list[Heard])
 
-_MOVES_ON = (UpstreamUnavailable, UpstreamTimeout, UpstreamError, UpstreamRateLimited, UpstreamModelMissing)
+MOVES_ON = (UpstreamUnavailable, UpstreamTimeout, UpstreamError, UpstreamRateLimited, UpstreamModelMissing)
 _TRY_AGAIN = (UpstreamUnavailable, UpstreamMalformed, UpstreamTruncated)
 _HEALTHY = (UpstreamRateLimited, UpstreamModelMissing, UpstreamCredentials)
 # Of the time that is left, what one plain attempt may take while there is somewhere else to go.
@@ -112,7 +112,7 @@ class Delivery:
                 result = await attempt(await self._target(step.route, deployment, call, timeouts))
             except NexusError as error:
                 now, problem = clock(), error
-                if not isinstance(error, _MOVES_ON):
+                if not isinstance(error, MOVES_ON):
                     if entry.sent:
                         standing.answered()
                     if not isinstance(error, ContextTooLong | Unsupported):
@@ -170,7 +170,7 @@ class Delivery:
                 except TimeoutError:
                     raise UpstreamTimeout from None
                 first += sink.feed(data) if data else sink.end()
-            if (failure := tally.failure) is not None and (not tally.characters or isinstance(failure, _MOVES_ON)):
+            if (failure := tally.failure) is not None and (not tally.characters or isinstance(failure, MOVES_ON)):
                 # Nothing has reached the caller yet, so another deployment may still answer.
                 raise failure.without(_private(target)) if isinstance(failure, UpstreamRejected) else failure
             if tally.done and not tally.finished and not tally.characters:

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from nexus.llm.accounting import Entry
 from nexus.llm.assembly import Assembly
 from nexus.llm.dialect import Dialect
-from nexus.llm.errors import UpstreamUnavailable
-from nexus.llm.flow import Flow, Heard
+from nexus.llm.errors import UpstreamMalformed, UpstreamUnavailable
+from nexus.llm.flow import Heard, Hearing
 from nexus.llm.kept import Kept
 from nexus.llm.types import Call, Tally
 
@@ -26,7 +26,6 @@ class Flight:
         self.dialect = dialect
         self._landed = landed
         self.streamed = False
-        self.relayed = False
         self.pieces: list[Heard] = []
         self.over = False
         self.failure: Exception | None = None
@@ -47,9 +46,7 @@ class Flight:
 
         self._depart(work)
 
-    def fly_stream(
-        self, begin: Callable[[], Awaitable[Flow[list[Heard]]]], keep: Callable[[Kept], Awaitable[None]]
-    ) -> None:
+    def fly_stream(self, begin: Callable[[], Awaitable[Hearing]], keep: Callable[[Kept], Awaitable[None]]) -> None:
         """Open a stream, read it to its end, however slow those are who listen, and keep it."""
         self.streamed = True
 
@@ -62,7 +59,6 @@ class Flight:
                 while pieces is not None:
                     for piece in pieces:
                         assembly.add(piece.chunks)
-                        self.relayed = self.relayed or bool(piece.data)
                     self.pieces += pieces
                     self._wake()
                     pieces = await flow.next()
@@ -149,13 +145,16 @@ class Flight:
 
 
 class Listening:
-    """One caller's way through a streamed flight: the very bytes where the form is the same, else its own words."""
+    """One caller's way through a streamed flight: its very bytes where the form is the same, else its own words.
+
+    Bytes may end in the middle, where another deployment goes on: from there on the caller's own words
+    follow, written as if all before had been.
+    """
 
     def __init__(self, flight: Flight, call: Call, dialect: Dialect, entry: Entry, first: Heard) -> None:
         """Begin with the first piece, which has come."""
-        same = flight.dialect is dialect and flight.call.wants_usage == call.wants_usage
-        self._raw = same and flight.relayed and flight.call.form == call.form
-        self._writer = None if self._raw else dialect.writer(call)
+        self._raw = flight.dialect is dialect and _same_form(flight.call, call)
+        self._writer = dialect.writer(call)
         self._flight = flight
         self._entry = entry
         self._position = 1
@@ -166,10 +165,10 @@ class Listening:
         """Return the next bytes, None at the end. Raises what the stream reports."""
         while not self._ended:
             heard = await self._flight.piece(self._position)
-            self._position += 1
             if heard is None:
                 self._ended = True
-                return self._writer.end() if self._writer is not None else None
+                return None if self._raw else self._writer.end()
+            self._position += 1
             if data := self._write(heard):
                 return data
         return None
@@ -179,4 +178,35 @@ class Listening:
         self._flight.leave(self._entry)
 
     def _write(self, heard: Heard) -> bytes:
-        return heard.data if self._writer is None else self._writer.write(heard.chunks)
+        if self._raw:
+            if heard.data is not None:
+                return heard.data
+            self._raw = False
+            for before in self._flight.pieces[: self._position - 1]:
+                self._writer.write(before.chunks)
+        return self._writer.write(heard.chunks)
+
+
+async def listen_alone(
+    call: Call, dialect: Dialect, entry: Entry, begin: Callable[[], Awaitable[Hearing]]
+) -> Listening:
+    """Open a stream that nobody else may join and that is not kept."""
+
+    async def forget(_kept: Kept) -> None:
+        return
+
+    flight = Flight(call, dialect, lambda: None)
+    flight.board(entry)
+    flight.fly_stream(begin, forget)
+    try:
+        first = await flight.piece(0)
+        if first is None:
+            raise UpstreamMalformed
+    except BaseException:
+        flight.leave(entry)
+        raise
+    return Listening(flight, call, dialect, entry, first)
+
+
+def _same_form(one: Call, other: Call) -> bool:
+    return one.wants_usage == other.wants_usage and one.form == other.form

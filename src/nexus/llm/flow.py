@@ -54,6 +54,22 @@ class Stream(Protocol[T_co]):
         ...
 
 
+class Heard(NamedTuple):
+    """A piece of a stream: what it says, and its bytes where they may be handed on as they are, else None."""
+
+    data: bytes | None
+    chunks: list[Chunk]
+
+
+class Hearing(Stream[list[Heard]], Protocol):
+    """An open stream that is heard piece by piece, with its tally."""
+
+    @property
+    def tally(self) -> Tally:
+        """Return what was seen so far."""
+        ...
+
+
 class Translation:
     """A sink that reads one wire form and writes another."""
 
@@ -85,13 +101,6 @@ class Translation:
         return self._writer.end()
 
 
-class Heard(NamedTuple):
-    """A piece of a stream: its bytes where caller and provider speak the same dialect, and what they say."""
-
-    data: bytes
-    chunks: list[Chunk]
-
-
 class Overheard:
     """A sink that passes a stream's bytes through and reads them as well."""
 
@@ -107,16 +116,16 @@ class Overheard:
 
     def feed(self, data: bytes) -> list[Heard]:
         """Return what `data` completes."""
-        passed = self._relay.feed(data) if self._relay is not None else b""
+        passed = self._relay.feed(data) if self._relay is not None else None
         return _heard(passed, self._decoder.feed(data))
 
     def end(self) -> list[Heard]:
         """Return the rest. Raises `UpstreamTruncated`."""
-        passed = self._relay.end() if self._relay is not None else b""
+        passed = self._relay.end() if self._relay is not None else None
         return _heard(passed, self._decoder.end())
 
 
-def _heard(data: bytes, chunks: list[Chunk]) -> list[Heard]:
+def _heard(data: bytes | None, chunks: list[Chunk]) -> list[Heard]:
     return [Heard(data, chunks)] if data or chunks else []
 
 

@@ -10,6 +10,7 @@ Every call leaves exactly one row in the ledger, whatever happens to it.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from types import TracebackType
 from typing import Any
@@ -24,11 +25,13 @@ from nexus.llm.accounting import Entry, Record
 from nexus.llm.admission import Admission
 from nexus.llm.answer_cache import AnswerCache, Question
 from nexus.llm.client import HttpClient
+from nexus.llm.continuation import ContinuedFlow, may_continue
 from nexus.llm.delivery import Delivery, Target
 from nexus.llm.dialect import Dialect
 from nexus.llm.embedder import Embedder
 from nexus.llm.errors import UnknownModel
-from nexus.llm.flow import Flow, Heard, Overheard, Stream, Translation
+from nexus.llm.flight import listen_alone
+from nexus.llm.flow import Flow, Heard, Hearing, Overheard, Stream, Translation
 from nexus.llm.kept import Kept, tally_of
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.pieces import gathered, pieces_of
@@ -42,6 +45,7 @@ from nexus.llm.types import (
     ChatRequest,
     Chunk,
     Completion,
+    Deployment,
     Embedding,
     EmbeddingRequest,
     ModelCard,
@@ -224,6 +228,8 @@ class LLMService:
         route = self.registry.find(call.model)
         if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
             return await self.cache.open(question, lambda: self._overhear(route, call, dialect, entry))
+        if route.continuation:
+            return await listen_alone(call, dialect, entry, lambda: self._overhear(route, call, dialect, entry))
 
         async def attempt(target: Target) -> Flow[bytes]:
             if target.provider.dialect == dialect.name:
@@ -264,14 +270,30 @@ class LLMService:
 
         return await self._delivery.along(route, entry, attempt, call)
 
-    async def _overhear(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Flow[list[Heard]]:
-        """Open a stream of bytes for callers of `dialect` and of chunks for all others."""
+    async def _overhear(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Hearing:
+        """Open a stream of bytes for callers of `dialect` and of chunks for all others.
 
-        async def attempt(target: Target) -> Flow[list[Heard]]:
-            relay = dialect.relay(call) if target.provider.dialect == dialect.name else None
-            return await self._delivery.begin(target, call, entry, Overheard(target.provider.decoder(call), relay))
+        Where the route says so, another deployment carries on what breaks.
+        """
+        clock = asyncio.get_running_loop().time
+        end = clock() + route.timeouts.total
+        last: Deployment | None = None
 
-        return await self._delivery.along(route, entry, attempt, call)
+        async def attempt(target: Target, asked: Call = call) -> Flow[list[Heard]]:
+            nonlocal last
+            last = target.deployment
+            relay = dialect.relay(call) if asked is call and target.provider.dialect == dialect.name else None
+            return await self._delivery.begin(target, asked, entry, Overheard(target.provider.decoder(asked), relay))
+
+        async def resume(asked: Call) -> Hearing:
+            left = msgspec.structs.replace(route.timeouts, total=max(0.0, end - clock()))
+            rest = msgspec.structs.replace(route, timeouts=left)
+            flow = await self._delivery.along(rest, entry, lambda to: attempt(to, asked), asked, avoid=last)
+            self.router.meter.fell_back(route.name)
+            return flow
+
+        flow = await self._delivery.along(route, entry, attempt, call)
+        return ContinuedFlow(flow, call, entry, resume) if route.continuation and may_continue(call) else flow
 
     async def _embedding(self, request: EmbeddingRequest, entry: Entry) -> Embedding:
         route = self.registry.find(request.model, task="embedding")

@@ -170,7 +170,7 @@ class OpenAIChat(Dialect):
         event = _read_event(body)
         if event.error is not None and not event.choices:
             raise from_stream(event.error, body=body)
-        if event.choices is None:
+        if not event.choices:
             raise UpstreamMalformed
         _count(tally, event)
         return tally
