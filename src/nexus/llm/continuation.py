@@ -161,7 +161,8 @@ def _is_more_than_text(chunk: Chunk) -> bool:
 
 
 def _sum(one: Usage, other: Usage) -> Usage:
-    counts = {
-        name: getattr(one, name) + getattr(other, name) for name in Usage.__struct_fields__ if name != "estimated"
-    }
-    return Usage(estimated=one.estimated or other.estimated, **counts)
+    told: dict[str, Any] = {}
+    for name in Usage.__struct_fields__:
+        a, b = getattr(one, name), getattr(other, name)
+        told[name] = a + b if type(a) is int and type(b) is int else a or b
+    return Usage(**told)

@@ -66,7 +66,7 @@ class Delivery:
     def __init__(self, *, registry: Registry, router: Router, client: HttpClient, shelf: Services) -> None:
         """`shelf` holds what provider kinds need to find their endpoints."""
         self._registry = registry
-        self._router = router
+        self.router = router
         self._client = client
         self._shelf = shelf
         self._endpoints: dict[str, Endpoint] = {}
@@ -87,7 +87,7 @@ class Delivery:
         """
         clock = asyncio.get_running_loop().time
         began = now = clock()
-        router = self._router
+        router = self.router
         plan = router.plan(route, now, call, avoid=avoid)
         plain = call is None or not call.stream
         problem: NexusError | None = None
@@ -178,9 +178,9 @@ class Delivery:
         except BaseException:
             answer.close()
             raise
-        standing = self._router.standing(target.deployment)
+        standing = self.router.standing(target.deployment)
         return Flow(
-            answer, sink, first, ended=not data, private=_private(target), standing=standing, router=self._router
+            answer, sink, first, ended=not data, private=_private(target), standing=standing, router=self.router
         )
 
     async def _target(self, route: Route, deployment: Deployment, call: Call | None, timeouts: Timeouts) -> Target:
@@ -200,8 +200,8 @@ class Delivery:
 
     def _note(self, deployment: Deployment, error: NexusError, now: float, *, probe: bool) -> bool:
         """Note a failed attempt; True where the same deployment is worth another one."""
-        standing = self._router.standing(deployment)
-        self._router.meter.failed(deployment.provider, error.code)
+        standing = self.router.standing(deployment)
+        self.router.meter.failed(deployment.provider, error.code)
         if isinstance(error, UpstreamCredentials):
             self._endpoints.pop(deployment.provider, None)  # perhaps there are newer ones
         if isinstance(error, _HEALTHY):
@@ -210,7 +210,7 @@ class Delivery:
             standing.failed(now, error.code, probe=probe)
         if (wait := error.retry_after) is not None:
             standing.asked_to_wait(wait, now)
-            return wait <= self._router.longest_wait
+            return wait <= self.router.longest_wait
         return isinstance(error, _TRY_AGAIN)
 
     def _forget(self, target: Target) -> None:

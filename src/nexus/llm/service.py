@@ -10,7 +10,6 @@ Every call leaves exactly one row in the ledger, whatever happens to it.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from types import TracebackType
 from typing import Any
@@ -25,15 +24,15 @@ from nexus.llm.accounting import Entry, Record
 from nexus.llm.admission import Admission
 from nexus.llm.answer_cache import AnswerCache, Question
 from nexus.llm.client import HttpClient
-from nexus.llm.continuation import ContinuedFlow, may_continue
 from nexus.llm.delivery import Delivery, Target
 from nexus.llm.dialect import Dialect
 from nexus.llm.embedder import Embedder
 from nexus.llm.errors import UnknownModel
 from nexus.llm.flight import listen_alone
-from nexus.llm.flow import Flow, Heard, Hearing, Overheard, Stream, Translation
-from nexus.llm.kept import Kept, tally_of
+from nexus.llm.flow import Flow, Stream, Translation
+from nexus.llm.kept import tally_of
 from nexus.llm.local_runtime import LocalRuntime
+from nexus.llm.overhearing import ask, overhear
 from nexus.llm.pieces import gathered, pieces_of
 from nexus.llm.provider import Provider
 from nexus.llm.registry import IN_PROCESS, Registry
@@ -45,7 +44,6 @@ from nexus.llm.types import (
     ChatRequest,
     Chunk,
     Completion,
-    Deployment,
     Embedding,
     EmbeddingRequest,
     ModelCard,
@@ -208,7 +206,7 @@ class LLMService:
         await self._admission.chat(call, entry)
         route = self.registry.find(call.model)
         if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
-            return await self.cache.answer(question, lambda: self._ask(route, call, dialect, entry))
+            return await self.cache.answer(question, lambda: ask(self._delivery, route, call, dialect, entry))
 
         async def attempt(target: Target) -> bytes:
             asked = target.provider.chat(target.endpoint, target.deployment.model, call)
@@ -227,9 +225,11 @@ class LLMService:
         await self._admission.chat(call, entry)
         route = self.registry.find(call.model)
         if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
-            return await self.cache.open(question, lambda: self._overhear(route, call, dialect, entry))
+            return await self.cache.open(question, lambda: overhear(self._delivery, route, call, dialect, entry))
         if route.continuation:
-            return await listen_alone(call, dialect, entry, lambda: self._overhear(route, call, dialect, entry))
+            return await listen_alone(
+                call, dialect, entry, lambda: overhear(self._delivery, route, call, dialect, entry)
+            )
 
         async def attempt(target: Target) -> Flow[bytes]:
             if target.provider.dialect == dialect.name:
@@ -255,45 +255,6 @@ class LLMService:
     def _question(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Question | None:
         """Return what to ask the cache. A dialect with a memory has an answer of its own for every call."""
         return None if call.dialect in self._sessions else self.cache.question(route, call, dialect, entry)
-
-    async def _ask(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Kept:
-        """Ask for a whole answer that can be kept: in our own form, and the provider's bytes where they are ours."""
-
-        async def attempt(target: Target) -> Kept:
-            asked = target.provider.chat(target.endpoint, target.deployment.model, call)
-            answer = await self._delivery.fetch(target, asked, dialect.name, entry)
-            same = target.provider.dialect == dialect.name
-            tally = dialect.inspect(answer.body) if same else None
-            completion = target.provider.completion(answer)
-            entry.tally = tally or tally_of(completion)
-            return Kept.of(completion, dialect=dialect.name, form=call.form, body=answer.body if same else b"")
-
-        return await self._delivery.along(route, entry, attempt, call)
-
-    async def _overhear(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Hearing:
-        """Open a stream of bytes for callers of `dialect` and of chunks for all others.
-
-        Where the route says so, another deployment carries on what breaks.
-        """
-        clock = asyncio.get_running_loop().time
-        end = clock() + route.timeouts.total
-        last: Deployment | None = None
-
-        async def attempt(target: Target, asked: Call = call) -> Flow[list[Heard]]:
-            nonlocal last
-            last = target.deployment
-            relay = dialect.relay(call) if asked is call and target.provider.dialect == dialect.name else None
-            return await self._delivery.begin(target, asked, entry, Overheard(target.provider.decoder(asked), relay))
-
-        async def resume(asked: Call) -> Hearing:
-            left = msgspec.structs.replace(route.timeouts, total=max(0.0, end - clock()))
-            rest = msgspec.structs.replace(route, timeouts=left)
-            flow = await self._delivery.along(rest, entry, lambda to: attempt(to, asked), asked, avoid=last)
-            self.router.meter.fell_back(route.name)
-            return flow
-
-        flow = await self._delivery.along(route, entry, attempt, call)
-        return ContinuedFlow(flow, call, entry, resume) if route.continuation and may_continue(call) else flow
 
     async def _embedding(self, request: EmbeddingRequest, entry: Entry) -> Embedding:
         route = self.registry.find(request.model, task="embedding")
