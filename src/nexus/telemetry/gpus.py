@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from enum import StrEnum
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 _RETRY_SECONDS: Final = 60.0
@@ -28,6 +30,15 @@ def _nvml() -> Any:
     import pynvml
 
     return pynvml
+
+
+_DRIVER: Final = ("/dev/nvidiactl", "/dev/dxg", "/proc/driver/nvidia/version")
+"""One of these is there where an NVIDIA driver is (the second under WSL)."""
+
+
+def _has_driver() -> bool:
+    """Tell whether it is worth loading the library, which takes memory that a machine without GPU has no use for."""
+    return not sys.platform.startswith("linux") or any(Path(path).exists() for path in _DRIVER)
 
 
 def _state_of(error: Any) -> GPUState:
@@ -76,6 +87,8 @@ class GPUs:
 
     def _open(self) -> None:
         self._next_try = self._clock() + _RETRY_SECONDS
+        if not _has_driver():
+            return
         try:
             _nvml().nvmlInit()
         except _nvml().NVMLError as error:
