@@ -349,11 +349,13 @@ def _write_part(part: AnyPart) -> dict[str, Any]:
 def _read_format(value: dict[str, Any] | None) -> ResponseFormat | None:
     if value is None:
         return None
-    schema = value.get("json_schema") or {}
+    kind, schema = value.get("type", "text"), value.get("json_schema") or {}
+    if kind == "json" and isinstance(value.get("value"), dict):
+        # As text-generation-inference has it.
+        return ResponseFormat(kind="json_schema", schema=value["value"])
     return ResponseFormat(
-        kind=value.get("type", "text"),
+        kind="json_object" if kind == "json" else kind,
         name=schema.get("name"),
-        description=schema.get("description"),
         schema=schema.get("schema"),
         strict=schema.get("strict"),
     )

@@ -7,13 +7,16 @@ with the single parameter `input`, and calls without an id get one; `Manner` tur
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from nexus.llm.free_form import as_function, unwrapped, wrapped
 from nexus.llm.signatures import found_beside
 from nexus.llm.types import Tool, ToolCall, ToolChoice
+
+Mode = Literal["auto", "none", "required", "tool"]
+_MODES: dict[str, Mode] = {"auto": "auto", "none": "none", "required": "required", "any": "required"}
 
 
 class Manner(msgspec.Struct, frozen=True):
@@ -84,8 +87,10 @@ def read_choice(choice: Any, parallel: bool | None, older: Any = None) -> ToolCh
     if choice is None and parallel is None:
         return None
     if not isinstance(choice, dict):
-        return ToolChoice(mode=choice or "auto", parallel=parallel)
-    kind = choice.get("type")
+        mode = _MODES.get(choice or "auto")
+        # Some servers take the name of a tool as it stands.
+        return ToolChoice(mode=mode or "tool", name=None if mode else str(choice), parallel=parallel)
+    kind = choice.get("type", "function")
     told = choice.get(kind) if isinstance(kind, str) else None
     told = told if isinstance(told, dict) else {}
     if kind != "allowed_tools":

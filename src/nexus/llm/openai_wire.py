@@ -101,6 +101,11 @@ class OpenAIWire(Provider):
         return error
 
 
+def lacks_endpoint(answer: HttpAnswer) -> bool:
+    """Tell whether an error answer says that the server has no such endpoint, rather than no such model."""
+    return answer.status in (404, 405, 501) and "model" not in str(told_of(answer.body).get("message")).lower()
+
+
 def splice(call: Call, model: str, *, stream_usage: bool) -> bytes:
     """Replace the model's name and ask for usage; every other field keeps its very bytes."""
     if not call.stream and model == call.model:

@@ -54,8 +54,8 @@ class Names(NamedTuple):
 
 
 def flat_name(space: str | None, name: str) -> str:
-    """Return one name for a tool inside a namespace."""
-    return f"{space}__{name}" if space else name
+    """Return one name for a tool inside a namespace; one that is alone in its own has no other."""
+    return f"{space}__{name}" if space and space != name else name
 
 
 # Reading.

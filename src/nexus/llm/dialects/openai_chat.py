@@ -99,6 +99,7 @@ class _Delta(msgspec.Struct):
 class _Choice(msgspec.Struct):
     delta: _Delta | None = None
     message: _Delta | None = None
+    text: Any = None
     finish_reason: Any = None
 
 
@@ -128,7 +129,7 @@ class OpenAIChat(Dialect):
 
     name = chat_json.DIALECT
     path = "/v1/chat/completions"
-    doors = (
+    doors: tuple[Door, ...] = (
         Door("POST", "/v1/chat/completions"),
         Door("POST", "/v1/embeddings", "embed"),
         Door("GET", "/v1/models", "models"),
@@ -414,6 +415,8 @@ def _count(tally: Tally, event: _Event) -> None:
                     tally.characters += len(words)
             if said.tool_calls:
                 tally.characters += len(msgspec.json.encode(said.tool_calls)) // 2
+        if isinstance(choice.text, str):
+            tally.characters += len(choice.text)
         if choice.finish_reason:
             tally.finished += 1
             tally.finish_reason = str(choice.finish_reason)

@@ -12,16 +12,21 @@ Source: https://platform.openai.com/docs/api-reference. Options:
 
 from __future__ import annotations
 
+import re
+
 from nexus.core.errors import NexusError
 from nexus.llm import chat_json
 from nexus.llm.account import Account, Endpoint
 from nexus.llm.client import HttpAnswer, HttpRequest
-from nexus.llm.errors import UpstreamMalformed, UpstreamTruncated, from_stream
-from nexus.llm.openai_wire import OpenAIWire, encode, json_of, splice
+from nexus.llm.errors import UpstreamMalformed, UpstreamTruncated, UpstreamUnavailable, from_stream
+from nexus.llm.openai_wire import OpenAIWire, encode, json_of, lacks_endpoint, splice
 from nexus.llm.provider import Decoder, Provider
 from nexus.llm.providers.openai_responses import OpenAIResponsesProvider
 from nexus.llm.sse import EventSplitter, data_of
 from nexus.llm.types import Call, Chunk, Completion, Tally
+
+COMPLETIONS = "openai.completions"
+_OLD = re.compile(r"gpt-3\.5-turbo-instruct|davinci|babbage|ft:(?:davinci|babbage)")
 
 
 class OpenAIProvider(OpenAIWire):
@@ -33,18 +38,23 @@ class OpenAIProvider(OpenAIWire):
     def __init__(self) -> None:
         """Know of no upstream yet which endpoints it lacks."""
         self._without_responses: set[str] = set()
+        self._without_completions: set[str] = set()
 
     def serving(self, account: Account, model: str, call: Call) -> Provider:
         """Return the codec nearest to the caller's dialect that the upstream has."""
-        if call.dialect == self.responses.dialect and self._has_responses(account):
+        if call.dialect == self.responses.dialect and self._has(account, "responses", self._without_responses):
             return self.responses(f"{account.name}/{model}", self._without_responses)
+        # OpenAI's own models are for chats, but for a few.
+        fits = account.base_url != OpenAIWire.base_url or _OLD.match(model)
+        if call.dialect == COMPLETIONS and fits and self._has(account, "completions", self._without_completions):
+            return OpenAICompletionsProvider(self, self._without_completions)
         return self
 
-    def _has_responses(self, account: Account) -> bool:
-        told = account.options.get("responses")
+    def _has(self, account: Account, endpoint: str, missing: set[str]) -> bool:
+        told = account.options.get(endpoint)
         if isinstance(told, bool):
             return told
-        return account.kind == "openai" and account.base_url not in self._without_responses
+        return account.kind == "openai" and account.base_url not in missing
 
     def chat(self, endpoint: Endpoint, model: str, call: Call) -> HttpRequest:
         """Write a chat request; of a call in this dialect only `model` and `stream_options` are replaced."""
@@ -74,6 +84,32 @@ class OpenAIProvider(OpenAIWire):
     def decoder(self, call: Call) -> Decoder:
         """Return a reader for one stream."""
         return OpenAIDecoder(call.choices)
+
+
+class OpenAICompletionsProvider(OpenAIProvider):
+    """The older completions of a text, for clients that ask for them: byte for byte."""
+
+    dialect = COMPLETIONS
+
+    def __init__(self, kind: OpenAIProvider, missing: set[str]) -> None:
+        """Send requests as `kind` does; note in `missing` an upstream without this endpoint."""
+        super().__init__()
+        self._kind = kind
+        self._missing = missing
+        self._base_url = ""
+
+    def chat(self, endpoint: Endpoint, model: str, call: Call) -> HttpRequest:
+        """Write a request; only `model` and `stream_options` are replaced."""
+        self._base_url = endpoint.base_url
+        body = splice(call, model, stream_usage=endpoint.options.get("stream_options") is not False)
+        return self._kind.request(endpoint, "/completions", body, model, call.headers)
+
+    def error(self, answer: HttpAnswer) -> NexusError:
+        """Turn an error answer into ours; notice that the upstream has no such endpoint."""
+        if lacks_endpoint(answer):
+            self._missing.add(self._base_url)
+            return UpstreamUnavailable("The provider does not have this endpoint.")
+        return self._kind.error(answer)
 
 
 class OpenAIDecoder:

@@ -17,12 +17,10 @@ from nexus.llm.account import Account, Endpoint
 from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.errors import (
     UpstreamMalformed,
-    UpstreamModelMissing,
-    UpstreamRejected,
     UpstreamTruncated,
     UpstreamUnavailable,
 )
-from nexus.llm.openai_wire import OpenAIWire, encode, json_of, told_of
+from nexus.llm.openai_wire import OpenAIWire, encode, json_of, lacks_endpoint
 from nexus.llm.provider import Decoder, Provider
 from nexus.llm.responses_answers import read_response
 from nexus.llm.responses_events import EventReader
@@ -91,15 +89,10 @@ class OpenAIResponsesProvider(OpenAIWire):
 
     def error(self, answer: HttpAnswer) -> NexusError:
         """Turn an error answer into ours; notice that the upstream has no such endpoint."""
-        error = super().error(answer)
-        unheard = answer.status in (404, 405, 501) and "model" not in str(told_of(answer.body).get("message")).lower()
-        if self._missing is not None and unheard and isinstance(error, _NO_ENDPOINT):
+        if self._missing is not None and lacks_endpoint(answer):
             self._missing.add(self._base_url)
             return UpstreamUnavailable("The provider does not have this endpoint.")
-        return error
-
-
-_NO_ENDPOINT = (UpstreamModelMissing, UpstreamRejected, UpstreamUnavailable)
+        return super().error(answer)
 
 
 def _headers(call: Call) -> tuple[tuple[bytes, bytes], ...]:
