@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from nexus.access.types import Principal
 from nexus.runs import engine_storage as queries
-from nexus.runs import storage
+from nexus.runs import steering, storage
 from nexus.runs.completion import finish, give_back
 from nexus.runs.engine_storage import Claimed, Ended, Message, Terms
 from nexus.runs.tables import OutboxRow, StepEventRow, StepRow
@@ -52,7 +52,7 @@ class Bench:
         return self.db.write_now(take)
 
     def claim(self, message: Message, owner: str = "one", at: float = 0) -> Claimed | None:
-        return self.db.write_now(queries.claim, message.step_id, message.epoch, owner, later(at), 30.0)
+        return self.db.write_now(queries.claim, message.step_id, message.epoch, owner, later(at), TERMS)
 
     def take(self, at: float = 0, owner: str = "one") -> Claimed:
         (message,) = self.publish(at)
@@ -178,7 +178,7 @@ def test_twenty_engine_deaths_are_a_dead_letter(bench: Bench) -> None:
 def test_what_ends_after_a_cancel(bench: Bench, outcome: Outcome) -> None:
     run = bench.start(A, B)
     claimed = bench.take()
-    bench.db.write_now(storage.request_cancel, run.project_id, run.id, T0)
+    bench.db.write_now(steering.request_cancel, run.project_id, run.id, T0, 60.0)
     assert bench.statuses(run) == {"a": "running", "b": "cancelled"}
     assert bench.db.read_now(queries.cancelled_among, [run.id]) == {run.id}
     bench.end(claimed, outcome, go_on=True)
@@ -190,7 +190,7 @@ def test_a_cancel_and_an_end_may_race(bench: Bench) -> None:
     for _ in range(10):
         run = bench.start(A, B)
         claimed = bench.take()
-        cancel = lambda r=run: bench.db.write_now(storage.request_cancel, r.project_id, r.id, T0)  # noqa: E731
+        cancel = lambda r=run: bench.db.write_now(steering.request_cancel, r.project_id, r.id, T0, 60.0)  # noqa: E731
         at_once([cancel, lambda c=claimed: bench.end(c, Succeeded({}))])
         assert bench.statuses(run) == {"a": "succeeded", "b": "cancelled"}
         assert bench.run(run).status is RunStatus.CANCELLED
@@ -218,7 +218,7 @@ def test_parking_gives_the_worker_back_and_a_timer_brings_it_again(bench: Bench)
     assert bench.run(run).status is RunStatus.RUNNING
     bench.end(claimed, Waits(None, None), at=10)
     assert bench.publish(at=10**6) == []
-    bench.db.write_now(storage.wake_waiting, run.project_id, run.id, later(20), 60.0, key="a", signal={"go": 1})
+    bench.db.write_now(steering.wake_waiting, run.project_id, run.id, later(20), 60.0, key="a", signal={"go": 1})
     claimed = bench.take(at=20)
     assert (claimed.state, claimed.signal) == ({"n": 1}, {"go": 1})
 
@@ -226,7 +226,7 @@ def test_parking_gives_the_worker_back_and_a_timer_brings_it_again(bench: Bench)
 def test_a_stale_timer_does_not_wake_a_step_that_was_signalled(bench: Bench) -> None:
     run = bench.start(A)
     bench.end(bench.take(), Waits(10, None))
-    bench.db.write_now(storage.wake_waiting, run.project_id, run.id, later(5), 60.0)
+    bench.db.write_now(steering.wake_waiting, run.project_id, run.id, later(5), 60.0)
     first, second = bench.publish(at=10)
     claims = [bench.claim(message, at=10) for message in (first, second)]
     assert len([claim for claim in claims if claim]) == 1

@@ -12,7 +12,7 @@ import pytest
 
 from nexus.access.types import Principal
 from nexus.core.clock import SystemClock
-from nexus.runs import storage
+from nexus.runs import steering, storage
 from nexus.runs.signals import Bell, PostgresEar, Presence, SocketEar, lock_folder, socket_folder
 from nexus.runs.types import RunSpec, StepSpec
 from nexus.storage.db import Database
@@ -91,7 +91,7 @@ def test_a_commit_notifies_engines_on_postgresql(any_database: Database, who: Pr
 
     run = any_database.write_now(storage.add_run, spec, who, SystemClock().now(), 60.0)[0]
     assert heard(ear) == {"outbox"}
-    any_database.write_now(storage.request_cancel, run.project_id, run.id, SystemClock().now())
+    any_database.write_now(steering.request_cancel, run.project_id, run.id, SystemClock().now(), 60.0)
     assert heard(ear) == {"cancel"}
     ear.close()
 

@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 import nexus.runs.tables  # noqa: F401
 from nexus.access.types import Principal
 from nexus.runs import engine_storage as queries
-from nexus.runs import storage
+from nexus.runs import steering, storage
 from nexus.runs.completion import finish, give_back
 from nexus.runs.engine_storage import Claimed, Message, Terms
 from nexus.runs.errors import RunFinished, RunNotFinished, RunNotWaiting
@@ -75,7 +75,7 @@ class World:
             return
         message = self.broker.pop(self.dice.randrange(len(self.broker)))
         owner = self.dice.choice(list(self.held))
-        claimed = self.db.write_now(queries.claim, message.step_id, message.epoch, owner, self.now, 30.0)
+        claimed = self.db.write_now(queries.claim, message.step_id, message.epoch, owner, self.now, self.terms)
         self.happened["claimed" if claimed else "dropped"] += 1
         if claimed:
             self.held[owner].append(claimed)
@@ -120,7 +120,7 @@ class World:
 
     def cancel(self, project_id: str, run_id: str) -> None:
         try:
-            self.db.write_now(storage.request_cancel, project_id, run_id, self.now)
+            self.db.write_now(steering.request_cancel, project_id, run_id, self.now, 60.0)
             self.happened["cancelled"] += 1
         except RunFinished:
             pass
@@ -132,10 +132,10 @@ class World:
             if what == "cancel":
                 self.cancel(run.project_id, run.id)
             elif what == "retry":
-                self.db.write_now(storage.retry_run, run.project_id, run.id, self.now, 60.0)
+                self.db.write_now(steering.retry_run, run.project_id, run.id, self.now, 60.0)
                 self.happened["retried"] += 1
             else:
-                self.db.write_now(storage.wake_waiting, run.project_id, run.id, self.now, 60.0)
+                self.db.write_now(steering.wake_waiting, run.project_id, run.id, self.now, 60.0)
         except (RunNotFinished, RunNotWaiting):
             pass
 
@@ -158,7 +158,7 @@ class World:
                 return
             for run in stands:
                 if run.status == "waiting":
-                    self.db.write_now(storage.wake_waiting, run.project_id, run.id, self.now, 60.0)
+                    self.db.write_now(steering.wake_waiting, run.project_id, run.id, self.now, 60.0)
             for _ in range(20):
                 self.act()
         raise AssertionError(f"not all runs ended: {[run.status for run in stands]}")

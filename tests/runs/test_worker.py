@@ -26,7 +26,17 @@ from nexus.runs.errors import (
 from nexus.runs.failpoints import Failpoints
 from nexus.runs.service import RunService
 from nexus.runs.settings import RunsSettings
-from nexus.runs.types import Parked, RetryPolicy, Run, RunSpec, RunStatus, StepContext, StepSpec, StepStatus
+from nexus.runs.types import (
+    Parked,
+    PlainRenderer,
+    RetryPolicy,
+    Run,
+    RunSpec,
+    RunStatus,
+    StepContext,
+    StepSpec,
+    StepStatus,
+)
 from nexus.runs.worker import EngineWorker
 from nexus.storage.db import Database
 
@@ -248,7 +258,10 @@ async def test_a_condition_that_does_not_hold_skips_the_branch(engine: Start, ru
 async def test_templates_see_inputs_and_earlier_steps(engine: Start, runs: RunService, who: Principal) -> None:
     scopes: list[dict[str, Any]] = []
 
-    class Rendered:
+    class Rendered(PlainRenderer):
+        def reads(self, template: dict[str, Any], when: str | None) -> None:
+            return None
+
         def render(self, with_: dict[str, Any], scope: dict[str, Any]) -> dict[str, Any]:
             scopes.append(scope)
             return {"got": scope["steps"]["a"]["output"], **with_}

@@ -36,6 +36,15 @@ class WorkflowRenderer:
             raise ExpressionError(f"A map has at most {MAX_ITEMS} items.", field="map")
         return items
 
+    def reads(self, template: dict[str, Any], when: str | None) -> set[str] | None:
+        """Return the keys of the steps that templates and condition name; None when they name all at once."""
+        named = template_references(template)
+        if when is not None:
+            named |= references(unwrapped(when))
+        if "steps" in named:
+            return None
+        return {path.split(".")[1] for path in named if path.startswith("steps.")}
+
     def secrets(self, project_id: str) -> Revealing | None:
         """Return the secrets of a project by name, as far as templates ask for them."""
         return None if self._vault is None else self._vault(project_id)

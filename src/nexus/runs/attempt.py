@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 from nexus.core.clock import Clock
 from nexus.runs.engine_storage import Claimed, save_state
 from nexus.runs.errors import LeaseLost
+from nexus.runs.masking import masked
 from nexus.runs.records import event_row
 from nexus.runs.types import Artifact, Level, Progress
 from nexus.storage.db import Database
@@ -29,6 +30,9 @@ class Attempt:
         self.claimed = claimed
         self.began = time.monotonic()
         self.stop: Stop | None = None
+        self.fallback: dict[str, Any] | None = None
+        self.secrets: list[str] = []
+        """What must not show in anything that is kept of this attempt."""
         self.writing = threading.Lock()
         self._database = database
         self._clock = clock
@@ -50,7 +54,7 @@ class Attempt:
             return
         if self._said == _MOST_LINES:
             message, level = "This step has said too much; no more is kept.", "warning"
-        self._lines.append(self._line("log", level=level, message=message[:_LONGEST_LINE].replace("\0", "")))
+        self._lines.append(self._line("log", level=level, message=self.hide(message)[:_LONGEST_LINE].replace("\0", "")))
 
     def progress(self, progress: Progress) -> None:
         """Keep the newest report until the next flush."""
@@ -58,12 +62,16 @@ class Attempt:
 
     def artifact(self, artifact: Artifact) -> None:
         """Keep a note until the next flush."""
-        self._lines.append(self._line("artifact", **asdict(artifact)))
+        self._lines.append(self._line("artifact", **self.hide(asdict(artifact))))
 
     async def save(self, state: dict[str, Any]) -> None:
         """Store a checkpoint now. Raises `LeaseLost` when this attempt is over."""
-        if not await self._database.write(save_state, self.claimed, state):
+        if not await self._database.write(save_state, self.claimed, self.hide(state)):
             raise LeaseLost
+
+    def hide(self, value: Any) -> Any:
+        """Return `value` without the secrets that the step has used."""
+        return masked(value, self.secrets) if self.secrets else value
 
     def take(self) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
         """Return the lines since the last time, and the newest progress if there is news."""
@@ -79,7 +87,8 @@ class Attempt:
         self._lines.extendleft(reversed(lines))
 
     def _line(self, type_: str, **data: Any) -> dict[str, Any]:
-        return event_row(self.claimed.run_id, self.claimed.key, type_, self._clock.now(), **data)
+        claimed = self.claimed
+        return event_row(claimed.run_id, claimed.key, type_, self._clock.now(), claimed.map_index, **data)
 
     def enter(self) -> None:
         """Note the asyncio task that executes the handler, so that it can be stopped."""

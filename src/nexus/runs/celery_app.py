@@ -84,7 +84,7 @@ class Broker:
     def __init__(self, app: Celery, settings: RunsSettings) -> None:
         """Open nothing yet."""
         self._app = app
-        self._names = [queue_name(name) for name in settings.queues]
+        self._queues = settings.queues
         self._connection = app.connection_for_write()
         self._producer: Any = None
 
@@ -101,10 +101,10 @@ class Broker:
                 ignore_result=True,
             )
 
-    def depth(self) -> int:
-        """Return how many messages lie in the broker. Raises like `publish`."""
-        channel = self._open().channel
-        return sum(channel._size(name) for name in self._names)  # noqa: SLF001  kombu's only count that declares nothing
+    def depths(self) -> dict[str, int]:
+        """Return how many messages lie in each queue. Raises like `publish`."""
+        size = self._open().channel._size  # noqa: SLF001  kombu's only count that declares nothing
+        return {name: size(queue_name(name)) for name in self._queues}
 
     def _open(self) -> Any:
         if self._producer is None:

@@ -1,23 +1,24 @@
 """How an attempt ends: one transaction, void unless its epoch still runs, that releases what stands behind.
 
-This is the path that every step takes, so it is written with prepared Core statements: on SQLite it
-costs a third of the same through the unit of work (measured by `nexus bench runs`).
+Here the outcome is written to the step itself; what follows from it is `aftermath`, how the run ends `conclusion`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, exists, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from nexus.runs.engine_storage import Claimed, Ended, Terms, claimed_of
-from nexus.runs.outbox import announce, message, message_of
-from nexus.runs.records import event_row, failure_json
-from nexus.runs.tables import EVENT, OUTBOX, RUN, STEP
+from nexus.runs import lanes
+from nexus.runs.aftermath import Ending, close
+from nexus.runs.engine_storage import Claimed, Ended, Terms, claimed_of, facts_of
+from nexus.runs.outbox import message
+from nexus.runs.planting import item_values
+from nexus.runs.records import failure_json
+from nexus.runs.tables import RUN, STEP
 from nexus.runs.transitions import (
     Again,
     Cancelled,
@@ -25,18 +26,16 @@ from nexus.runs.transitions import (
     Outcome,
     Released,
     Skipped,
+    Spread,
     Succeeded,
     Waits,
     after_crash,
     after_failure,
-    after_need,
-    run_end,
-    run_result,
 )
-from nexus.runs.types import Failure, RunStatus, StepStatus
+from nexus.runs.types import StepStatus
 
 _LOCK_RUN: Final = (
-    select(RUN.c.id, RUN.c.status, RUN.c.cancel_requested, RUN.c.steps_left, RUN.c.error)
+    select(RUN.c.id, RUN.c.cancel_requested, RUN.c.paused, RUN.c.steps_left)
     .where(RUN.c.id == bindparam("b_run"))
     .with_for_update()
 )
@@ -44,7 +43,7 @@ _COUNT_DOWN: Final = (
     update(RUN)
     .where(RUN.c.id == bindparam("b_run"))
     .values(steps_left=RUN.c.steps_left - 1)
-    .returning(RUN.c.id, RUN.c.status, RUN.c.cancel_requested, RUN.c.steps_left, RUN.c.error)
+    .returning(RUN.c.id, RUN.c.cancel_requested, RUN.c.paused, RUN.c.steps_left)
 )
 _FENCE: Final = (STEP.c.id == bindparam("b_id"), STEP.c.epoch == bindparam("b_epoch"), STEP.c.status == "running")
 _END: Final = (
@@ -65,69 +64,31 @@ _READY: Final = (
     .values(run_at=bindparam("due"), ready_at=bindparam("due"))
     .values(status="ready", epoch=STEP.c.epoch + 1, owner=None, lease_until=None, republished=0)
 )
-_BEHIND: Final = select(STEP).where(
-    STEP.c.run_id == bindparam("b_run"),
-    STEP.c.key.in_(bindparam("b_keys", expanding=True)),
-    STEP.c.status == "pending",
-)
-_COUNT: Final = (
+# None keeps what the step has saved.
+_KEPT: Final = func.coalesce(bindparam("kept", type_=STEP.c.state.type), STEP.c.state)
+_PARK: Final = (
     update(STEP)
-    .where(STEP.c.id == bindparam("b_id"))
-    .values(needs_left=bindparam("needs_left"), needs_skipped=bindparam("needs_skipped"))
+    .where(*_FENCE)
+    .values(status="waiting", epoch=STEP.c.epoch + 1, owner=None, lease_until=None, signal=None)
+    .values({name: bindparam(name) for name in ("attempts", "republish_at")})
+    .values(run_at=bindparam("due"), state=_KEPT)
 )
-_RELEASE: Final = _COUNT.values(
-    status="ready",
-    epoch=STEP.c.epoch + 1,
-    run_at=bindparam("now"),
-    ready_at=bindparam("now"),
-    republish_at=bindparam("republish_at"),
+_WOKEN: Final = select(STEP.c.woken).where(*_FENCE)
+_WOKEN_AGAIN: Final = (
+    update(STEP)
+    .where(*_FENCE)
+    .values(status="ready", epoch=STEP.c.epoch + 1, owner=None, lease_until=None, woken=False, republished=0)
+    .values(republish_at=bindparam("republish_at"), state=_KEPT)
+    .values(run_at=bindparam("due"), ready_at=bindparam("due"))
 )
-_TAKE: Final = _COUNT.values(
-    status="running",
-    epoch=STEP.c.epoch + 1,
-    attempts=STEP.c.attempts + 1,
-    owner=bindparam("owner"),
-    lease_until=bindparam("lease_until"),
-    run_at=bindparam("now"),
-    ready_at=bindparam("now"),
-    started_at=bindparam("now"),
+_SPREAD: Final = (
+    update(STEP)
+    .where(*_FENCE)
+    .values(status="waiting", epoch=STEP.c.epoch + 1, owner=None, lease_until=None, signal=None)
+    .values(run_at=None, republish_at=None, items_left=bindparam("items_left"), state=bindparam("state"))
+    .returning(STEP)
 )
-_LEFT: Final = update(RUN).where(RUN.c.id == bindparam("b_run")).values(steps_left=bindparam("steps_left"))
-_EVENTS: Final = insert(EVENT)
-_MESSAGES: Final = insert(OUTBOX)
-_ALL: Final = select(
-    STEP.c.key, STEP.c.needed_by, STEP.c.status, STEP.c.output, STEP.c.error, STEP.c.finished_at
-).where(STEP.c.run_id == bindparam("b_run"))
-
-
-@dataclass(slots=True)
-class _Ending:
-    """What has come together so far while an attempt ends."""
-
-    session: Session
-    connection: Connection
-    claimed: Claimed
-    now: datetime
-    terms: Terms
-    cancel_requested: bool
-    steps_left: int
-    written_left: int
-    error: dict[str, Any] | None
-    lines: Sequence[dict[str, Any]]
-    progress: dict[str, Any] | None = None
-    events: list[dict[str, Any]] = field(default_factory=list)
-    messages: list[dict[str, Any]] = field(default_factory=list)
-    ready: list[tuple[Row[Any], int, int]] = field(default_factory=list)
-    status: StepStatus = StepStatus.RUNNING
-    retried: bool = False
-    dead: bool = False
-    following: Claimed | None = None
-
-    def event(self, key: str | None, type_: str, **data: Any) -> None:
-        self.events.append(event_row(self.claimed.run_id, key, type_, self.now, **data))
-
-    def later(self, seconds: float) -> datetime:
-        return self.now + timedelta(seconds=seconds)
+_CHUNK: Final = 500
 
 
 def finish(
@@ -149,19 +110,34 @@ def finish(
     """
     connection = session.connection()
     # Locks the run in any case: everything that touches its steps does so first, and in this order.
-    certain = isinstance(outcome, Succeeded | Skipped | Cancelled)
+    certain = isinstance(outcome, Succeeded | Skipped | Cancelled) and not claimed.is_item
     row = connection.execute(_COUNT_DOWN if certain else _LOCK_RUN, {"b_run": claimed.run_id}).one_or_none()
     if row is None:
         return Ended(fenced=True)
+    if claimed.lane is not None:
+        lanes.lock(session, claimed.lane)
     left = row.steps_left + certain
-    ending = _Ending(
-        session, connection, claimed, now, terms, row.cancel_requested, left, row.steps_left, row.error, lines, progress
+    ending = Ending(
+        session=session,
+        connection=connection,
+        claimed=claimed,
+        now=now,
+        terms=terms,
+        cancel_requested=row.cancel_requested,
+        paused=row.paused,
+        steps_left=left,
+        written_left=row.steps_left,
+        lines=lines,
+        progress=progress,
     )
     if _apply(ending, outcome):
-        return _close(ending, owner if go_on else None)
+        return close(ending, owner if go_on else None)
     if certain:
         connection.execute(_LEFT, {"b_run": claimed.run_id, "steps_left": left})
     return Ended(fenced=True)
+
+
+_LEFT: Final = update(RUN).where(RUN.c.id == bindparam("b_run")).values(steps_left=bindparam("steps_left"))
 
 
 def give_back(
@@ -173,9 +149,9 @@ def give_back(
     step = session.execute(select(STEP).where(*fence).with_for_update()).one_or_none()
     if row is None or step is None:
         return False
-    claimed, left = claimed_of(row, step), row.steps_left
-    ending = _Ending(
-        session, session.connection(), claimed, now, terms, row.cancel_requested, left, left, row.error, lines=()
+    claimed, left = claimed_of(facts_of(row), step), row.steps_left
+    ending = Ending(
+        session, session.connection(), claimed, now, terms, row.cancel_requested, row.paused, left, left, lines=()
     )
     if row.cancel_requested:
         _end(ending, StepStatus.CANCELLED)
@@ -188,35 +164,37 @@ def give_back(
             _again(ending, verdict.delay, "step.lost", counters)
         else:
             _end(ending, StepStatus.FAILED, error=failure_json(verdict), counters=counters)
-    _close(ending, None)
+    close(ending, None)
     return True
 
 
-def _apply(ending: _Ending, outcome: Outcome) -> bool:
+def _apply(ending: Ending, outcome: Outcome) -> bool:
     """Write the outcome to the step; False when the attempt no longer counts."""
     if ending.cancel_requested and _gives_way(outcome):
         return _end(ending, StepStatus.CANCELLED)
     match outcome:
         case Succeeded(output):
             return _end(ending, StepStatus.SUCCEEDED, output=output)
+        case Spread(items):
+            return _spread(ending, items)
         case Skipped():
             return _end(ending, StepStatus.SKIPPED)
         case Cancelled():
             return _end(ending, StepStatus.CANCELLED)
         case Failed():
             return _fail(ending, outcome)
-        case Waits(seconds, state):
-            return _park(ending, seconds, state)
+        case Waits():
+            return _park(ending, outcome)
         case Released():
             return _again(ending, 0.0, "step.released", _counters(ending.claimed))
 
 
 def _gives_way(outcome: Outcome) -> bool:
     """Tell whether an outcome that is not the end becomes one when the run is being cancelled."""
-    return isinstance(outcome, Waits | Released) or (isinstance(outcome, Failed) and outcome.retryable)
+    return isinstance(outcome, Spread | Waits | Released) or (isinstance(outcome, Failed) and outcome.retryable)
 
 
-def _fail(ending: _Ending, failed: Failed) -> bool:
+def _fail(ending: Ending, failed: Failed) -> bool:
     counters = _counters(ending.claimed, failures=not failed.crashed, child_crashes=failed.crashed)
     verdict = after_failure(
         failed,
@@ -234,14 +212,14 @@ def _fail(ending: _Ending, failed: Failed) -> bool:
 
 
 def _end(
-    ending: _Ending,
+    ending: Ending,
     status: StepStatus,
     *,
-    output: dict[str, Any] | None = None,
+    output: Any = None,
     error: dict[str, Any] | None = None,
     counters: dict[str, int] | None = None,
 ) -> bool:
-    claimed, ending.status = ending.claimed, status
+    claimed, ending.status, ending.output = ending.claimed, status, output
     values = {
         "b_id": claimed.step_id,
         "b_epoch": claimed.epoch,
@@ -251,14 +229,15 @@ def _end(
         "finished_at": ending.now,
         **(counters or _counters(claimed)),
     }
-    ending.event(claimed.key, f"step.{status}", attempt=claimed.attempt, **({} if error is None else {"error": error}))
+    told = {"attempt": claimed.attempt, **({} if error is None else {"error": error})}
+    ending.event(claimed.key, f"step.{status}", claimed.map_index, **told)
     return _fenced(ending, _END, values)
 
 
 def _again(
-    ending: _Ending, delay: float, event: str, counters: dict[str, int], error: dict[str, Any] | None = None
+    ending: Ending, delay: float, event: str, counters: dict[str, int], error: dict[str, Any] | None = None
 ) -> bool:
-    claimed = ending.claimed
+    claimed, ending.status = ending.claimed, StepStatus.READY
     due = ending.later(delay)
     values = {
         "b_id": claimed.step_id,
@@ -269,30 +248,54 @@ def _again(
         **counters,
     }
     told = {"attempt": claimed.attempt, "delay": round(delay, 3)}
-    ending.event(claimed.key, event, **told, **({} if error is None else {"error": error}))
+    ending.event(claimed.key, event, claimed.map_index, **told, **({} if error is None else {"error": error}))
     ending.messages.append(_message(claimed, ending.now, due))
     return _fenced(ending, _READY, values)
 
 
-def _park(ending: _Ending, seconds: float | None, state: dict[str, Any] | None) -> bool:
-    claimed = ending.claimed
-    due = None if seconds is None else ending.later(seconds)
-    values: dict[str, Any] = {
-        "status": StepStatus.WAITING,
-        "epoch": claimed.epoch + 1,
-        "owner": None,
-        "lease_until": None,
-        "signal": None,
-        "run_at": due,
+def _park(ending: Ending, waits: Waits) -> bool:
+    """Let the step wait; one that was woken meanwhile is ready again at once."""
+    claimed, ending.status = ending.claimed, StepStatus.WAITING
+    fence = {"b_id": claimed.step_id, "b_epoch": claimed.epoch}
+    if waits.reason is None and ending.connection.execute(_WOKEN, fence).scalar_one_or_none():
+        ending.status = StepStatus.READY
+        ending.event(claimed.key, "step.resumed", claimed.map_index, signalled=True)
+        ending.messages.append(_message(claimed, ending.now, ending.now))
+        again = {"kept": waits.state, "due": ending.now, "republish_at": ending.later(ending.terms.republish)}
+        return _fenced(ending, _WOKEN_AGAIN, {**fence, **again})
+    due = None if waits.seconds is None else ending.later(waits.seconds)
+    values = {
+        "kept": waits.state,
+        "attempts": claimed.attempt - (waits.reason is not None),
+        "due": due,
         "republish_at": None if due is None else due + timedelta(seconds=ending.terms.republish),
     }
-    if state is not None:
-        values["state"] = state
-    ending.event(claimed.key, "step.waiting", seconds=seconds)
+    why = {} if waits.reason is None else {"reason": waits.reason}
+    ending.event(claimed.key, "step.waiting", claimed.map_index, seconds=waits.seconds, **why)
     if due is not None:
         ending.messages.append(_message(claimed, ending.now, due))
-    park = update(STEP).where(*_FENCE).values(values)
-    return _fenced(ending, park, {"b_id": claimed.step_id, "b_epoch": claimed.epoch})
+    return _fenced(ending, _PARK, {**fence, **values})
+
+
+def _spread(ending: Ending, items: list[Any]) -> bool:
+    """Plant a step for each item, in chunks; the mapped step waits for them. A map of nothing is done."""
+    if not items:
+        return _end(ending, StepStatus.SUCCEEDED, output=[])
+    claimed, now, ending.status = ending.claimed, ending.now, StepStatus.WAITING
+    fence = {"b_id": claimed.step_id, "b_epoch": claimed.epoch}
+    state = {"items": len(items)}
+    mapper = ending.connection.execute(_SPREAD, {**fence, "items_left": len(items), "state": state}).one_or_none()
+    if mapper is None:
+        return False
+    ending.event(claimed.key, "step.spread", items=len(items))
+    rows = item_values(mapper, items, now, ending.terms.republish, paused=ending.paused)
+    for start in range(0, len(rows), _CHUNK):
+        ending.connection.execute(_PLANT, rows[start : start + _CHUNK])
+    ending.messages += [message(row, now, now) for row in rows if not row["held"]]
+    return True
+
+
+_PLANT: Final = insert(STEP)
 
 
 def _counters(claimed: Claimed, *, failures: int = 0, crashes: int = 0, child_crashes: int = 0) -> dict[str, int]:
@@ -308,123 +311,13 @@ def _message(claimed: Claimed, now: datetime, due: datetime) -> dict[str, Any]:
     values = {
         "id": claimed.step_id,
         "epoch": claimed.epoch + 1,
-        "project_id": claimed.principal.project_id,
+        "project_id": claimed.run.principal.project_id,
         "queue": claimed.queue,
         "rank": claimed.rank,
     }
     return message(values, now, due)
 
 
-def _fenced(ending: _Ending, statement: Any, values: dict[str, Any]) -> bool:
+def _fenced(ending: Ending, statement: Any, values: dict[str, Any]) -> bool:
     result: Any = ending.connection.execute(statement, values)
     return bool(result.rowcount)
-
-
-def _close(ending: _Ending, owner: str | None) -> Ended:
-    """Do what follows from the end of the attempt, and write it all."""
-    connection, claimed = ending.connection, ending.claimed
-    if ending.status.final:
-        ending.steps_left -= 1
-        _settle(ending)
-        _hand_out(ending, owner)
-        if ending.steps_left != ending.written_left:
-            connection.execute(_LEFT, {"b_run": claimed.run_id, "steps_left": ending.steps_left})
-    finished = ending.steps_left == 0
-    if finished:
-        _finish_run(ending)
-    elif ending.following is None and not ending.ready:
-        _rest_run(connection, claimed.run_id)
-    if ending.progress is not None:
-        connection.execute(update(STEP).where(STEP.c.id == claimed.step_id).values(progress=ending.progress))
-    if ending.messages:
-        connection.execute(_MESSAGES, ending.messages)
-        announce(ending.session, "outbox")
-    connection.execute(_EVENTS, [*ending.lines, *ending.events])
-    return Ended(
-        next=ending.following,
-        published=bool(ending.messages),
-        run_finished=finished,
-        retried=ending.retried,
-        dead=ending.dead,
-    )
-
-
-def _settle(ending: _Ending) -> None:
-    """Tell the steps behind that the one they need has ended; those it takes along end too, and so on.
-
-    A step that is skipped because of a failure hands the failure on, and not a branch not taken.
-    """
-    counted: dict[str, tuple[int, int]] = {}
-    failed = ending.status in (StepStatus.FAILED, StepStatus.CANCELLED)
-    frontier = [(ending.claimed.needed_by, ending.status, failed)]
-    while frontier:
-        keys, status, failed = frontier.pop()
-        found = (
-            ending.connection.execute(_BEHIND, {"b_run": ending.claimed.run_id, "b_keys": keys}).all() if keys else []
-        )
-        for row in found:
-            left, skipped = counted.get(row.id, (row.needs_left, row.needs_skipped))
-            left, skipped = left - 1, skipped + (status is StepStatus.SKIPPED)
-            becomes = after_need(left, skipped, len(row.needs), StepStatus.FAILED if failed else status)
-            if becomes is StepStatus.READY:
-                ending.ready.append((row, left, skipped))
-            elif becomes is StepStatus.SKIPPED:
-                _skip(ending, row, failed)
-                frontier.append((row.needed_by, StepStatus.SKIPPED, failed))
-            else:
-                counted[row.id] = (left, skipped)
-                ending.connection.execute(_COUNT, {"b_id": row.id, "needs_left": left, "needs_skipped": skipped})
-
-
-def _skip(ending: _Ending, row: Row[Any], failed: bool) -> None:
-    error = failure_json(Failure("need_failed", "A step that this one needs did not succeed.")) if failed else None
-    values = {"status": StepStatus.SKIPPED, "finished_at": ending.now, "error": error}
-    ending.connection.execute(update(STEP).where(STEP.c.id == row.id).values(values))
-    ending.steps_left -= 1
-    ending.event(row.key, "step.skipped", reason="needs")
-
-
-def _hand_out(ending: _Ending, owner: str | None) -> None:
-    """Take one of the ready steps for the same worker, if it may go on, and write messages for the others."""
-    connection, now = ending.connection, ending.now
-    mine = None
-    if owner is not None and not ending.cancel_requested:
-        mine = next((row for row, _, _ in ending.ready if row.queue == ending.claimed.queue), None)
-    for row, left, skipped in ending.ready:
-        values = {"b_id": row.id, "needs_left": left, "needs_skipped": skipped, "now": now}
-        if row is mine:
-            connection.execute(_TAKE, {**values, "owner": owner, "lease_until": ending.later(ending.terms.lease)})
-            ending.following = _following(ending.claimed, row)
-            ending.event(row.key, "step.started", attempt=row.attempts + 1)
-        else:
-            connection.execute(_RELEASE, {**values, "republish_at": ending.later(ending.terms.republish)})
-            ending.messages.append(message_of(row, now, epoch=row.epoch + 1))
-
-
-def _following(claimed: Claimed, row: Row[Any]) -> Claimed:
-    return claimed_of(None, row, like=claimed, epoch=row.epoch + 1, attempt=row.attempts + 1)
-
-
-def _finish_run(ending: _Ending) -> None:
-    connection, run_id = ending.connection, ending.claimed.run_id
-    steps = connection.execute(_ALL, {"b_run": run_id}).all()
-    statuses = [StepStatus(step.status) for step in steps]
-    status = run_end(statuses, cancel_requested=ending.cancel_requested, deadline_passed=ending.error is not None)
-    values: dict[str, Any] = {"status": status, "finished_at": ending.now, "error": ending.error, "steps_left": 0}
-    if status is RunStatus.SUCCEEDED:
-        values["error"] = None
-        values["result"] = run_result((s.key, s.needed_by, StepStatus(s.status), s.output) for s in steps)
-    elif status is RunStatus.FAILED and ending.error is None:
-        failed = [step for step in steps if step.status in (StepStatus.FAILED, StepStatus.CANCELLED)]
-        first = min(failed, key=lambda step: (step.status != StepStatus.FAILED, step.finished_at))
-        stopped = failure_json(Failure("step_cancelled", "The step was stopped."))
-        values["error"] = {**(first.error or stopped), "step": first.key}
-    connection.execute(update(RUN).where(RUN.c.id == run_id).values(values))
-    ending.event(None, "run.finished", status=status)
-
-
-def _rest_run(connection: Connection, run_id: str) -> None:
-    """Show the run as waiting when nothing of it is ready or runs."""
-    active = exists().where(STEP.c.run_id == run_id, STEP.c.status.in_((StepStatus.READY, StepStatus.RUNNING)))
-    if not connection.execute(select(active)).scalar_one():
-        connection.execute(update(RUN).where(RUN.c.id == run_id).values(status=RunStatus.WAITING))

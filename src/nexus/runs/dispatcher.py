@@ -27,7 +27,8 @@ from nexus.storage.db import Database
 
 log = logging.getLogger(__name__)
 _BATCH = 100
-_BACKLOG_PAUSE = 0.02
+_BACKLOG_PAUSE = 0.01
+_PATIENCE = 0.25
 
 
 class Outlet(Protocol):
@@ -37,8 +38,8 @@ class Outlet(Protocol):
         """Hand every message over. Raises when it cannot."""
         ...
 
-    def depth(self) -> int:
-        """Return how many messages lie there."""
+    def depths(self) -> dict[str, int]:
+        """Return how many messages lie in each queue."""
         ...
 
     def reset(self) -> None:
@@ -70,6 +71,7 @@ class Dispatcher:
         self._on_cancel = on_cancel
         self._postgres: PostgresEar | None = None
         self._postgres_retry = 0.0
+        self._patience = _BACKLOG_PAUSE
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="runs-dispatcher", daemon=True)
 
@@ -104,27 +106,28 @@ class Dispatcher:
     def publish_due(self) -> float:
         """Publish all that is due; return how long to sleep if nothing happens."""
         while not self._stopping.is_set():
-            room = min(_BATCH, self._settings.in_flight - self._outlet.depth())
-            if room <= 0:
-                return _BACKLOG_PAUSE
-            sent = self._batch(room)
-            if sent < room:
-                break
-        return self._until_next()
+            # What lies in the broker cannot be overtaken any more, so little may: the rest takes turns here.
+            rooms = {name: self._settings.in_flight - depth for name, depth in self._outlet.depths().items()}
+            full = min(rooms.values()) <= 0
+            sent = self._batch(rooms) if max(rooms.values()) > 0 else 0
+            if sent == 0 or (not full and sent < min(rooms.values())):
+                return self._until_next(full=full and sent == 0)
+            self._patience = _BACKLOG_PAUSE
+        return 0.0
 
-    def _batch(self, limit: int) -> int:
+    def _batch(self, rooms: dict[str, int]) -> int:
         now = self._clock.now()
         if not self._database.is_sqlite:
-            return self._database.write_now(self._publish_locked, now, limit)
+            return self._database.write_now(self._publish_locked, now, rooms)
         # SQLite has one writer: publishing must not hold its lock, and two dispatchers only make duplicates.
-        messages = self._database.read_now(queries.due_messages, now, limit)
+        messages = self._database.read_now(queries.due_messages, now, _BATCH, rooms)
         self._hand_over(messages)
         if messages:
             self._database.write_now(queries.delete_messages, [message.outbox_id for message in messages])
         return len(messages)
 
-    def _publish_locked(self, session: Session, now: datetime, limit: int) -> int:
-        messages = queries.due_messages(session, now, limit)
+    def _publish_locked(self, session: Session, now: datetime, rooms: dict[str, int]) -> int:
+        messages = queries.due_messages(session, now, _BATCH, rooms)
         self._hand_over(messages)
         if messages:
             queries.delete_messages(session, [message.outbox_id for message in messages])
@@ -136,11 +139,15 @@ class Dispatcher:
             self._outlet.publish(messages)
             self._failpoints.reach("after_publish")
 
-    def _until_next(self) -> float:
+    def _until_next(self, *, full: bool) -> float:
         due = self._database.read_now(queries.next_due)
         if due is None:
             return self._settings.poll
-        return min(self._settings.poll, max(0.0, (due - self._clock.now()).total_seconds()))
+        pause = min(self._settings.poll, max(0.0, (due - self._clock.now()).total_seconds()))
+        if full and pause < self._patience:
+            # A queue that is worked on has room again in a moment; one that nobody works on does not.
+            pause, self._patience = self._patience, min(_PATIENCE, 1.5 * self._patience)
+        return pause
 
     def _listen(self, seconds: float) -> set[str]:
         """Sleep until something is heard, at most `seconds`."""

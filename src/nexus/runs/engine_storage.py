@@ -7,16 +7,19 @@ and that also makes the successors ready and writes their messages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice, zip_longest
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import Row, bindparam, delete, exists, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from nexus.access.types import Principal
-from nexus.runs.outbox import announce, message_of
+from nexus.runs import lanes
+from nexus.runs.outbox import announce, message_of, send
 from nexus.runs.records import event_row, principal_of
 from nexus.runs.tables import EVENT, OUTBOX, RUN, STEP, OutboxRow, RunRow, StepEventRow, StepRow
 from nexus.runs.types import RetryPolicy, RunStatus, StepStatus
@@ -26,29 +29,71 @@ _EARLY = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What every step of a run knows of it. `failure` is why it failed, for the steps of `on_failure`."""
+
+    id: str
+    name: str
+    version: int | None
+    principal: Principal
+    inputs: dict[str, Any]
+    trigger: dict[str, Any] | None
+    round: int
+    depth: int
+    failure: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
-    """A step that this engine holds, with all that its execution needs."""
+    """A step that this engine holds, with all that its execution needs.
+
+    `known` are outputs of the run's steps that this engine has seen itself, to be spared reading them.
+    """
 
     step_id: str
     epoch: int
-    run_id: str
+    run: RunFacts
     key: str
+    map_index: int
+    item: Any
     uses: str
     with_: dict[str, Any]
     when: str | None
     timeout: float | None
     queue: str
     rank: int
+    lane: str | None
     attempt: int
+    needs: list[str]
     needed_by: list[str]
+    options: dict[str, Any]
     policy: RetryPolicy
     failures: int
     crashes: int
     child_crashes: int
     state: dict[str, Any] | None
     signal: dict[str, Any] | None
-    principal: Principal
-    inputs: dict[str, Any]
+    known: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def run_id(self) -> str:
+        """Return the id of the run."""
+        return self.run.id
+
+    @property
+    def is_item(self) -> bool:
+        """Tell whether this is an item of a mapped step."""
+        return self.map_index >= 0
+
+    @property
+    def is_map(self) -> bool:
+        """Tell whether this is a mapped step itself."""
+        return self.map_index < 0 and "map" in self.options
+
+    @property
+    def go_on(self) -> bool:
+        """Tell whether a failure of this step is taken in stride."""
+        return bool(self.options.get("go_on"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,26 +120,36 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The numbers that decide how attempts end and begin. Seconds, and `random` in [0, 1)."""
+    """The numbers that decide how attempts end and begin. Seconds, and `random` in [0, 1).
+
+    `render` fills in the templates of a run's result.
+    """
 
     lease: float
     republish: float
     crash_limit: int
     child_crash_limit: int
     random: Callable[[], float]
+    render: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] | None = None
 
 
-def claim(session: Session, step_id: str, epoch: int, owner: str, now: datetime, lease: float) -> Claimed | None:
-    """Take a step for `owner`, or return None when the message is stale, a duplicate or early."""
+def claim(session: Session, step_id: str, epoch: int, owner: str, now: datetime, terms: Terms) -> Claimed | None:
+    """Take a step for `owner`, or return None when the message is stale, a duplicate or early.
+
+    A step of a paused run, or of a lane that is full, is held for later.
+    """
     run = session.execute(_RUN_OF_STEP, {"b_id": step_id}).one_or_none()
     if run is None or run.cancel_requested or run.finished_at is not None:
+        return None
+    limited = run.paused or run.step_lane or run.lane
+    if limited and (run.step_epoch != epoch or not _admitted(session, run, step_id, epoch, now, terms)):
         return None
     taken = {
         "b_id": step_id,
         "b_epoch": epoch,
         "b_latest": now + _EARLY,
         "owner": owner,
-        "lease_until": now + timedelta(seconds=lease),
+        "lease_until": now + timedelta(seconds=terms.lease),
         "now": now,
     }
     step = session.execute(_TAKE, taken).one_or_none()
@@ -105,13 +160,39 @@ def claim(session: Session, step_id: str, epoch: int, owner: str, now: datetime,
         session.execute(_BEGIN, {"b_run": run.id, "now": now})
         if run.started_at is None:
             events.append(event_row(run.id, None, "run.started", now))
-    events.append(event_row(run.id, step.key, "step.started", now, attempt=step.attempts))
+    events.append(event_row(run.id, step.key, "step.started", now, step.map_index, attempt=step.attempts))
     session.execute(insert(EVENT), events)
-    return claimed_of(run, step)
+    return claimed_of(facts_of(run), step)
+
+
+def _admitted(session: Session, run: Any, step_id: str, epoch: int, now: datetime, terms: Terms) -> bool:
+    """Hold the step unless it may begin. Of a paused run it may not, and leaves its turn in a lane to another."""
+    if not run.paused:
+        fits = not run.step_lane or lanes.admits(session, run.step_lane, run.step_lane_limit, step_id, now)
+        if fits and run.lane and run.started_at is None:
+            fits = lanes.admits_run(session, run.lane, run.lane_limit, run.id)
+        if fits:
+            return True
+    lanes.hold(session, step_id, epoch, now)
+    if run.paused and run.step_lane:
+        called = lanes.call_next(session, run.step_lane, now, terms.republish)
+        send(session, [message_of(called, now)] if called is not None else [])
+    if run.paused and run.lane and run.started_at is None:
+        steps = lanes.call_next_run(session, run.lane, now, terms.republish)
+        send(session, [message_of(step, now) for step in steps])
+    return False
 
 
 _RUN_OF_STEP: Final = (
-    select(RUN).join(STEP, STEP.c.run_id == RUN.c.id).where(STEP.c.id == bindparam("b_id")).with_for_update(of=RUN)
+    select(
+        *(column for column in RUN.c if column.name not in ("plan", "result", "fingerprint")),
+        STEP.c.lane.label("step_lane"),
+        STEP.c.lane_limit.label("step_lane_limit"),
+        STEP.c.epoch.label("step_epoch"),
+    )
+    .join(STEP, STEP.c.run_id == RUN.c.id)
+    .where(STEP.c.id == bindparam("b_id"))
+    .with_for_update(of=RUN)
 )
 _TAKE: Final = (
     update(STEP)
@@ -128,6 +209,8 @@ _TAKE: Final = (
         lease_until=bindparam("lease_until"),
         started_at=func.coalesce(STEP.c.started_at, bindparam("now", type_=STEP.c.started_at.type)),
         progress=None,
+        held=False,
+        woken=False,
     )
     .returning(STEP)
 )
@@ -138,44 +221,68 @@ _BEGIN: Final = (
 )
 
 
+def facts_of(run: Any) -> RunFacts:
+    """Return what steps know of their run, given its row."""
+    return RunFacts(
+        id=run.id,
+        name=run.name,
+        version=run.version,
+        principal=principal_of(run.project_id, run.starter),
+        inputs=run.inputs,
+        trigger=run.trigger,
+        round=run.round,
+        depth=run.depth,
+        failure=run.error if run.failing else None,
+    )
+
+
 def claimed_of(
-    run: Row[Any] | None, step: Row[Any], *, like: Claimed | None = None, epoch: int = 0, attempt: int = 0
+    run: RunFacts, step: Row[Any], *, epoch: int = 0, attempt: int = 0, known: dict[str, Any] | None = None
 ) -> Claimed:
-    """Return a claimed step, given the rows of its run and itself; or another one of the run of `like`."""
+    """Return a claimed step, given what is known of its run and its own row."""
     values = step._mapping  # noqa: SLF001  the public way to columns whose names are Python's words
-    if like is not None:
-        principal, inputs = like.principal, like.inputs
-    else:
-        assert run is not None
-        principal, inputs = principal_of(run.project_id, run.starter), run.inputs
     return Claimed(
         step_id=step.id,
         epoch=epoch or step.epoch,
-        run_id=step.run_id,
+        run=run,
         key=step.key,
+        map_index=step.map_index,
+        item=step.item,
         uses=step.uses,
         with_=values["with"],
         when=values["when"],
         timeout=step.timeout,
         queue=step.queue,
         rank=step.rank,
+        lane=step.lane,
         attempt=attempt or step.attempts,
+        needs=step.needs,
         needed_by=step.needed_by,
+        options=step.options or {},
         policy=RetryPolicy(**step.retries),
         failures=step.failures,
         crashes=step.crashes,
         child_crashes=step.child_crashes,
         state=step.state,
         signal=step.signal,
-        principal=principal,
-        inputs=inputs,
+        known={} if known is None else known,
     )
 
 
-def outputs_of(session: Session, run_id: str) -> dict[str, dict[str, Any]]:
-    """Return `{key: {"output", "status"}}` of the steps of a run, for templates."""
-    query = select(StepRow.key, StepRow.status, StepRow.output).where(StepRow.run_id == run_id)
+def outputs_of(session: Session, run_id: str, keys: Collection[str] | None) -> dict[str, dict[str, Any]]:
+    """Return `{key: {"output", "status"}}` of these steps of a run (None: of all), for templates."""
+    query = select(StepRow.key, StepRow.status, StepRow.output).where(StepRow.run_id == run_id, StepRow.map_index == -1)
+    if keys is not None:
+        query = query.where(StepRow.key.in_(keys))
     return {key: {"output": output, "status": status} for key, status, output in session.execute(query)}
+
+
+def items_of(session: Session, run_id: str, key: str) -> Sequence[Any]:
+    """Return `(map_index, status, output, error)` of the items of a mapped step, in order."""
+    query = select(StepRow.map_index, StepRow.status, StepRow.output, StepRow.error).where(
+        StepRow.run_id == run_id, StepRow.key == key, StepRow.map_index >= 0
+    )
+    return session.execute(query.order_by(StepRow.map_index)).all()
 
 
 def renew(session: Session, owner: str, step_ids: Collection[str], now: datetime, lease: float) -> dict[str, int]:
@@ -252,7 +359,7 @@ def republish(session: Session, now: datetime, seconds: float, limit: int, *, al
         query = query.where(StepRow.republish_at < now)
     steps = session.execute(query.limit(limit).with_for_update(skip_locked=True)).scalars().all()
     for step in steps:
-        step.republished += 1
+        step.republished, step.held = step.republished + 1, False
         pause = min(3600.0, seconds * 2.0 ** min(step.republished, 10))
         step.republish_at = max(step.run_at or now, now) + timedelta(seconds=pause)
     if steps:
@@ -274,27 +381,74 @@ def overdue_runs(session: Session, now: datetime, limit: int) -> list[tuple[str,
     return [(project_id, run_id) for project_id, run_id in found]
 
 
-def due_messages(session: Session, now: datetime, limit: int) -> list[Message]:
-    """Return up to `limit` messages to publish, locked against other dispatchers.
+def due_messages(session: Session, now: datetime, limit: int, rooms: Mapping[str, int] | None = None) -> list[Message]:
+    """Return messages to publish, locked against other dispatchers: up to `limit`, and `rooms` of each queue.
 
-    When more are due than that, projects take turns, so a large one does not hold up a small one.
+    When more are due than that, projects take turns and high priorities go first, so that a large one holds
+    up no small one; a queue that nobody works on holds up no other.
     """
     rows = session.execute(_DUE, {"b_now": now, "b_limit": limit + 1}).all()
-    if len(rows) > limit:
-        turn = func.row_number().over(partition_by=OUTBOX.c.project_id, order_by=OUTBOX.c.id).label("turn")
-        turns = select(OUTBOX.c.id, turn).where(OUTBOX.c.due_at <= now).subquery()
-        chosen = select(turns.c.id).order_by(turns.c.turn, turns.c.id).limit(limit)
-        fair = select(OUTBOX).where(OUTBOX.c.id.in_(chosen)).order_by(OUTBOX.c.id)
-        rows = session.execute(fair.with_for_update(skip_locked=True)).all()
+    asked = Counter(row.queue for row in rows)
+    if len(rows) > limit or (rooms is not None and any(count > rooms.get(name, 0) for name, count in asked.items())):
+        rows = _in_turns(session, now, dict.fromkeys(asked, limit) if rooms is None else rooms)[:limit]
     return [Message(row.id, row.step_id, row.epoch, row.queue) for row in rows]
 
 
+def _in_turns(session: Session, now: datetime, rooms: Mapping[str, int]) -> list[Row[Any]]:
+    """Return the messages that are next in each queue, the same number for each project that wants any."""
+    chosen: list[Row[Any]] = []
+    for queue, room in rooms.items():
+        if room > 0:
+            projects = session.execute(_PROJECTS, {"b_queue": queue, "b_limit": _MOST_PROJECTS}).scalars().all()
+            shuffle = sorted(projects, key=lambda project: hash((project, now)))
+            chosen += _share(session, now, queue, room, shuffle)
+    return chosen
+
+
+def _share(session: Session, now: datetime, queue: str, room: int, projects: Sequence[str]) -> list[Row[Any]]:
+    waiting: list[list[Row[Any]]] = []
+    for project in projects:
+        wanted = {"b_queue": queue, "b_project": project, "b_now": now, "b_limit": room}
+        waiting.append(list(session.execute(_OF_PROJECT, wanted).all()))
+        if len(waiting) >= room and all(waiting):
+            break
+    turns = (row for turn in zip_longest(*waiting) for row in turn if row is not None)
+    return list(islice(turns, room))
+
+
+_MOST_PROJECTS: Final = 200
 _DUE: Final = (
     select(OUTBOX)
     .where(OUTBOX.c.due_at <= bindparam("b_now"))
-    .order_by(OUTBOX.c.id)
+    .order_by(OUTBOX.c.due_at)
     .limit(bindparam("b_limit"))
     .with_for_update(skip_locked=True)
+)
+_OF_PROJECT: Final = (
+    select(OUTBOX)
+    .where(
+        OUTBOX.c.queue == bindparam("b_queue"),
+        OUTBOX.c.project_id == bindparam("b_project"),
+        OUTBOX.c.due_at <= bindparam("b_now"),
+    )
+    .order_by(OUTBOX.c.rank, OUTBOX.c.id)
+    .limit(bindparam("b_limit"))
+    .with_for_update(skip_locked=True)
+)
+# Which projects have messages, one look into the index for each of them rather than one for each message.
+_PROJECTS: Final = text(
+    """
+    WITH RECURSIVE walk(project_id) AS (
+        SELECT (SELECT project_id FROM outbox WHERE queue = :b_queue ORDER BY project_id LIMIT 1)
+        UNION ALL
+        SELECT (
+            SELECT project_id FROM outbox
+            WHERE queue = :b_queue AND project_id > walk.project_id ORDER BY project_id LIMIT 1
+        )
+        FROM walk WHERE walk.project_id IS NOT NULL
+    )
+    SELECT project_id FROM walk WHERE project_id IS NOT NULL LIMIT :b_limit
+    """
 )
 
 

@@ -13,7 +13,8 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy.exc import StatementError
@@ -26,25 +27,38 @@ from nexus.core.errors import NexusError
 from nexus.core.services import Services
 from nexus.runs import engine_storage as queries
 from nexus.runs.attempt import Attempt, Stop
+from nexus.runs.breaker import AWAY, Breakers
 from nexus.runs.completion import finish
 from nexus.runs.engine_storage import Claimed, Ended, Terms
 from nexus.runs.errors import InvalidRunSpec, StepTimeout
 from nexus.runs.failpoints import Failpoints
 from nexus.runs.graph import encoded
 from nexus.runs.settings import RunsSettings
-from nexus.runs.transitions import Cancelled, Failed, Outcome, Released, Skipped, Succeeded, Waits
-from nexus.runs.types import Failure, Handler, Handlers, Parked, Renderer, StepContext
+from nexus.runs.transitions import (
+    Cancelled,
+    Failed,
+    Outcome,
+    Released,
+    Skipped,
+    Spread,
+    Succeeded,
+    Waits,
+    error_class,
+)
+from nexus.runs.types import Failure, Handler, Handlers, Parked, Renderer, StepContext, StepStatus
 from nexus.storage.db import Database, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 _AWAY: Final = (DatabaseUnavailable, NoConnection)
 _BUG: Final = Failed(Failure("internal_error", "The step failed unexpectedly; the server's log says why."))
 
+_NO_OBJECT: Final = Failed(Failure("step_output_invalid", "The step returned something that is not a JSON object."))
+_CHAIN: Final = 0.5
 _STOPPED: Final[dict[Stop, Outcome | None]] = {"cancelled": Cancelled(), "released": Released(), "lost": None}
 
 
-def terms_of(settings: RunsSettings) -> Terms:
-    """Return the numbers of `settings` that the queries need."""
+def terms_of(settings: RunsSettings, renderer: Renderer | None = None) -> Terms:
+    """Return the numbers of `settings` that the queries need, and how `renderer` fills in a run's result."""
     return Terms(
         lease=settings.lease,
         republish=settings.republish,
@@ -52,6 +66,7 @@ def terms_of(settings: RunsSettings) -> Terms:
         child_crash_limit=settings.child_crash_limit,
         # Jitter only has to spread retries in time.
         random=random.random,
+        render=None if renderer is None else renderer.render,
     )
 
 
@@ -83,7 +98,8 @@ class Executor:
         self._renderer = renderer
         self._loop = loop
         self._settings = settings
-        self._terms = terms_of(settings)
+        self._terms = terms_of(settings, renderer)
+        self._breakers = Breakers()
         self._clock = clock
         self._failpoints = failpoints
         self._wake = wake
@@ -96,8 +112,10 @@ class Executor:
     def execute(self, step_id: str, epoch: int) -> None:
         """Execute a step, unless it is not to be had any more, and what follows from it."""
         claimed = self._claim(step_id, epoch)
+        began = time.monotonic()
         while claimed is not None:
-            claimed = self._execute(claimed)
+            # A run of slow steps makes room for others after each; only quick ones are worth the short cut.
+            claimed = self._execute(claimed, began + _CHAIN)
 
     def _claim(self, step_id: str, epoch: int) -> Claimed | None:
         self._failpoints.reach("before_claim")
@@ -106,7 +124,7 @@ class Executor:
                 return None
             try:
                 claimed = self._database.write_now(
-                    queries.claim, step_id, epoch, self.owner, self._clock.now(), self._settings.lease
+                    queries.claim, step_id, epoch, self.owner, self._clock.now(), self._terms
                 )
             except _AWAY:
                 # A message given up here is sent again by the reaper.
@@ -118,7 +136,7 @@ class Executor:
             return claimed
         return None
 
-    def _execute(self, claimed: Claimed) -> Claimed | None:
+    def _execute(self, claimed: Claimed, until: float) -> Claimed | None:
         attempt = Attempt(claimed, database=self._database, clock=self._clock)
         self.running[claimed.step_id] = attempt
         try:
@@ -126,7 +144,7 @@ class Executor:
             if outcome is None:
                 self.tally["fenced"] += 1
                 return None
-            ended = self._end(attempt, outcome)
+            ended = self._end(attempt, outcome, until)
         finally:
             del self.running[claimed.step_id]
         self.tally[type(outcome).__name__.lower()] += 1
@@ -140,11 +158,13 @@ class Executor:
     def _attempt(self, attempt: Attempt) -> Outcome | None:
         """Return how the attempt went, or None when it no longer counts."""
         claimed = attempt.claimed
+        if claimed.is_map and (claimed.state or {}).get("items"):
+            return self._joined(claimed)
         handler = self._handlers.get(claimed.uses)
         if handler is None:
             return Failed(Failure("handler_unknown", "This engine has no step of this kind.", field="uses"))
         try:
-            inputs = self._inputs(claimed)
+            inputs = self._inputs(attempt)
         except _AWAY:
             # Not the step's fault, and nothing has been done yet.
             return Released()
@@ -154,22 +174,102 @@ class Executor:
             # The renderer evaluates what users wrote; a bug in it must fail the step, not the worker.
             log.exception("rendering of step %s failed", claimed.step_id)
             return _BUG
-        if inputs is None:
-            return Skipped()
+        if not isinstance(inputs, dict):
+            return inputs
+        return self._called(attempt, handler, inputs)
+
+    def _called(self, attempt: Attempt, handler: Handler, inputs: dict[str, Any]) -> Outcome | None:
+        """Call the handler, unless the one it would call is known to be away."""
+        inputs, target, pause = self._aimed(attempt, handler, inputs)
+        if target is not None and pause > 0:
+            self.tally["breaker_parked"] += 1
+            return Waits(pause * (1 + 0.2 * self._terms.random()), None, reason=f"{target[1]} does not answer")
         self._failpoints.reach("before_effect")
         outcome = asyncio.run_coroutine_threadsafe(self._call(attempt, handler, inputs), self._loop).result()
         self._failpoints.reach("after_effect")
-        return self._checked(outcome) if isinstance(outcome, Succeeded) else outcome
+        if target is not None:
+            self._learn(target, outcome)
+        return self._checked(attempt, outcome) if outcome is not None else None
 
-    def _inputs(self, claimed: Claimed) -> dict[str, Any] | None:
-        """Return the handler's inputs, or None when the step's condition does not hold."""
-        if claimed.when is None and not claimed.with_:
+    def _aimed(
+        self, attempt: Attempt, handler: Handler, inputs: dict[str, Any]
+    ) -> tuple[dict[str, Any], tuple[str, str] | None, float]:
+        """Return the inputs, whom the handler will call with them, and how long that one is to be left alone.
+
+        The fallback of a step takes its place in the last attempt, and whenever the first choice is away.
+        """
+        claimed, fallback = attempt.claimed, attempt.fallback
+        if fallback is not None and 0 < claimed.policy.max <= claimed.failures:
+            inputs, fallback = {**inputs, **fallback}, None
+        target = self._target(claimed, handler, inputs)
+        pause = 0.0 if target is None else self._breakers.wait(target, self._clock.monotonic())
+        if pause > 0 and fallback is not None:
+            second = {**inputs, **fallback}
+            other = self._target(claimed, handler, second)
+            if other is None or self._breakers.wait(other, self._clock.monotonic()) == 0:
+                return second, other, 0.0
+        return inputs, target, pause
+
+    def _target(self, claimed: Claimed, handler: Handler, inputs: dict[str, Any]) -> tuple[str, str] | None:
+        named = getattr(handler, "target", None)
+        target = named(inputs) if named is not None else None
+        return None if target is None else (claimed.run.principal.project_id, target)
+
+    def _learn(self, target: tuple[str, str], outcome: Outcome | None) -> None:
+        if isinstance(outcome, Failed) and outcome.retryable and outcome.kind in AWAY:
+            if self._breakers.failed(target, self._clock.monotonic(), outcome.retry_after):
+                self.tally["breaker_opened"] += 1
+        elif isinstance(outcome, Succeeded | Failed):
+            self._breakers.succeeded(target)
+
+    def _inputs(self, attempt: Attempt) -> dict[str, Any] | Spread | Skipped:
+        """Return the handler's inputs; or that the step is skipped, or what items it has."""
+        claimed, renderer = attempt.claimed, self._renderer
+        mapped = claimed.is_map
+        template = {"map": claimed.options["map"]} if mapped else claimed.with_
+        if claimed.when is None and not template:
             return {}
-        steps = self._database.read_now(queries.outputs_of, claimed.run_id)
-        scope = {"inputs": claimed.inputs, "steps": steps, "run": {"id": claimed.run_id}}
-        if claimed.when is not None and not self._renderer.holds(claimed.when, scope):
-            return None
-        return self._renderer.render(claimed.with_, scope)
+        scope = self._scope(claimed, renderer.reads({**template, "": claimed.options.get("fallback")}, claimed.when))
+        if claimed.when is not None and not renderer.holds(claimed.when, scope):
+            return Skipped()
+        if mapped:
+            return Spread(renderer.items(claimed.options["map"], scope))
+        secrets = renderer.secrets(claimed.run.principal.project_id)
+        if secrets is not None:
+            scope["secrets"] = secrets
+        inputs, fallback = renderer.render(claimed.with_, scope), claimed.options.get("fallback")
+        if fallback is not None:
+            attempt.fallback = renderer.render(fallback, scope)
+        attempt.secrets = [] if secrets is None else secrets.revealed
+        return inputs
+
+    def _scope(self, claimed: Claimed, wanted: Collection[str] | None) -> dict[str, Any]:
+        """Return what the templates of a step may name; of the outputs only those of the steps `wanted`."""
+        run = claimed.run
+        steps = {key: claimed.known[key] for key in claimed.known if wanted is None or key in wanted}
+        if wanted is None or not steps.keys() >= set(wanted):
+            steps = self._database.read_now(queries.outputs_of, run.id, wanted)
+        named = {"id": run.id, "name": run.name, "version": run.version, "trigger": run.trigger}
+        scope: dict[str, Any] = {"inputs": run.inputs, "steps": steps, "run": named}
+        if claimed.is_item:
+            scope |= {"item": claimed.item, "index": claimed.map_index}
+        if run.failure is not None:
+            scope["failure"] = run.failure
+        return scope
+
+    def _joined(self, claimed: Claimed) -> Outcome:
+        """Return the outputs of a mapped step's items as its own, in order; or the first failure among them."""
+        try:
+            items = self._database.read_now(queries.items_of, claimed.run_id, claimed.key)
+        except _AWAY:
+            return Released()
+        for index, status, _, error in items:
+            if status in (StepStatus.FAILED, StepStatus.CANCELLED) and not claimed.go_on:
+                if status == StepStatus.CANCELLED and any(item.status == StepStatus.FAILED for item in items):
+                    continue
+                said = Failure(**error) if error else Failure("step_cancelled", "The item was stopped.")
+                return Failed(replace(said, message=f"Item {index}: {said.message}"))
+        return self._fitting(Succeeded([output for _, _, output, _ in items]))
 
     async def _call(self, attempt: Attempt, handler: Handler, inputs: dict[str, Any]) -> Outcome | None:
         """Execute the handler on the loop and turn whatever happens into an outcome."""
@@ -201,35 +301,51 @@ class Executor:
             run_id=claimed.run_id,
             step_key=claimed.key,
             attempt=claimed.attempt,
-            principal=claimed.principal,
+            principal=claimed.run.principal,
+            step_id=claimed.step_id,
+            map_index=claimed.map_index if claimed.is_item else None,
+            round=claimed.run.round,
+            depth=claimed.run.depth,
             services=self._services,
-            inputs_of_run=claimed.inputs,
+            inputs_of_run=claimed.run.inputs,
             state=claimed.state,
             signal=claimed.signal,
             sink=attempt,
         )
 
-    def _checked(self, succeeded: Succeeded) -> Outcome:
-        """Return the outcome, or a failure when the output cannot be stored."""
-        output: object = succeeded.output
+    def _checked(self, attempt: Attempt, outcome: Outcome) -> Outcome:
+        """Return the outcome without secrets, or a failure when its output cannot be stored."""
+        match outcome:
+            case Succeeded(output):
+                if not isinstance(output, dict):
+                    return _NO_OBJECT
+                return self._fitting(Succeeded(attempt.hide(output)))
+            case Failed(failure):
+                return replace(outcome, failure=replace(failure, message=attempt.hide(failure.message)))
+            case Waits():
+                return replace(outcome, state=attempt.hide(outcome.state))
+        return outcome
+
+    def _fitting(self, succeeded: Succeeded) -> Outcome:
         try:
-            size = len(encoded(output, "output")) if isinstance(output, dict) else -1
+            size = len(encoded(succeeded.output, "output"))
         except InvalidRunSpec:
-            size = -1
-        if size < 0:
-            return Failed(Failure("step_output_invalid", "The step returned something that is not a JSON object."))
+            return _NO_OBJECT
         if size > self._settings.output_limit:
             return Failed(Failure("step_output_invalid", "The step returned more than may be stored; use a file."))
         return succeeded
 
-    def _end(self, attempt: Attempt, outcome: Outcome) -> Ended:
-        """Store the outcome; wait for a database that is away, as long as it takes."""
+    def _end(self, attempt: Attempt, outcome: Outcome, until: float) -> Ended:
+        """Store the outcome; wait for a database that is away, as long as it takes.
+
+        A successor is taken along before the moment `until`.
+        """
         pause = 0.1
         with attempt.writing:
             lines, progress = attempt.take()
             while True:
                 try:
-                    ended = self._database.write_now(self._finish, attempt.claimed, outcome, lines, progress)
+                    ended = self._database.write_now(self._finish, attempt.claimed, outcome, lines, progress, until)
                 except _AWAY:
                     time.sleep(pause)
                     pause = min(5.0, 2 * pause)
@@ -250,6 +366,7 @@ class Executor:
         outcome: Outcome,
         lines: list[dict[str, Any]],
         progress: dict[str, Any] | None,
+        until: float,
     ) -> Ended:
         ended = finish(
             session,
@@ -258,7 +375,7 @@ class Executor:
             self._clock.now(),
             self._terms,
             owner=self.owner,
-            go_on=not self._draining.is_set(),
+            go_on=not self._draining.is_set() and time.monotonic() < until,
             lines=lines,
             progress=progress,
         )
@@ -272,4 +389,5 @@ def _failed(error: NexusError) -> Failed:
         retryable=error.retryable or error.retry_after is not None,
         retry_after=error.retry_after,
         crashed=isinstance(error, ComputeCrashed),
+        kind=error_class(error.status),
     )

@@ -127,16 +127,19 @@ def spec_of(stored: dict[str, Any]) -> StepSpec:
     return StepSpec(**{**stored, "retries": RetryPolicy(**stored["retries"])})
 
 
-def item_values(mapper: Any, items: list[Any], now: datetime, republish: float) -> list[dict[str, Any]]:
+def item_values(
+    mapper: Any, items: list[Any], now: datetime, republish: float, *, paused: bool = False
+) -> list[dict[str, Any]]:
     """Return the rows of the items of a mapped step, given its row.
 
-    Beyond `max_parallel` they are held: ready, to be called by those that end.
+    Beyond `max_parallel` they are held: ready, to be called by those that end; in a `paused` run all are.
     """
     options = mapper.options or {}
     limit = options.get("max_parallel")
     lane = f"{mapper.run_id}.{mapper.key}" if limit else mapper.lane
     kept = {name: value for name, value in options.items() if name in ("go_on", "fallback", "role")}
     shared = {name: mapper._mapping[name] for name in _SHARED}  # noqa: SLF001  columns named by Python's words
+    held = [paused or (limit is not None and index >= limit) for index in range(len(items))]
     return [
         {
             **shared,
@@ -148,14 +151,14 @@ def item_values(mapper: Any, items: list[Any], now: datetime, republish: float) 
             "options": kept or None,
             "lane": lane,
             "lane_limit": limit or mapper.lane_limit,
-            "held": limit is not None and index >= limit,
+            "held": held[index],
             "status": StepStatus.READY,
             "epoch": 1,
             "needs_left": 0,
             "needs_skipped": 0,
             "run_at": now,
             "ready_at": now,
-            "republish_at": now + timedelta(seconds=FAR if limit is not None and index >= limit else republish),
+            "republish_at": now + timedelta(seconds=FAR if held[index] else republish),
             **_ZEROS,
         }
         for index, item in enumerate(items)

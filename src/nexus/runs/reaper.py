@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Final
 from nexus.core.clock import Clock
 from nexus.core.ids import new_id
 from nexus.runs import engine_storage as queries
-from nexus.runs import storage
+from nexus.runs import steering, storage
 from nexus.runs.completion import give_back
 from nexus.runs.engine_storage import Terms
 from nexus.runs.errors import RunFinished
@@ -108,11 +109,15 @@ class Reaper:
         now = self._clock.now()
         overdue = self._database.read_now(queries.overdue_runs, now, _BATCH)
         for project_id, run_id in overdue:
-            try:
-                self._database.write_now(storage.request_cancel, project_id, run_id, now, _LATE)
-            except RunFinished:
-                continue
-        if overdue:
+            with contextlib.suppress(RunFinished):
+                self._database.write_now(
+                    steering.request_cancel, project_id, run_id, now, self._settings.republish, _LATE
+                )
+        orphans = self._database.read_now(steering.orphans, _BATCH)
+        for project_id, run_id in orphans:
+            with contextlib.suppress(RunFinished):
+                self._database.write_now(steering.request_cancel, project_id, run_id, now, self._settings.republish)
+        if overdue or orphans:
             self._on_cancel()
 
     def _forget(self) -> None:

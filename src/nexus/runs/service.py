@@ -7,6 +7,7 @@ run = await runs.wait(principal, run.id, seconds=10)
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
@@ -17,16 +18,17 @@ from sqlalchemy.orm import Session
 from nexus.access.types import Principal, Scope
 from nexus.core.clock import Clock, SystemClock
 from nexus.core.errors import Forbidden
-from nexus.runs import storage
-from nexus.runs.errors import IdempotencyKeyReused, QueueFull
+from nexus.runs import steering, storage
+from nexus.runs.errors import IdempotencyKeyReused, QueueFull, RunFinished, RunNotWaiting
 from nexus.runs.graph import check, fingerprint
-from nexus.runs.records import event_of
+from nexus.runs.records import event_of, step_of
 from nexus.runs.settings import RunsSettings
 from nexus.runs.signals import CANCEL, OUTBOX, Bell
 from nexus.runs.types import Run, RunCounts, RunEvent, RunSpec, RunStatus, Step
 from nexus.storage.db import Database
 
 LOG_TYPES: Final = ("log",)
+ARTIFACT_TYPES: Final = ("artifact",)
 _EVENT_BATCH: Final = 500
 _FULL_CHECK: Final = 1.0
 _SETTLED: Final = 2.0
@@ -124,6 +126,22 @@ class RunService:
         """Return the steps of a run in the order of its description. Raises `RunNotFound`."""
         return (await self.get(principal, run_id)).steps
 
+    async def items(
+        self, principal: Principal, run_id: str, key: str, *, after: int = -1, limit: int = 100
+    ) -> Sequence[Step]:
+        """Return up to `limit` items of a mapped step behind the index `after`. Raises `RunNotFound`."""
+        await self._database.read(storage.run_status, principal.project_id, run_id, **_readable(principal))
+        rows = await self._database.read(storage.items_page, run_id, key, after, limit)
+        return [step_of(row) for row in rows]
+
+    async def artifacts(
+        self, principal: Principal, run_id: str, *, after: int = 0, limit: int = 100
+    ) -> Sequence[RunEvent]:
+        """Return up to `limit` notes of files that steps have written, oldest first. Raises `RunNotFound`."""
+        await self._database.read(storage.run_status, principal.project_id, run_id, **_readable(principal))
+        rows = await self._database.read(storage.events_after, run_id, after, limit, types=ARTIFACT_TYPES)
+        return [event_of(row) for row in rows]
+
     async def wait(self, principal: Principal, run_id: str, seconds: float) -> Run:
         """Return the run as soon as it has ended, or as it stands after `seconds`. Raises `RunNotFound`."""
         end = time.monotonic() + seconds
@@ -137,27 +155,67 @@ class RunService:
             pause = min(0.25, pause * 1.5)
 
     async def cancel(self, principal: Principal, run_id: str) -> Run:
-        """Ask a run to stop; running steps stop within about a second. Raises `RunNotFound`, `RunFinished`."""
+        """Ask a run and its child runs to stop; running steps stop within about a second.
+
+        Raises `RunNotFound`, `RunFinished`.
+        """
         await self._may_steer(principal, run_id)
-        run = await self._database.write(storage.request_cancel, principal.project_id, run_id, self._clock.now())
+        now, republish = self._clock.now(), self._settings.republish
+        run = await self._database.write(steering.request_cancel, principal.project_id, run_id, now, republish)
+        # Should this be cut short, an engine finds the orphans.
+        async for project_id, child_id in self._descendants(run_id):
+            with contextlib.suppress(RunFinished):
+                await self._database.write(steering.request_cancel, project_id, child_id, now, republish)
         self._bell.ring(CANCEL)
         return run
 
-    async def retry(self, principal: Principal, run_id: str) -> Run:
-        """Execute again what failed or was cancelled, and all behind it; what succeeded stays.
+    async def pause(self, principal: Principal, run_id: str) -> Run:
+        """Begin no further step of a run and its child runs; those that run go on to their end.
 
-        Raises `RunNotFound`, `RunNotFinished`.
+        Raises `RunNotFound`, `RunFinished`.
+        """
+        await self._may_steer(principal, run_id)
+        run = await self._database.write(steering.pause_run, principal.project_id, run_id, self._clock.now())
+        async for project_id, child_id in self._descendants(run_id):
+            with contextlib.suppress(RunFinished):
+                await self._database.write(steering.pause_run, project_id, child_id, self._clock.now())
+        return run
+
+    async def retry(self, principal: Principal, run_id: str, begin: str | None = None) -> Run:
+        """Execute again what failed or was cancelled, the step `begin` too, and all behind it; the rest stays.
+
+        Raises `RunNotFound`, `RunNotFinished`, `StepNotFound`.
         """
         await self._may_steer(principal, run_id)
         run = await self._database.write(
-            storage.retry_run, principal.project_id, run_id, self._clock.now(), self._settings.republish
+            steering.retry_run, principal.project_id, run_id, self._clock.now(), self._settings.republish, begin
         )
         self._bell.ring(OUTBOX)
         return run
 
     async def resume(self, principal: Principal, run_id: str, step: str | None = None) -> Run:
-        """Execute the waiting step called `step`, or all waiting ones, now. Raises `RunNotFound`, `RunNotWaiting`."""
-        return await self.signal(principal, run_id, step, None)
+        """Let a paused run and its child runs go on; of one that is not paused, execute waiting steps now.
+
+        Raises `RunNotFound`, `RunNotWaiting`.
+        """
+        await self._may_steer(principal, run_id)
+        now, republish = self._clock.now(), self._settings.republish
+        if step is not None or not (await self.get(principal, run_id)).paused:
+            return await self.signal(principal, run_id, step, None)
+        run = await self._database.write(steering.resume_run, principal.project_id, run_id, now, republish)
+        async for project_id, child_id in self._descendants(run_id):
+            with contextlib.suppress(RunNotWaiting):
+                await self._database.write(steering.resume_run, project_id, child_id, now, republish)
+        self._bell.ring(OUTBOX)
+        return run
+
+    async def _descendants(self, run_id: str) -> AsyncIterator[tuple[str, str]]:
+        """Yield `(project id, run id)` of the runs below a run that have not ended."""
+        below = [run_id]
+        while below:
+            for project_id, child_id in await self._database.read(steering.live_children, below.pop()):
+                below.append(child_id)
+                yield project_id, child_id
 
     async def signal(self, principal: Principal, run_id: str, step: str | None, data: dict[str, Any] | None) -> Run:
         """Wake waiting steps and hand them `data` as `context.signal`.
@@ -166,7 +224,7 @@ class RunService:
         """
         await self._may_steer(principal, run_id)
         run = await self._database.write(
-            storage.wake_waiting,
+            steering.wake_waiting,
             principal.project_id,
             run_id,
             self._clock.now(),

@@ -47,8 +47,8 @@ class RunsSettings(BaseModel):
     """Most steps in one run."""
     queue_limit: int = Field(default=100_000, ge=1)
     """New runs are refused while so many steps wait for a worker."""
-    in_flight: int = Field(default=200, ge=1)
-    """Messages in the broker at once; the rest waits in the database, shared fairly among projects."""
+    in_flight: int = Field(default=32, ge=1)
+    """Messages of one queue in the broker at once; the rest waits in the database, shared fairly among projects."""
     output_limit: int = Field(default=8 * 1024 * 1024, ge=1024)
     """Most bytes of JSON that a step may return; larger results belong in a file."""
     keep_days: float | None = Field(default=None, gt=0)

@@ -1,25 +1,24 @@
-"""Queries of the API side: start, read, cancel, retry, wake. Each runs in one transaction."""
+"""Queries of the API side: start and read, leases, counts. Each runs in one transaction. Steering: `steering`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import delete, exists, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from nexus.access.types import Principal
-from nexus.runs.errors import RunFinished, RunNotFinished, RunNotFound, RunNotWaiting, StepNotFound
+from nexus.runs.errors import RunNotFound
 from nexus.runs.graph import fingerprint
-from nexus.runs.outbox import PUT_MESSAGES, announce, message, message_of
+from nexus.runs.outbox import PUT_MESSAGES, announce, message
 from nexus.runs.planting import run_values, step_values
-from nexus.runs.records import event_row, failure_json, run_of
+from nexus.runs.records import event_row, run_of
 from nexus.runs.tables import EVENT, RUN, STEP, LeaseRow, OutboxRow, RunRow, StepEventRow, StepRow
-from nexus.runs.transitions import Node, reopen, run_end
-from nexus.runs.types import Failure, Run, RunCounts, RunSpec, RunStatus, StepStatus
+from nexus.runs.types import Run, RunCounts, RunSpec, RunStatus, StepStatus
 
 _FRESH_STEP: Final = {
     **dict.fromkeys(("started_at", "finished_at", "output", "error", "progress")),
@@ -34,7 +33,6 @@ _PUT_RUN: Final = {
 _PUT_STEPS: Final = insert(STEP)
 _PUT_EVENTS: Final = insert(EVENT)
 _LIVE = (StepStatus.READY, StepStatus.RUNNING, StepStatus.WAITING)
-_IDLE = (StepStatus.PENDING, StepStatus.READY, StepStatus.WAITING)
 
 
 def add_run(
@@ -68,13 +66,13 @@ def add_run(
 
 def run_with_steps(session: Session, project_id: str, run_id: str, principal_id: str | None = None) -> Run:
     """Return a run of the project (and of the principal, if given) with its steps. Raises `RunNotFound`."""
-    row = _run_row(session, project_id, run_id, principal_id)
+    row = run_row(session, project_id, run_id, principal_id)
     return run_of(row, steps_of(session, run_id))
 
 
 def run_alone(session: Session, project_id: str, run_id: str, principal_id: str | None = None) -> Run:
     """Return a run of the project (and of the principal, if given) without its steps. Raises `RunNotFound`."""
-    return run_of(_run_row(session, project_id, run_id, principal_id))
+    return run_of(run_row(session, project_id, run_id, principal_id))
 
 
 def run_status(session: Session, project_id: str, run_id: str, principal_id: str | None = None) -> RunStatus:
@@ -87,13 +85,21 @@ def run_status(session: Session, project_id: str, run_id: str, principal_id: str
 
 
 def steps_of(session: Session, run_id: str) -> Sequence[StepRow]:
-    """Return the steps of a run in the order of its description."""
-    return session.execute(select(StepRow).where(StepRow.run_id == run_id).order_by(StepRow.position)).scalars().all()
+    """Return the steps of a run in the order of its description, without the items of mapped ones."""
+    query = select(StepRow).where(StepRow.run_id == run_id, StepRow.map_index == -1)
+    return session.execute(query.order_by(StepRow.position)).scalars().all()
 
 
-def _run_row(
+def items_page(session: Session, run_id: str, key: str, after: int, limit: int) -> Sequence[StepRow]:
+    """Return up to `limit` items of a mapped step behind the index `after`, in order."""
+    query = select(StepRow).where(StepRow.run_id == run_id, StepRow.key == key, StepRow.map_index > max(after, -1))
+    return session.execute(query.order_by(StepRow.map_index).limit(limit)).scalars().all()
+
+
+def run_row(
     session: Session, project_id: str, run_id: str, principal_id: str | None = None, *, lock: bool = False
 ) -> RunRow:
+    """Return the row of a run of the project (and of the principal, if given). Raises `RunNotFound`."""
     query = select(RunRow).where(RunRow.id == run_id, RunRow.project_id == project_id)
     row = session.execute(query.with_for_update() if lock else query).scalar_one_or_none()
     if row is None or principal_id not in (None, row.principal_id):
@@ -141,108 +147,6 @@ def events_after(
     return session.execute(query.order_by(StepEventRow.id).limit(limit)).scalars().all()
 
 
-def request_cancel(session: Session, project_id: str, run_id: str, now: datetime, error: Failure | None = None) -> Run:
-    """Ask a run to stop: idle steps are cancelled here, running ones by their engine.
-
-    With `error` the run ends as failed with it. Raises `RunFinished` for a run that has succeeded or failed.
-    """
-    row = _run_row(session, project_id, run_id, lock=True)
-    if RunStatus(row.status).final:
-        if row.status == RunStatus.CANCELLED:
-            return run_of(row, steps_of(session, run_id))
-        raise RunFinished
-    if not row.cancel_requested:
-        row.cancel_requested = True
-        row.error = None if error is None else failure_json(error)
-        _cancel_idle(session, row, now)
-        announce(session, "cancel")
-    session.flush()
-    return run_of(row, steps_of(session, run_id))
-
-
-def _cancel_idle(session: Session, row: RunRow, now: datetime) -> None:
-    stop = (
-        update(StepRow)
-        .where(StepRow.run_id == row.id, StepRow.status.in_(_IDLE))
-        .values(status=StepStatus.CANCELLED, epoch=StepRow.epoch + 1, finished_at=now, run_at=None)
-        .returning(StepRow.key)
-    )
-    stopped = session.execute(stop).scalars().all()
-    events = [event_row(row.id, None, "run.cancelling", now)]
-    events += [event_row(row.id, key, "step.cancelled", now) for key in stopped]
-    row.steps_left -= len(stopped)
-    if row.steps_left == 0:
-        statuses = session.execute(select(StepRow.status).where(StepRow.run_id == row.id)).scalars().all()
-        ended = [StepStatus(status) for status in statuses]
-        row.status = run_end(ended, cancel_requested=True, deadline_passed=row.error is not None)
-        row.finished_at = now
-        events.append(event_row(row.id, None, "run.finished", now, status=row.status))
-    session.execute(insert(StepEventRow), events)
-
-
-def retry_run(session: Session, project_id: str, run_id: str, now: datetime, republish: float) -> Run:
-    """Open what failed or was cancelled again, and all that stands behind it. Raises `RunNotFinished`."""
-    row = _run_row(session, project_id, run_id, lock=True)
-    if row.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
-        raise RunNotFinished
-    steps = {step.key: step for step in steps_of(session, run_id)}
-    fresh = reopen({s.key: Node(s.key, s.needs, StepStatus(s.status), needed_by=s.needed_by) for s in steps.values()})
-    for key, node in fresh.items():
-        _open_again(steps[key], node, now, republish)
-    ready = [steps[key] for key, node in fresh.items() if node.status is StepStatus.READY]
-    row.status, row.cancel_requested, row.error, row.result = RunStatus.QUEUED, False, None, None
-    row.finished_at, row.deadline_at, row.steps_left = None, None, len(fresh)
-    session.flush()
-    session.execute(insert(OutboxRow), [message_of(step, now) for step in ready])
-    session.execute(insert(StepEventRow), [event_row(run_id, None, "run.retried", now, steps=sorted(fresh))])
-    announce(session, "outbox")
-    return run_of(row, list(steps.values()))
-
-
-def _open_again(step: StepRow, node: Node, now: datetime, republish: float) -> None:
-    ready = node.status is StepStatus.READY
-    step.status, step.epoch = node.status, step.epoch + 1
-    step.needs_left, step.needs_skipped = node.needs_left, node.needs_skipped
-    step.failures = step.crashes = step.child_crashes = step.republished = 0
-    step.owner = step.lease_until = step.output = step.error = step.finished_at = step.started_at = step.progress = None
-    step.run_at = step.ready_at = now if ready else None
-    step.republish_at = now + timedelta(seconds=republish) if ready else None
-
-
-def wake_waiting(
-    session: Session,
-    project_id: str,
-    run_id: str,
-    now: datetime,
-    republish: float,
-    *,
-    key: str | None = None,
-    signal: dict[str, Any] | None = None,
-) -> Run:
-    """Make waiting steps of a run ready at once: the one called `key`, or all of them.
-
-    Raises `StepNotFound`, and `RunNotWaiting` when nothing waits.
-    """
-    row = _run_row(session, project_id, run_id, lock=True)
-    steps = steps_of(session, run_id)
-    if key is not None and all(step.key != key for step in steps):
-        raise StepNotFound(field="step")
-    chosen = [step for step in steps if step.status == StepStatus.WAITING and key in (None, step.key)]
-    if not chosen:
-        raise RunNotWaiting
-    for step in chosen:
-        step.status, step.epoch, step.signal = StepStatus.READY, step.epoch + 1, signal
-        step.run_at = step.ready_at = now
-        step.republish_at, step.republished = now + timedelta(seconds=republish), 0
-    row.status = RunStatus.RUNNING
-    session.flush()
-    session.execute(insert(OutboxRow), [message_of(step, now) for step in chosen])
-    events = [event_row(run_id, step.key, "step.resumed", now, signalled=signal is not None) for step in chosen]
-    session.execute(insert(StepEventRow), events)
-    announce(session, "outbox")
-    return run_of(row, steps)
-
-
 def ended_after(session: Session, event_id: int, before: datetime, limit: int) -> list[tuple[int, Run]]:
     """Return up to `limit` runs of all projects that ended behind the event `event_id`, with that event's id.
 
@@ -271,7 +175,7 @@ def counts(session: Session, now: datetime) -> RunCounts:
             waiting += count
         else:
             (ready if status == StepStatus.READY else running)[queue] = count
-    due = select(func.min(StepRow.run_at)).where(StepRow.status == StepStatus.READY)
+    due = select(func.min(StepRow.run_at)).where(StepRow.status == StepStatus.READY, StepRow.held.is_(False))
     oldest = session.execute(due).scalar_one_or_none()
     outbox, oldest_message = session.execute(
         select(func.count(), func.min(OutboxRow.due_at)).where(OutboxRow.due_at <= now)

@@ -1,13 +1,13 @@
 """The state machine of runs and steps: which change is legal, and what follows from it. No I/O.
 
 pending -> ready -> running -> succeeded | failed | skipped | cancelled
-running -> ready (retry, crash, release)   running -> waiting (parked) -> running | ready
+running -> ready (retry, crash, release)   running -> waiting (parked, items at work) -> running | ready
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from nexus.runs.types import Failure, RetryPolicy, RunStatus, StepStatus
@@ -27,11 +27,35 @@ LEGAL: Final[Mapping[StepStatus, frozenset[StepStatus]]] = {
 """Where a step may go by itself. A retry of the whole run opens failed, cancelled and skipped steps again."""
 
 
+ERROR_CLASSES: Final[Mapping[str, str]] = {
+    "timeout": "It took too long: 408, 504, the step's own timeout.",
+    "rate_limited": "The other side wants fewer calls: 429.",
+    "unavailable": "The other side is away for the moment: 502, 503.",
+    "internal": "An error of NEXUS itself: any other 5xx.",
+    "invalid": "The request is wrong, and will be again: any other 4xx.",
+    "any": "Every error.",
+}
+"""What `retries.on` and `never` may name beside the codes of errors."""
+
+
+def error_class(status: int) -> str:
+    """Return the class of an error of this HTTP status."""
+    named = {408: "timeout", 504: "timeout", 429: "rate_limited", 502: "unavailable", 503: "unavailable"}
+    return named.get(status, "internal" if status >= 500 else "invalid")
+
+
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The handler returned."""
+    """The handler returned, or all items of a map have ended well."""
 
-    output: dict[str, Any]
+    output: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A mapped step knows its items; each becomes a step of its own."""
+
+    items: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +65,13 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The attempt failed. `crashed`: its own child process died."""
+    """The attempt failed. `crashed`: its own child process died. `kind` is one of `ERROR_CLASSES`."""
 
     failure: Failure
     retryable: bool = False
     retry_after: float | None = None
     crashed: bool = False
+    kind: str = "internal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +81,14 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """The handler parked: `seconds` until it wants to be executed again, None for no limit."""
+    """The handler parked: `seconds` until it wants to be executed again, None for no limit.
+
+    With a `reason` the handler was never called, and the attempt does not count.
+    """
 
     seconds: float | None
     state: dict[str, Any] | None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +96,7 @@ class Released:
     """The engine gives the step back unharmed, because it shuts down."""
 
 
-Outcome: TypeAlias = Succeeded | Skipped | Failed | Cancelled | Waits | Released
+Outcome: TypeAlias = Succeeded | Spread | Skipped | Failed | Cancelled | Waits | Released
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +132,17 @@ def after_failure(
         if child_crashes >= crash_limit:
             return Failure("step_dead_lettered", f"The step crashed {child_crashes} times and was given up.")
         return Again(backoff(RetryPolicy(), child_crashes - 1, random))
-    if not failed.retryable or failures > policy.max:
+    if not may_repeat(failed, policy) or failures > policy.max:
         return failed.failure
     return Again(max(backoff(policy, failures - 1, random), failed.retry_after or 0.0))
+
+
+def may_repeat(failed: Failed, policy: RetryPolicy) -> bool:
+    """Tell whether the policy wants this failure tried again, attempts permitting."""
+    names = {failed.failure.code, failed.kind, "any"}
+    if not names.isdisjoint(policy.never):
+        return False
+    return failed.retryable if policy.on is None else not names.isdisjoint(policy.on)
 
 
 def after_crash(crashes: int, limit: int) -> Again | Failure:
@@ -123,7 +160,7 @@ def backoff(policy: RetryPolicy, n: int, random: float) -> float:
 
 
 def run_end(statuses: Iterable[StepStatus], *, cancel_requested: bool, deadline_passed: bool = False) -> RunStatus:
-    """Return how a run ends whose steps have all ended."""
+    """Return how a run ends whose steps have all ended; `statuses` without failures that were taken in stride."""
     seen = set(statuses)
     if deadline_passed and S.CANCELLED in seen:
         return RunStatus.FAILED
@@ -132,7 +169,7 @@ def run_end(statuses: Iterable[StepStatus], *, cancel_requested: bool, deadline_
     return RunStatus.FAILED if seen & {S.FAILED, S.CANCELLED} else RunStatus.SUCCEEDED
 
 
-def run_result(steps: Iterable[tuple[str, list[str], StepStatus, dict[str, Any] | None]]) -> dict[str, Any] | None:
+def run_result(steps: Iterable[tuple[str, list[str], StepStatus, Any]]) -> Any:
     """Return a run's result from `(key, needed_by, status, output)` of its steps.
 
     It is the output of the one step that nothing needs; with several such, their outputs by key.
@@ -145,24 +182,29 @@ def run_result(steps: Iterable[tuple[str, list[str], StepStatus, dict[str, Any] 
 
 @dataclass(slots=True)
 class Node:
-    """A step as `reopen` sees it."""
+    """A step as `reopen` sees it. `tolerated`: the run goes on without it, should it fail."""
 
     key: str
     needs: list[str]
     status: StepStatus
+    tolerated: bool = False
     needs_left: int = 0
     needs_skipped: int = 0
     needed_by: list[str] = field(default_factory=list)
 
 
-def reopen(nodes: Mapping[str, Node]) -> dict[str, Node]:
+def reopen(nodes: Mapping[str, Node], begin: str | None = None) -> dict[str, Node]:
     """Return the steps of an ended run that a retry opens again, with fresh status and counters.
 
-    These are the failed and the cancelled ones and all that stand after them; what has succeeded, or
-    was skipped by its own condition, stays.
+    These are the failed and the cancelled ones, the one to `begin` from, and all that stand after them;
+    what else has succeeded, or was skipped by its own condition, stays.
     """
     opened: set[str] = set()
-    frontier = [node.key for node in nodes.values() if node.status in (S.FAILED, S.CANCELLED)]
+    frontier = [
+        node.key
+        for node in nodes.values()
+        if node.key == begin or node.status is S.CANCELLED or (node.status is S.FAILED and not node.tolerated)
+    ]
     while frontier:
         key = frontier.pop()
         if key not in opened:
@@ -174,5 +216,5 @@ def reopen(nodes: Mapping[str, Node]) -> dict[str, Node]:
         left = [need for need in node.needs if need in opened]
         skipped = [need for need in node.needs if need not in opened and nodes[need].status is S.SKIPPED]
         status = S.PENDING if left else S.READY
-        fresh[key] = Node(key, node.needs, status, len(left), len(skipped), node.needed_by)
+        fresh[key] = replace(node, status=status, needs_left=len(left), needs_skipped=len(skipped))
     return fresh

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -378,6 +378,10 @@ class Renderer(Protocol):
         """Return the items of a map. Raises `NexusError` for a template that gives no list."""
         ...
 
+    def reads(self, template: dict[str, Any], when: str | None) -> Collection[str] | None:
+        """Return the keys of the steps whose outputs these name; None for all."""
+        ...
+
     def secrets(self, project_id: str) -> Revealing | None:
         """Return the project's secrets for the scope of one step; None where there are none."""
         ...
@@ -406,6 +410,10 @@ class PlainRenderer:
     def items(self, map_: Any, scope: dict[str, Any]) -> list[Any]:
         """Return `map_` itself, or the input of that name."""
         return list(map_ if isinstance(map_, list) else scope["inputs"][map_])
+
+    def reads(self, template: dict[str, Any], when: str | None) -> Collection[str] | None:
+        """Return nothing: plain text names no outputs."""
+        return ()
 
     def secrets(self, project_id: str) -> Revealing | None:
         """Return None: plain text names no secrets."""

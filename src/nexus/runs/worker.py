@@ -103,7 +103,7 @@ class EngineWorker:
             database=database,
             presence=self._presence,
             settings=settings,
-            terms=terms_of(settings),
+            terms=terms_of(settings, self._renderer),
             clock=clock,
             wake=self._dispatcher.wake,
             on_cancel=self._pulse.check_cancels,
@@ -186,7 +186,7 @@ class EngineWorker:
         self._pulse.flush()
         self._pulse.stop()
         self._reaper.stop()
-        terms = terms_of(self._settings)
+        terms = terms_of(self._settings, self._renderer)
         for run_id, step_id, epoch in self._database.read_now(queries.steps_held_by, self.owner):
             self._database.write_now(give_back, run_id, step_id, epoch, self._clock.now(), terms, crashed=False)
         self._dispatcher.stop()
