@@ -56,7 +56,7 @@ def test_templates_imply_needs() -> None:
 
 def test_steps_carry_their_queue_and_retries() -> None:
     definition = check_definition({"name": "t", "steps": [_step("a", retries={"max": 2, "base": 0.5})]})
-    (spec,) = step_specs(definition, check_graph(definition, _plug), lambda uses: _plug(uses).queue)
+    (spec,) = step_specs(definition.steps, check_graph(definition, _plug), lambda uses: _plug(uses).queue)
     assert (spec.queue, spec.retries.max, spec.retries.base, spec.with_) == ("cpu", 2, 0.5, {"text": "x"})
 
 

@@ -4,8 +4,18 @@ InvalidInput
 |-- ExpressionError        422 expression_invalid
 |-- WorkflowInvalid        422 workflow_invalid
 `-- InputsInvalid          422 workflow_inputs_invalid
+|-- NestedTooDeep          422 workflow_nested_too_deep
 NotFound
-`-- WorkflowNotFound       404 workflow_not_found
+|-- WorkflowNotFound       404 workflow_not_found
+|-- ApprovalNotFound       404 approval_not_found
+`-- SecretNotFound         404 secret_not_found
+Forbidden
+`-- NotYoursToApprove      403 approval_not_yours
+Conflict
+|-- ApprovalDecided        409 approval_decided
+|-- ApprovalRejected       409 approval_rejected
+|-- ApprovalExpired        409 approval_expired
+`-- ChildFailed            409 child_failed
 NexusError
 `-- RequestFailed          502 request_failed
     `-- RequestFailedForNow  502 request_failed_for_now, retryable
@@ -15,7 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nexus.core.errors import InvalidInput, NexusError, NotFound
+from nexus.core.errors import Conflict, Forbidden, InvalidInput, NexusError, NotFound
 
 
 class ExpressionError(InvalidInput):
@@ -58,6 +68,54 @@ class InputsInvalid(InvalidInput):
     """The inputs do not fit the workflow."""
 
     code = "workflow_inputs_invalid"
+
+
+class NestedTooDeep(InvalidInput):
+    """Workflows call each other too many levels deep."""
+
+    code = "workflow_nested_too_deep"
+
+
+class ApprovalNotFound(NotFound):
+    """There is no approval with this id."""
+
+    code = "approval_not_found"
+
+
+class SecretNotFound(NotFound):
+    """There is no secret of this name."""
+
+    code = "secret_not_found"
+
+
+class NotYoursToApprove(Forbidden):
+    """This approval is for others to decide."""
+
+    code = "approval_not_yours"
+
+
+class ApprovalDecided(Conflict):
+    """The approval was already decided, or nobody waits for it any more."""
+
+    code = "approval_decided"
+
+
+class ApprovalRejected(Conflict):
+    """The approval was rejected."""
+
+    code = "approval_rejected"
+
+
+class ApprovalExpired(Conflict):
+    """Nobody decided in time."""
+
+    code = "approval_expired"
+
+
+class ChildFailed(Conflict):
+    """The workflow that the step ran did not succeed."""
+
+    code = "child_failed"
 
 
 class WorkflowNotFound(NotFound):

@@ -338,6 +338,13 @@ def _extreme(choose: Callable[[list[Any]], Any]) -> Callable[..., Any]:
     return pick
 
 
+def _pluck(items: Any, key: Any) -> list[Any]:
+    """Return the value of `key` in each item of a list, null where an item has none."""
+    if not isinstance(items, list) or not isinstance(key, str):
+        raise ExpressionError("pluck needs a list and the name of a key.")
+    return [item.get(key) if isinstance(item, Mapping) else None for item in items]
+
+
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "len": _sized,
     "lower": lambda text: _text(text).lower(),
@@ -357,9 +364,10 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "first": _edge(0),
     "last": _edge(-1),
     "join": _join,
+    "pluck": _pluck,
     "now": lambda: datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
 }
-_LAZY: Final = frozenset({"exists", "coalesce"})
+_LAZY: Final = frozenset({"exists", "coalesce", "default"})
 
 
 def _call(name: str, arguments: list[ast.expr], scope: Mapping[str, Any]) -> Any:

@@ -18,6 +18,9 @@ def handler_of(plug: StepPlug) -> Handler:
         output = await plug.run(context, checked_inputs(plug, inputs))
         return output.model_dump(mode="json", by_alias=True)
 
+    target = getattr(plug, "target", None)
+    if target is not None:
+        handle.target = target  # type: ignore[attr-defined]  # read by the executor, see `runs.types.Handler`
     return handle
 
 

@@ -130,15 +130,20 @@ class AutomationService:
         found = await self.version(principal, name_or_id, version)
         definition = found.definition
         values = await checked_run_inputs(definition, inputs, lambda file_id: self._has_file(principal, file_id))
+        graph = _graph(definition)
         return RunSpec(
             kind="workflow",
             name=definition.name,
             version=found.version,
             inputs=values,
-            steps=step_specs(definition, _graph(definition), lambda uses: STEPS.get(uses).queue),
+            steps=step_specs(definition.steps, graph, _queue_of, found.workflow_id),
+            on_failure=step_specs(definition.on_failure, graph, _queue_of, found.workflow_id),
+            outputs=definition.outputs,
             idempotency_key=idempotency_key,
             deadline=definition.timeout,
-            priority=priority or 0,
+            priority=definition.priority if priority is None else priority,
+            lane=found.workflow_id,
+            concurrency=None if parent else definition.concurrency,
             trigger=trigger or {"type": "manual"},
             parent=parent,
             origin=found.workflow_id,
@@ -156,6 +161,10 @@ class AutomationService:
         if row is None:
             raise WorkflowNotFound
         return row
+
+
+def _queue_of(uses: str) -> str:
+    return STEPS.get(uses).queue
 
 
 def _plug_of(uses: str) -> StepPlug | None:

@@ -11,8 +11,12 @@
     plug = Shout()
 
 `Inputs` and `Outputs` are pydantic models; what they say is published and checked. A plug that
-acts on the outside sends `context.idempotency_key` along. Raise a `NexusError`; one that is
-`retryable` is tried again as the step's `retries` allow.
+acts on the outside sends `context.idempotency_key` along and notes files with `context.artifact`. Raise a
+`NexusError`; one that is `retryable` is tried again as the step's `retries` allow. Raise `Parked` to wait.
+
+A plug may have two methods more. `target(inputs: dict) -> str | None` names whom it will call, given its rendered
+inputs: one that keeps failing is left alone for a while (`runs/breaker.py`). `targets(with_: dict)` yields
+`(path below with, key)` for each step that a branch may take: it is skipped unless `output.taken` has its key.
 """
 
 from __future__ import annotations

@@ -125,6 +125,17 @@ def unwrapped(condition: str) -> str:
     return stripped[2:-2] if stripped.startswith("{{") and stripped.endswith("}}") else stripped
 
 
+def has_templates(value: Any) -> bool:
+    """Tell whether there is any expression inside `value`. Raises `ExpressionError` for a broken template."""
+    if isinstance(value, str):
+        return any(kind == "expression" for kind, _ in split(value))
+    if isinstance(value, list):
+        return any(has_templates(item) for item in value)
+    if isinstance(value, Mapping):
+        return any(has_templates(item) for item in value.values())
+    return False
+
+
 def template_references(value: Any) -> set[str]:
     """Return every path that the expressions inside `value` name."""
     if isinstance(value, str):

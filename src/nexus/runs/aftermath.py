@@ -157,7 +157,7 @@ def close(ending: Ending, owner: str | None) -> Ended:
         published = True
     else:
         published = bool(ending.messages)
-        unmoved = ending.following is None and not ending.ready and ending.joined is None
+        unmoved = ending.following is None and (ending.paused or not (ending.ready or ending.joined is not None))
         if unmoved and (not claimed.is_item or ending.status is StepStatus.WAITING):
             _rest_run(connection, claimed.run_id, ending.paused)
     if ending.messages:

@@ -247,7 +247,7 @@ def claimed_of(
         run=run,
         key=step.key,
         map_index=step.map_index,
-        item=step.item,
+        item=None if step.item is None else step.item[0],
         uses=step.uses,
         with_=values["with"],
         when=values["when"],

@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -26,26 +26,25 @@ from nexus.core.clock import Clock
 from nexus.core.errors import NexusError
 from nexus.core.services import Services
 from nexus.runs import engine_storage as queries
+from nexus.runs.aiming import Aim
 from nexus.runs.attempt import Attempt, Stop
-from nexus.runs.breaker import AWAY, Breakers
 from nexus.runs.completion import finish
 from nexus.runs.engine_storage import Claimed, Ended, Terms
 from nexus.runs.errors import InvalidRunSpec, StepTimeout
 from nexus.runs.failpoints import Failpoints
 from nexus.runs.graph import encoded
+from nexus.runs.preparation import Preparation
 from nexus.runs.settings import RunsSettings
 from nexus.runs.transitions import (
     Cancelled,
     Failed,
     Outcome,
     Released,
-    Skipped,
-    Spread,
     Succeeded,
     Waits,
     error_class,
 )
-from nexus.runs.types import Failure, Handler, Handlers, Parked, Renderer, StepContext, StepStatus
+from nexus.runs.types import Failure, Handler, Handlers, Parked, Renderer, StepContext
 from nexus.storage.db import Database, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
@@ -95,11 +94,11 @@ class Executor:
         self._database = database
         self._handlers = handlers
         self._services = services
-        self._renderer = renderer
         self._loop = loop
         self._settings = settings
         self._terms = terms_of(settings, renderer)
-        self._breakers = Breakers()
+        self._preparation = Preparation(database, renderer)
+        self._aim = Aim(clock)
         self._clock = clock
         self._failpoints = failpoints
         self._wake = wake
@@ -158,13 +157,13 @@ class Executor:
     def _attempt(self, attempt: Attempt) -> Outcome | None:
         """Return how the attempt went, or None when it no longer counts."""
         claimed = attempt.claimed
-        if claimed.is_map and (claimed.state or {}).get("items"):
-            return self._joined(claimed)
         handler = self._handlers.get(claimed.uses)
         if handler is None:
             return Failed(Failure("handler_unknown", "This engine has no step of this kind.", field="uses"))
         try:
-            inputs = self._inputs(attempt)
+            if claimed.is_map and (claimed.state or {}).get("items"):
+                return self._fitting(self._preparation.joined(claimed))
+            inputs = self._preparation.inputs(attempt)
         except _AWAY:
             # Not the step's fault, and nothing has been done yet.
             return Released()
@@ -180,7 +179,7 @@ class Executor:
 
     def _called(self, attempt: Attempt, handler: Handler, inputs: dict[str, Any]) -> Outcome | None:
         """Call the handler, unless the one it would call is known to be away."""
-        inputs, target, pause = self._aimed(attempt, handler, inputs)
+        inputs, target, pause = self._aim.take(attempt, handler, inputs)
         if target is not None and pause > 0:
             self.tally["breaker_parked"] += 1
             return Waits(pause * (1 + 0.2 * self._terms.random()), None, reason=f"{target[1]} does not answer")
@@ -188,88 +187,8 @@ class Executor:
         outcome = asyncio.run_coroutine_threadsafe(self._call(attempt, handler, inputs), self._loop).result()
         self._failpoints.reach("after_effect")
         if target is not None:
-            self._learn(target, outcome)
+            self.tally["breaker_opened"] += self._aim.learn(target, outcome)
         return self._checked(attempt, outcome) if outcome is not None else None
-
-    def _aimed(
-        self, attempt: Attempt, handler: Handler, inputs: dict[str, Any]
-    ) -> tuple[dict[str, Any], tuple[str, str] | None, float]:
-        """Return the inputs, whom the handler will call with them, and how long that one is to be left alone.
-
-        The fallback of a step takes its place in the last attempt, and whenever the first choice is away.
-        """
-        claimed, fallback = attempt.claimed, attempt.fallback
-        if fallback is not None and 0 < claimed.policy.max <= claimed.failures:
-            inputs, fallback = {**inputs, **fallback}, None
-        target = self._target(claimed, handler, inputs)
-        pause = 0.0 if target is None else self._breakers.wait(target, self._clock.monotonic())
-        if pause > 0 and fallback is not None:
-            second = {**inputs, **fallback}
-            other = self._target(claimed, handler, second)
-            if other is None or self._breakers.wait(other, self._clock.monotonic()) == 0:
-                return second, other, 0.0
-        return inputs, target, pause
-
-    def _target(self, claimed: Claimed, handler: Handler, inputs: dict[str, Any]) -> tuple[str, str] | None:
-        named = getattr(handler, "target", None)
-        target = named(inputs) if named is not None else None
-        return None if target is None else (claimed.run.principal.project_id, target)
-
-    def _learn(self, target: tuple[str, str], outcome: Outcome | None) -> None:
-        if isinstance(outcome, Failed) and outcome.retryable and outcome.kind in AWAY:
-            if self._breakers.failed(target, self._clock.monotonic(), outcome.retry_after):
-                self.tally["breaker_opened"] += 1
-        elif isinstance(outcome, Succeeded | Failed):
-            self._breakers.succeeded(target)
-
-    def _inputs(self, attempt: Attempt) -> dict[str, Any] | Spread | Skipped:
-        """Return the handler's inputs; or that the step is skipped, or what items it has."""
-        claimed, renderer = attempt.claimed, self._renderer
-        mapped = claimed.is_map
-        template = {"map": claimed.options["map"]} if mapped else claimed.with_
-        if claimed.when is None and not template:
-            return {}
-        scope = self._scope(claimed, renderer.reads({**template, "": claimed.options.get("fallback")}, claimed.when))
-        if claimed.when is not None and not renderer.holds(claimed.when, scope):
-            return Skipped()
-        if mapped:
-            return Spread(renderer.items(claimed.options["map"], scope))
-        secrets = renderer.secrets(claimed.run.principal.project_id)
-        if secrets is not None:
-            scope["secrets"] = secrets
-        inputs, fallback = renderer.render(claimed.with_, scope), claimed.options.get("fallback")
-        if fallback is not None:
-            attempt.fallback = renderer.render(fallback, scope)
-        attempt.secrets = [] if secrets is None else secrets.revealed
-        return inputs
-
-    def _scope(self, claimed: Claimed, wanted: Collection[str] | None) -> dict[str, Any]:
-        """Return what the templates of a step may name; of the outputs only those of the steps `wanted`."""
-        run = claimed.run
-        steps = {key: claimed.known[key] for key in claimed.known if wanted is None or key in wanted}
-        if wanted is None or not steps.keys() >= set(wanted):
-            steps = self._database.read_now(queries.outputs_of, run.id, wanted)
-        named = {"id": run.id, "name": run.name, "version": run.version, "trigger": run.trigger}
-        scope: dict[str, Any] = {"inputs": run.inputs, "steps": steps, "run": named}
-        if claimed.is_item:
-            scope |= {"item": claimed.item, "index": claimed.map_index}
-        if run.failure is not None:
-            scope["failure"] = run.failure
-        return scope
-
-    def _joined(self, claimed: Claimed) -> Outcome:
-        """Return the outputs of a mapped step's items as its own, in order; or the first failure among them."""
-        try:
-            items = self._database.read_now(queries.items_of, claimed.run_id, claimed.key)
-        except _AWAY:
-            return Released()
-        for index, status, _, error in items:
-            if status in (StepStatus.FAILED, StepStatus.CANCELLED) and not claimed.go_on:
-                if status == StepStatus.CANCELLED and any(item.status == StepStatus.FAILED for item in items):
-                    continue
-                said = Failure(**error) if error else Failure("step_cancelled", "The item was stopped.")
-                return Failed(replace(said, message=f"Item {index}: {said.message}"))
-        return self._fitting(Succeeded([output for _, _, output, _ in items]))
 
     async def _call(self, attempt: Attempt, handler: Handler, inputs: dict[str, Any]) -> Outcome | None:
         """Execute the handler on the loop and turn whatever happens into an outcome."""
@@ -326,7 +245,9 @@ class Executor:
                 return replace(outcome, state=attempt.hide(outcome.state))
         return outcome
 
-    def _fitting(self, succeeded: Succeeded) -> Outcome:
+    def _fitting(self, succeeded: Outcome) -> Outcome:
+        if not isinstance(succeeded, Succeeded):
+            return succeeded
         try:
             size = len(encoded(succeeded.output, "output"))
         except InvalidRunSpec:

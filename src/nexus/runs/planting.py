@@ -145,7 +145,8 @@ def item_values(
             **shared,
             "id": new_id("stp"),
             "map_index": index,
-            "item": item,
+            # In a list: SQLite would take a bare number out of its JSON.
+            "item": [item],
             "when": options.get("item_when"),
             "needed_by": [],
             "options": kept or None,

@@ -100,7 +100,7 @@ class StepRow(Base):
     position: Mapped[int]
     key: Mapped[str] = mapped_column(String(64))
     map_index: Mapped[int] = mapped_column(default=-1, server_default="-1")
-    item: Mapped[Any] = mapped_column(JSON(none_as_null=True), nullable=True)
+    item: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     items_left: Mapped[int] = mapped_column(default=0, server_default="0")
     uses: Mapped[str] = mapped_column(String(100))
     with_: Mapped[dict[str, Any]] = mapped_column("with", JSON)
