@@ -76,3 +76,32 @@ def test_what_is_no_utf8_is_refused() -> None:
     assert splitter.feed("data: ☃\n\ndata: ☃".encode()[:-1]) == ["data: ☃".encode()]
     with pytest.raises(UpstreamMalformed):
         splitter.feed(b"\xff\n\n")
+
+
+@pytest.mark.parametrize(
+    ("event", "data"),
+    [
+        (b'event: a\ndata: {"x": 1}', b'{"x": 1}'),
+        (b"event: a\ndata:x", b"x"),
+        (b"event: a\ndata", b""),
+        (b"event: a\n: comment", None),
+        (b"event: a", None),
+        (b"data: x\nevent: a", b"x"),
+        (b"event: a\ndata: x\ndata: y", b"x\ny"),
+    ],
+)
+def test_named_events_have_their_data(event: bytes, data: bytes | None) -> None:
+    assert data_of(event) == data
+    splitter = EventSplitter()
+    splitter.feed(b": hello\n\n")
+    assert splitter.feed(event + b"\n\n") == [event]
+    assert splitter.feed(event + b"\n\n" + event + b"\n") == [event]
+    assert splitter.feed(b"\n") == [event]
+
+
+def test_a_single_event_that_is_no_utf8_is_refused_too() -> None:
+    splitter = EventSplitter()
+    splitter.feed(b": hello\n\n")
+    assert splitter.feed("data: é\n\n".encode()) == ["data: é".encode()]
+    with pytest.raises(UpstreamMalformed):
+        splitter.feed(b"event: a\ndata: \xff\n\n")

@@ -36,16 +36,11 @@ class EventSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the events that `data` completes. Raises `UpstreamMalformed` for one beyond the limit."""
-        if (
-            self._begun
-            and not self._held
-            and data.startswith(b"data:")
-            and data.find(b"\n") == len(data) - 2
-            and data.endswith(b"\n\n")
-            and not self._after_cr
-            and b"\r" not in data
-        ):
-            return [data[:-2]]  # one event of one line, as most reads of most streams are
+        if self._begun and not self._held and not self._after_cr and data.endswith(b"\n\n") and b"\r" not in data:
+            lines = data.count(b"\n") - 1
+            if (lines == 1 and data.startswith(b"data:")) or (lines == 2 and data.startswith(b"event:")):
+                # One event, as most reads of most streams are.
+                return [data[:-2]] if data.isascii() else _cleaned([data[:-2]])
         if not self._begun and data:
             data = self._first(data)
         if self._after_cr or b"\r" in data:
@@ -107,6 +102,8 @@ def _cleaned(events: list[bytes]) -> list[bytes]:
 
 def _separate(event: bytes) -> list[bytes]:
     """Cut off the whole one-line events at the front of `event`; what is left, perhaps nothing, comes last."""
+    if not event.startswith(b"data:"):
+        return [event]
     parts = []
     while found := _UNSEPARATED.match(event):
         parts.append(found.group().rstrip(b" \n"))
@@ -118,6 +115,10 @@ def data_of(event: bytes) -> bytes | None:
     """Return the data of a raw event, its lines joined by LF; None when it has no data (comments, names)."""
     if event.startswith(b"data: ") and b"\n" not in event:
         return event[6:]
+    if event.startswith(b"event:") and event.count(b"\n") == 1:
+        data = event[event.index(b"\n") + 1 :]
+        if data.startswith(b"data: "):
+            return data[6:]
     lines = []
     for line in event.split(b"\n"):
         if line.startswith(b"data:"):

@@ -418,8 +418,6 @@ def _parse(body: bytes) -> ChatRequest:
 
 def _read_event(data: bytes) -> _Event:
     try:
-        if not data.isascii():
-            data.decode()  # the decoder does not look into what it leaves out
         return _event.decode(data)
     except msgspec.ValidationError:
         # Valid JSON of an unusual shape: it passes unseen unless it is no object at all.

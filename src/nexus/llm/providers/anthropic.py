@@ -137,8 +137,9 @@ class AnthropicDecoder:
             raise UpstreamMalformed from None
         tally = self.tally
         tally.events += 1
-        tally.usage = self._reader.usage
         tally.done = kind == "message_stop"
+        if kind in ("message_start", "message_delta"):
+            tally.usage = self._reader.usage
         for chunk in chunks:
             tally.characters += len(chunk.text or "") + len(chunk.thinking or "")
             tally.characters += len(chunk.tool.arguments) if chunk.tool is not None else 0
