@@ -15,9 +15,10 @@ import asyncio
 import contextlib
 import ssl
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -39,13 +40,33 @@ class Origin(NamedTuple):
     port: int
 
 
+class Wrapping(Protocol):
+    """What an answer comes wrapped in, where its codec reads what is inside. One for each answer."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what `data` completes of a body that is read in pieces."""
+        ...
+
+    def end(self) -> bytes:
+        """Return the rest. Raises `UpstreamTruncated` in the middle of something."""
+        ...
+
+    def whole(self, answer: HttpAnswer) -> HttpAnswer:
+        """Return a whole answer as its codec reads it."""
+        ...
+
+
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to an absolute `url`. Host, length and connection headers are added when it is sent."""
+    """A request to an absolute `url`. Host, length and connection headers are added when it is sent.
+
+    `wrapping` makes what unwraps the answer, from its headers.
+    """
 
     url: str
     body: bytes = b""
     method: str = "POST"
     headers: tuple[tuple[str, str], ...] = ()
+    wrapping: Callable[[dict[str, str]], Wrapping] | None = None
 
 
 class HttpAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -275,7 +296,7 @@ def _next(pool: _Pool) -> None:
 class Answer:
     """One exchange: entered it has status and headers, left it has given its connection back or closed it."""
 
-    __slots__ = ("_client", "_connection", "_pool", "_request", "_stream", "_timeouts")
+    __slots__ = ("_client", "_connection", "_pool", "_request", "_stream", "_timeouts", "_wrapping")
 
     def __init__(self, client: HttpClient, request: HttpRequest, timeouts: Timeouts, stream: bool) -> None:
         """Begin nothing yet."""
@@ -283,6 +304,7 @@ class Answer:
         self._request = request
         self._timeouts = timeouts
         self._stream = stream
+        self._wrapping: Wrapping | None = None
         self._connection: Connection | None = None
         self._pool: _Pool | None = None
 
@@ -344,7 +366,7 @@ class Answer:
         connection = self._connection
         assert connection is not None
         body = connection.whole()
-        return None if body is None else HttpAnswer(status=connection.status, headers=connection.headers, body=body)
+        return None if body is None else self._answer(body)
 
     @property
     def status(self) -> int:
@@ -361,7 +383,16 @@ class Answer:
     async def next(self) -> bytes:
         """Return the next bytes of the body, `b""` at its end."""
         assert self._connection is not None
-        return await self._connection.read()
+        data = await self._connection.read()
+        if self._request.wrapping is None:
+            return data
+        if self._wrapping is None:
+            self._wrapping = self._request.wrapping(self.headers)
+        while data:
+            if inside := self._wrapping.feed(data):
+                return inside
+            data = await self._connection.read()
+        return self._wrapping.end()
 
     async def whole(self) -> HttpAnswer:
         """Read the whole body. Raises `UpstreamMalformed` when it is larger than allowed."""
@@ -372,7 +403,13 @@ class Answer:
             if size > self._client.answer_limit:
                 raise UpstreamMalformed("The provider sent an answer that is too large.")
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return HttpAnswer(status=self.status, headers=self.headers, body=body)
+        return self._answer(body)
+
+    def _answer(self, body: bytes) -> HttpAnswer:
+        answer = HttpAnswer(status=self.status, headers=self.headers, body=body)
+        if self._request.wrapping is None:
+            return answer
+        return (self._wrapping or self._request.wrapping(self.headers)).whole(answer)
 
     async def drain(self, seconds: float) -> None:
         """Wait a moment for the formal end of a body whose content is known to be over, to keep the connection."""

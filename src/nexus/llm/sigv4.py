@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -30,6 +31,18 @@ class AwsCredentials(msgspec.Struct, frozen=True, kw_only=True):
     secret_access_key: Secret
     session_token: Secret | None = None
     expires_at: float | None = None
+
+
+class Signer(NamedTuple):
+    """What signs the requests to one service in one region."""
+
+    credentials: AwsCredentials
+    region: str
+    service: str
+
+    def sign(self, url: str, body: bytes, headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        """Return `headers` with those that sign a POST request now."""
+        return signed(url, body, headers, self.credentials, region=self.region, service=self.service)
 
 
 def signed(

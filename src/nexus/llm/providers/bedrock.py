@@ -4,75 +4,34 @@ Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_Operations_A
 an id, an inference profile or an ARN. Calls are signed with the credentials that AWS's own tools would find
 (`aws_credentials`), or carry a Bedrock API key as `api_key`. Options: `region`; `access_key_id`, `secret_access_key`
 and `session_token`; `profile`; `role_arn` with `external_id`; `family` where an ARN does not name its model's maker;
-`guardrailConfig`, which then holds for every call; `headers`.
+`guardrailConfig`, which then holds for every call; `api: converse` to translate what Anthropic clients say to Claude
+models, which else goes to them as it is, by InvokeModel (`betas`: which beta features then pass); `headers`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import re
 import struct
-import time
 from typing import Any, Final
-from urllib.parse import quote
 
 import msgspec
 
-from nexus.core.errors import NexusError, TooLarge
+from nexus.core.errors import NexusError
 from nexus.core.ids import new_id
 from nexus.core.services import Services
-from nexus.llm import converse_json, invoke_embeddings
+from nexus.llm import converse_json, invoke_embeddings, messages_json
 from nexus.llm.account import Account, Endpoint
-from nexus.llm.aws_credentials import CredentialSource, domain_of, region_of
-from nexus.llm.client import HttpAnswer, HttpClient, HttpRequest
+from nexus.llm.bedrock_wire import error_of, find_endpoint, json_of, post, read_error, told_of
+from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.converse_answers import EventReader, read_completion
 from nexus.llm.converse_families import Family, family_of, plain_name
-from nexus.llm.errors import (
-    ContextTooLong,
-    UpstreamCredentials,
-    UpstreamError,
-    UpstreamMalformed,
-    UpstreamModelMissing,
-    UpstreamRateLimited,
-    UpstreamRejected,
-    UpstreamTimeout,
-    UpstreamTruncated,
-    UpstreamUnavailable,
-    from_status,
-    retry_after_seconds,
-)
+from nexus.llm.errors import UpstreamMalformed, UpstreamTruncated
 from nexus.llm.eventstream import Frame, FrameSplitter
+from nexus.llm.invoked_messages import InvokedMessages
 from nexus.llm.provider import Decoder, Provider
-from nexus.llm.settings import surroundings
-from nexus.llm.sigv4 import AwsCredentials, signed
 from nexus.llm.types import Call, Capabilities, Chunk, Completion, Embedding, EmbeddingRequest, Tally
 
-_any = msgspec.json.Decoder()
-_encode = msgspec.json.Encoder().encode
 _SERVICE: Final = "bedrock"
-# Files and the environment are read again so often; credentials that expire are renewed before they do.
-_REREAD: Final = 300.0
-_CREDENTIALS: Final = (
-    "AccessDenied",
-    "ExpiredToken",
-    "IncompleteSignature",
-    "InvalidClientTokenId",
-    "InvalidSignature",
-    "MissingAuthenticationToken",
-    "NotAuthorized",
-    "OptInRequired",
-    "RequestExpired",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClient",
-)
-_TOO_MANY: Final = ("Throttl", "TooManyRequests", "ServiceQuotaExceeded", "RequestLimitExceeded")
-_PASSING: Final = ("ModelNotReady", "ServiceUnavailable", "InternalServer", "InternalFailure", "ModelStreamError")
-_TOO_LONG: Final = re.compile(
-    r"too long|too many (?:input )?tokens|exceeds? the (?:maximum|model|context)|maximum context"
-    r"|maximum tokens you requested|context (?:length|window|limit)|input tokens? exceed",
-    re.IGNORECASE,
-)
-_NAMES: Final = re.compile(r"arn:aws[\w-]*:[^\s\"',;)]*|\b\d{12}\b")
+_encode = msgspec.json.Encoder().encode
 
 
 class BedrockProvider(Provider):
@@ -90,41 +49,29 @@ class BedrockProvider(Provider):
 
     async def endpoint(self, account: Account, services: Services) -> Endpoint:
         """Find region and credentials. Raises `UpstreamCredentials` where there are none."""
-        options = account.options
-        around = await asyncio.to_thread(surroundings, "AWS_")
-        region = await asyncio.to_thread(region_of, options, account.base_url, around)
-        url = account.base_url or f"https://bedrock-runtime.{region}.{domain_of(region)}"
-        now = asyncio.get_running_loop().time()
-        if account.secret is not None and not options.get("access_key_id"):
-            return Endpoint(base_url=url, secret=account.secret, options=options | {"region": region})
-        if CredentialSource not in services:
-            services.put(CredentialSource(services.get(HttpClient)))
-        given = options
-        if account.secret is not None and not options.get("secret_access_key"):
-            given = options | {"secret_access_key": account.secret.reveal()}
-        found = await services.get(CredentialSource).find(account.name, given, region=region)
-        left = _REREAD if found.expires_at is None else found.expires_at - time.time()
-        return Endpoint(
-            base_url=url,
-            secret=found.secret_access_key,
-            options=options | {"region": region, "credentials": found},
-            expires_at=now + max(left - min(_REREAD, left / 4), 1.0) if found.expires_at else now + _REREAD,
-        )
+        return await find_endpoint(account, services, service=_SERVICE)
 
     def serving(self, account: Account, model: str, call: Call) -> Provider:
-        """Return the codec for this model, which answers under the name that the client asked for."""
-        return BedrockProvider(model, family_of(model, account.options.get("family")), call.model)
+        """Return the codec for this model: Claude's own form for those who speak it, else Converse.
+
+        Converse names no model, so it answers under the name that the client asked for.
+        """
+        family = family_of(model, account.options.get("family"))
+        own = call.dialect == messages_json.DIALECT and family.reasoning == "claude"
+        if own and account.options.get("api") != "converse":
+            return InvokedMessages(self)
+        return BedrockProvider(model, family, call.model)
 
     def chat(self, endpoint: Endpoint, model: str, call: Call) -> HttpRequest:
         """Write a chat request. Raises what `converse_json.write_request` does."""
         body = self._converse(endpoint, model, call)
-        return self._post(endpoint, model, "converse-stream" if call.stream else "converse", body)
+        return post(endpoint, model, "converse-stream" if call.stream else "converse", _encode(body))
 
     def completion(self, answer: HttpAnswer) -> Completion:
         """Read a whole answer."""
         name = answer.headers.get("x-amzn-requestid") or new_id("msg")
         try:
-            return read_completion(_json(answer.body), name=name, model=self._shown)
+            return read_completion(json_of(answer.body), name=name, model=self._shown)
         except (KeyError, TypeError, AttributeError, ValueError):
             raise UpstreamMalformed from None
 
@@ -137,7 +84,7 @@ class BedrockProvider(Provider):
 
     def embed(self, endpoint: Endpoint, model: str, request: EmbeddingRequest) -> HttpRequest:
         """Write an embedding request; the models differ. Raises `Unsupported` for one that makes none."""
-        return self._post(endpoint, model, "invoke", invoke_embeddings.write_request(model, request))
+        return post(endpoint, model, "invoke", _encode(invoke_embeddings.write_request(model, request)))
 
     def most_inputs(self, endpoint: Endpoint, model: str) -> int | None:
         """Return how many texts the model takes at once."""
@@ -146,7 +93,7 @@ class BedrockProvider(Provider):
     def embedding(self, answer: HttpAnswer, request: EmbeddingRequest) -> Embedding:
         """Read an embedding answer."""
         try:
-            return invoke_embeddings.read_answer(_json(answer.body), answer.headers, request.model)
+            return invoke_embeddings.read_answer(json_of(answer.body), answer.headers, request.model)
         except (KeyError, TypeError, ValueError, AttributeError, struct.error):
             raise UpstreamMalformed from None
 
@@ -155,21 +102,18 @@ class BedrockProvider(Provider):
         if not family_of(model, endpoint.options.get("family")).counts_tokens or "application-" in model:
             return None
         body = converse_json.write_count(self._converse(endpoint, model, call))
-        return self._post(endpoint, plain_name(model), "count-tokens", body)
+        return post(endpoint, plain_name(model), "count-tokens", _encode(body))
 
     def counted(self, answer: HttpAnswer) -> int:
         """Read the answer to `count`."""
-        tokens = _json(answer.body).get("inputTokens")
+        tokens = json_of(answer.body).get("inputTokens")
         if not isinstance(tokens, int):
             raise UpstreamMalformed
         return tokens
 
     def error(self, answer: HttpAnswer) -> NexusError:
-        """Turn an error answer into ours; what is said of the caller's fault is kept, free of account numbers."""
-        told = _told(answer.body)
-        kind = answer.headers.get("x-amzn-errortype") or told.get("__type") or told.get("code") or ""
-        after = retry_after_seconds(answer.headers.get("retry-after"))
-        return error_of(str(kind), told.get("message", told.get("Message")), status=answer.status, retry_after=after)
+        """Turn an error answer into ours."""
+        return read_error(answer)
 
     def _converse(self, endpoint: Endpoint, model: str, call: Call) -> dict[str, Any]:
         family = self._family or family_of(model, endpoint.options.get("family"))
@@ -177,22 +121,6 @@ class BedrockProvider(Provider):
         if (guard := endpoint.options.get("guardrailConfig")) is not None:
             body["guardrailConfig"] = guard
         return body
-
-    def _post(self, endpoint: Endpoint, model: str, action: str, told: dict[str, Any]) -> HttpRequest:
-        options = endpoint.options
-        url = f"{endpoint.base_url}/model/{quote(model, safe='-._~')}/{action}"
-        headers: tuple[tuple[str, str], ...] = (
-            ("content-type", "application/json"),
-            ("accept", "application/json"),
-            *options.get("headers", {}).items(),
-        )
-        body = _encode(told)
-        credentials = options.get("credentials")
-        if isinstance(credentials, AwsCredentials):
-            headers = signed(url, body, headers, credentials, region=options["region"], service=_SERVICE)
-        elif endpoint.secret is not None:
-            headers = (*headers, ("authorization", f"Bearer {endpoint.secret.reveal()}"))
-        return HttpRequest(url=url, body=body, headers=headers)
 
 
 class ConverseDecoder:
@@ -246,10 +174,10 @@ class ConverseDecoder:
         if said == "error":
             raise error_of(frame.header(":error-code"), frame.header(":error-message"))
         if said == "exception":
-            raise error_of(frame.header(":exception-type"), _told(frame.payload).get("message"))
+            raise error_of(frame.header(":exception-type"), told_of(frame.payload).get("message"))
         kind = frame.header(":event-type")
         try:
-            chunks = self._reader.read(kind, _json(frame.payload))
+            chunks = self._reader.read(kind, json_of(frame.payload))
         except (KeyError, TypeError, AttributeError, ValueError):
             raise UpstreamMalformed from None
         self.tally.events += 1
@@ -267,56 +195,6 @@ class ConverseDecoder:
             tally.finish_reason = chunk.native_finish_reason
         if chunk.usage is not None:
             tally.usage = chunk.usage
-
-
-def error_of(kind: str, message: Any, *, status: int | None = None, retry_after: float | None = None) -> NexusError:
-    """Turn an error of AWS, by its type and status, into ours.
-
-    `kind` may be `com.amazon.coral.validate#ValidationException`, `ValidationException:http://...` or in camel case.
-    """
-    name = kind.partition(":")[0].rpartition("#")[2]
-    name = name[:1].upper() + name[1:]
-    told = _NAMES.sub("...", message)[:2000] if isinstance(message, str) and message else None
-    if name.startswith(_CREDENTIALS):
-        return UpstreamCredentials()
-    if name.startswith(_TOO_MANY):
-        return UpstreamRateLimited(retry_after=retry_after)
-    if name.startswith("ModelTimeout"):
-        return UpstreamTimeout(retry_after=retry_after)
-    if name.startswith(_PASSING):
-        return UpstreamUnavailable(retry_after=retry_after)
-    if name.startswith("ModelError") or status == 424:
-        return UpstreamError("The model failed at the provider.")
-    if name.startswith("ResourceNotFound"):
-        return UpstreamModelMissing()
-    if told is not None and status in (None, 400, 422) and _TOO_LONG.search(told):
-        return ContextTooLong(told, field="messages")
-    if name.startswith("Validation") and status in (None, 400, 422):
-        field = "model" if told is not None and "model identifier" in told else None
-        return UpstreamRejected(told, upstream_status=status or 400, field=field)
-    if status == 413:
-        return TooLarge("The provider finds the request too large.")
-    if status is None:
-        return UpstreamUnavailable(retry_after=retry_after)
-    return from_status(status, message=told, body=b"", retry_after=retry_after)
-
-
-def _json(data: bytes) -> dict[str, Any]:
-    try:
-        body = _any.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise UpstreamMalformed from None
-    if not isinstance(body, dict):
-        raise UpstreamMalformed
-    return body
-
-
-def _told(data: bytes) -> dict[str, Any]:
-    """Return what an error body says, nothing if it is no JSON object."""
-    try:
-        return _json(data)
-    except UpstreamMalformed:
-        return {}
 
 
 plug = BedrockProvider()
