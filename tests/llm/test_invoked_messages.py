@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import random
@@ -15,7 +16,9 @@ import httpx
 import pytest
 from botocore.eventstream import EventStreamBuffer
 from tests.llm.conftest import Gateway
+from tests.llm.speakers import SPEAKERS, account
 from tests.llm.test_bedrock_cassettes import check_signature, recordings
+from tests.llm.test_faults import CASES, LIMITS, RETRIES, Case, _all, _rows, check
 
 from nexus.testing.frames import frame
 from nexus.testing.recordings import Exchange
@@ -206,3 +209,30 @@ def test_errors_are_told_in_the_clients_form(
     assert "123456789012" not in told.text
     if expected == 400:
         assert body["error"] == {"type": "invalid_request_error", "message": message} or message in told.text
+
+
+class ClaudeCase(Case):
+    """A fault played to a Claude model, so that it happens on the way of InvokeModel."""
+
+    @property
+    def model(self) -> str:
+        return f"anthropic.claude-sonnet-4-5+{super().model}"
+
+
+@pytest.mark.slow
+def test_every_fault_on_the_way(make_gateway: Callable[..., Gateway], upstream: FakeUpstream) -> None:
+    gateway = make_gateway(providers=[account("bedrock", upstream)], timeouts=LIMITS, retries=RETRIES)
+    cases = [ClaudeCase(case.fault, case.stream, case.number) for case in CASES]
+    speaker = SPEAKERS["anthropic_messages"]
+    results = asyncio.run(_all(gateway, speaker, [(case, f"bedrock/{case.model}") for case in cases]))
+    rows = _rows(gateway, len(cases))
+    wrong = []
+    for case, (answer, seconds) in zip(cases, results, strict=True):
+        tries = [seen for seen in upstream.seen if seen.model == case.model]
+        assert all("/invoke" in seen.path for seen in tries)
+        own = [row for row in rows if row.model == f"bedrock/{case.model}"]
+        try:
+            check(case, "bedrock", speaker, answer, seconds, tries=len(tries), rows=own)
+        except (AssertionError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            wrong.append(f"{case}: {type(error).__name__} {str(error)[:300]}")
+    assert not wrong, "\n".join(wrong)
