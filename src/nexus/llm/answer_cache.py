@@ -15,11 +15,11 @@ from nexus.core.errors import DeadlineExceeded, RateLimited, Unavailable
 from nexus.llm.accounting import Entry
 from nexus.llm.cache_key import CacheKey, Wish, key_of, may_be_kept, prefix_of, wish_of
 from nexus.llm.dialect import Dialect
-from nexus.llm.errors import NotCached, UpstreamError
+from nexus.llm.errors import InvalidRequest, NotCached, UpstreamError
 from nexus.llm.flight import Flight, Listening
 from nexus.llm.flow import Hearing, Stream
 from nexus.llm.kept import Kept, tally_of
-from nexus.llm.types import CachePolicy, Call, Route
+from nexus.llm.types import CachePolicy, Call, ChatRequest, Route
 from nexus.storage.cache import Cache
 
 Ask = Callable[[], Awaitable[Kept]]
@@ -78,7 +78,7 @@ class AnswerCache:
         """Return the request with its key; None for one that goes past the cache. Raises `InvalidRequest`."""
         assert route.cache is not None
         wish = wish_of(call)
-        request = call.parse() if wish.mode != "off" else None
+        request = _own_form(call) if wish.mode != "off" else None
         if request is None or not may_be_kept(request, route.cache):
             if wish.mode == "only":
                 raise NotCached
@@ -233,3 +233,11 @@ def _mark(entry: Entry, how: bytes, age: float | None = None) -> None:
 def _is_fresh(kept: Kept, question: Question) -> bool:
     limit = kept.ttl if question.wish.ttl is None else min(kept.ttl, question.wish.ttl)
     return kept.age < limit
+
+
+def _own_form(call: Call) -> ChatRequest | None:
+    """Return the request in our own form; None for one that only its own dialect can say."""
+    try:
+        return call.parse()
+    except InvalidRequest:
+        return None

@@ -265,7 +265,7 @@ def _refusal(answer: HttpAnswer, target: Target, dialect: str) -> NexusError:
     private = _private(target)
     if isinstance(error, UpstreamRejected):
         same = target.provider.dialect == dialect and answer.body.lstrip().startswith((b"{", b"["))
-        error.body = answer.body if same else b""
+        error.body = error.body if same else b""
         return error.without(private)
     if any(word in error.message for word in private):
         return type(error)(field=error.field, retry_after=error.retry_after)

@@ -10,6 +10,7 @@ import json
 import time
 from typing import Any
 
+from nexus.llm.gemini_logprobs import read_logprobs, write_logprobs
 from nexus.llm.gemini_parts import made_id, read_answer_part, write_answer_part, write_signature
 from nexus.llm.types import (
     AnyPart,
@@ -136,10 +137,22 @@ def read_completion(body: dict[str, Any]) -> Completion:
         parts = [read_answer_part(part, made_id(answer or str(given), index, j)) for j, part in enumerate(given)]
         native = finish_name(candidate.get("finishReason"))
         calls = any(isinstance(part, ToolCall) for part in parts)
-        choices.append(_choice(index, _joined(parts), read_finish(native, calls=calls), native))
+        said = Message(role="assistant", parts=_joined(parts))
+        finish = read_finish(native, calls=calls)
+        choices.append(
+            Choice(
+                index=index,
+                message=said,
+                finish_reason=finish,
+                native_finish_reason=native,
+                extra=read_logprobs(candidate.get("logprobsResult")),
+            )
+        )
     if not choices:
         # A blocked prompt has no candidates; neither has an answer that came to nothing.
-        choices.append(_choice(0, (), "content_filter" if blocked else "other", blocked))
+        finish = "content_filter" if blocked else "other"
+        said = Message(role="assistant", parts=())
+        choices.append(Choice(index=0, message=said, finish_reason=finish, native_finish_reason=blocked))
     return Completion(
         id=answer,
         model=body.get("modelVersion") or "",
@@ -147,11 +160,6 @@ def read_completion(body: dict[str, Any]) -> Completion:
         choices=tuple(choices),
         usage=read_usage(body.get("usageMetadata")),
     )
-
-
-def _choice(index: int, parts: tuple[AnyPart, ...], finish: FinishReason | None, native: str | None) -> Choice:
-    said = Message(role="assistant", parts=parts)
-    return Choice(index=index, message=said, finish_reason=finish, native_finish_reason=native)
 
 
 def _joined(parts: list[AnyPart]) -> tuple[AnyPart, ...]:
@@ -189,6 +197,8 @@ class AnswerReader:
                 chunks.append(Chunk(index=index, role="assistant", **head))
             for part in (candidate.get("content") or {}).get("parts") or ():
                 chunks += self._part(part, index, head)
+            if told := read_logprobs(candidate.get("logprobsResult")):
+                chunks.append(Chunk(index=index, extra=told, **head))
             if (native := finish_name(candidate.get("finishReason"))) is not None:
                 self._over.add(index)
                 finish = read_finish(native, calls=index in self._calls)
@@ -248,10 +258,12 @@ def write_usage(usage: Usage) -> dict[str, Any]:
     return out
 
 
-def write_candidate(index: int, parts: list[dict[str, Any]], finish: str | None = None) -> dict[str, Any]:
-    """Write one candidate, or what is new of it."""
+def write_candidate(
+    index: int, parts: list[dict[str, Any]], finish: str | None = None, extra: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write one candidate, or what is new of it; of `extra`, its log probabilities."""
     out: dict[str, Any] = {"content": {"parts": parts, "role": "model"}, "index": index}
-    return out | ({"finishReason": finish} if finish else {})
+    return out | ({"finishReason": finish} if finish else {}) | write_logprobs(extra or {})
 
 
 def write_completion(completion: Completion) -> dict[str, Any]:
@@ -260,7 +272,7 @@ def write_completion(completion: Completion) -> dict[str, Any]:
     for choice in completion.choices:
         parts = [out for part in choice.message.parts if (out := write_answer_part(part)) is not None]
         finish = write_finish(choice.finish_reason, choice.native_finish_reason)
-        candidates.append(write_candidate(choice.index, parts, finish))
+        candidates.append(write_candidate(choice.index, parts, finish, choice.extra))
     body: dict[str, Any] = {"candidates": candidates}
     if completion.usage is not None:
         body["usageMetadata"] = write_usage(completion.usage)
@@ -292,7 +304,9 @@ class AnswerWriter:
         if chunk.finish_reason is not None:
             parts += self._whole_calls(chunk.index)
             self._over[chunk.index] = write_finish(chunk.finish_reason, chunk.native_finish_reason) or "STOP"
-        return {"candidates": [write_candidate(chunk.index, parts)]} | self._head if parts else None
+        if not parts and not chunk.extra.get("logprobs"):
+            return None
+        return {"candidates": [write_candidate(chunk.index, parts, extra=chunk.extra)]} | self._head
 
     def end(self) -> dict[str, Any]:
         """Return the last answer object."""

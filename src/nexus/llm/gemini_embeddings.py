@@ -96,10 +96,21 @@ def task_of(request: EmbeddingRequest) -> str | None:
 
 def write_batch(request: EmbeddingRequest, model: str) -> dict[str, Any]:
     """Write a request for the vectors of several texts; `model` is its name as a resource."""
-    more = {"taskType": task_of(request), "outputDimensionality": request.dimensions}
-    options = {name: value for name, value in more.items() if value is not None}
+    options = _options(request)
     texts = texts_of(request)
     return {"requests": [{"model": model, "content": {"parts": [{"text": text}]}} | options for text in texts]}
+
+
+def _options(request: EmbeddingRequest) -> dict[str, Any]:
+    more = {"taskType": task_of(request), "outputDimensionality": request.dimensions}
+    return {name: value for name, value in more.items() if value is not None}
+
+
+def write_one(request: EmbeddingRequest) -> dict[str, Any]:
+    """Write a request for the vector of one text in Vertex AI's newer form."""
+    options = _options(request)
+    body: dict[str, Any] = {"content": {"parts": [{"text": texts_of(request)[0]}]}}
+    return body | ({"embedContentConfig": options} if options else {})
 
 
 def write_predict(request: EmbeddingRequest) -> dict[str, Any]:

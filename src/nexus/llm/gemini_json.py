@@ -88,6 +88,11 @@ def read_request(body: dict[str, Any], model: str) -> ChatRequest:
     _refuse(body, _BODY, _BODY_HINTS, "")
     _refuse(config, _CONFIG_READ, _CONFIG_HINTS, "generationConfig.")
     plain: dict[str, Any] = {ours: config[theirs] for theirs, ours in _CONFIG.items() if theirs in config}
+    hints = {name: body[name] for name in body if name in _BODY_HINTS}
+    if of_config := {name: config[name] for name in config if name in _CONFIG_HINTS}:
+        hints["generationConfig"] = of_config
+    if config.get("responseLogprobs"):
+        plain["logprobs"] = config.get("logprobs") or 0
     if "top_k" in plain:
         plain["top_k"] = int(plain["top_k"])
     tools, choice = _read_tools(body)
@@ -101,6 +106,7 @@ def read_request(body: dict[str, Any], model: str) -> ChatRequest:
         choices=config.get("candidateCount") or 1,
         response_format=_read_format(config),
         reasoning=_read_thinking(config.get("thinkingConfig")),
+        extra=hints,
         **plain,
     )
 
@@ -225,16 +231,17 @@ def write_request(request: ChatRequest, model: str) -> dict[str, Any]:
     system, contents = _write_messages(request.messages, model)
     if not contents:
         contents, system = ([{"role": "user", "parts": system}] if system else []), []
-    body: dict[str, Any] = {"contents": contents}
+    hints = request.extra if request.dialect in ("", DIALECT) else {}
+    body = hints | {"contents": contents}
     if system:
         body["systemInstruction"] = {"parts": system}
     if request.tools:
         body["tools"] = [{"functionDeclarations": [_write_tool(tool, i) for i, tool in enumerate(request.tools)]}]
         if request.tool_choice is not None:
             body |= _write_choice(request.tool_choice)
-    if config := _write_config(request, model):
+    if config := hints.get("generationConfig", {}) | _write_config(request, model):
         body["generationConfig"] = config
-    return body | request.extra if request.dialect in ("", DIALECT) else body
+    return body
 
 
 def _write_messages(messages: tuple[Message, ...], model: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -314,6 +321,8 @@ def _write_config(request: ChatRequest, model: str) -> dict[str, Any]:
         config["stopSequences"] = list(request.stop)
     if request.choices > 1:
         config["candidateCount"] = request.choices
+    if request.logprobs is not None:
+        config |= {"responseLogprobs": True} | ({"logprobs": request.logprobs} if request.logprobs else {})
     if (form := request.response_format) is not None and form.kind != "text":
         config["responseMimeType"] = "application/json"
         if form.schema is not None:

@@ -182,11 +182,13 @@ class GeminiArray(Gemini):
         self._frame = _Array()
 
     def relay(self, call: Call) -> Relay:
-        """Return a relay for one stream."""
+        """Return a relay for one stream; a second try begins anew."""
+        self._frame = _Array()
         return GeminiRelay(self._frame)
 
     def writer(self, call: Call) -> Writer:
         """Return a writer for one stream."""
+        self._frame = _Array()
         return GeminiWriter(self._frame, call.model)
 
     def stream_error(self, error: NexusError, request_id: str | None) -> bytes:

@@ -38,7 +38,7 @@ class GoogleProvider(Provider):
 
     dialect = DIALECT
     base_url = "https://generativelanguage.googleapis.com/v1beta"
-    environment = "GEMINI_API_KEY"
+    environment: str | None = "GEMINI_API_KEY"
     json_streams = True
 
     def chat(self, endpoint: Endpoint, model: str, call: Call) -> HttpRequest:
@@ -69,6 +69,10 @@ class GoogleProvider(Provider):
             return self._post(endpoint, model, request.form, self._own(request.body, model))
         body = _encode(gemini_embeddings.write_batch(request, f"models/{model.removeprefix('models/')}"))
         return self._post(endpoint, model, gemini_embeddings.BATCH, body)
+
+    def most_inputs(self, endpoint: Endpoint, model: str) -> int | None:
+        """Return how many texts one request may have."""
+        return 100
 
     def embedding(self, answer: HttpAnswer, request: EmbeddingRequest) -> Embedding:
         """Read an embedding answer; one in the caller's own dialect is kept as `body`."""
