@@ -23,6 +23,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "openai_responses": ("/v1", {"api_key": SECRET}),
     "anthropic": ("", {"api_key": SECRET}),
     "google": ("/v1beta", {"api_key": SECRET}),
+    "vertex": ("/v1beta1", {"api_key": SECRET}),
     "bedrock": ("", {"region": "us-east-1", "access_key_id": "AKIDSECRET", "secret_access_key": SECRET}),
     "huggingface": ("/v1", {"api_key": SECRET}),
 }

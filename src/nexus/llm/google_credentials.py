@@ -1,7 +1,7 @@
 """Access tokens for Google Cloud, without Google's own library.
 
     tokens = GoogleTokens(client)
-    token = await tokens.find("vertex", options, secret)
+    token = await tokens.find("my-cloud", options, secret)
 
 Where the credentials come from, in order: the provider's own `api_key` (the JSON of a key) or `credentials` (that JSON,
 or the path of its file), `GOOGLE_APPLICATION_CREDENTIALS`, what `gcloud auth application-default login` left behind,
