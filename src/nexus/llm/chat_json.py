@@ -376,8 +376,11 @@ def _write_format(value: ResponseFormat) -> dict[str, Any]:
 # Answers.
 
 
-def read_usage(usage: Any) -> Usage | None:
-    """Read a usage object, also one with missing, null or senseless figures; None when it says nothing."""
+def read_usage(usage: Any, tier: Any = None) -> Usage | None:
+    """Read a usage object, also one with missing, null or senseless figures; None when it says nothing.
+
+    `tier` is the service tier that the answer names.
+    """
     if not isinstance(usage, dict):
         return None
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
@@ -395,6 +398,7 @@ def read_usage(usage: Any) -> Usage | None:
         reasoning_tokens=_count(wrote.get("reasoning_tokens")),
         audio_input_tokens=_count(read.get("audio_tokens")),
         audio_output_tokens=_count(wrote.get("audio_tokens")),
+        tier=tier if isinstance(tier, str) and tier != "default" else None,
     )
 
 
@@ -450,7 +454,7 @@ def read_completion(body: dict[str, Any]) -> Completion:
         model=rest.pop("model", None) or "",
         created=rest.pop("created", None) or int(time.time()),
         choices=tuple(choices),
-        usage=read_usage(rest.pop("usage", None)),
+        usage=read_usage(rest.pop("usage", None), rest.get("service_tier")),
         extra=rest,
     )
 
@@ -513,7 +517,8 @@ def read_chunk(body: dict[str, Any]) -> list[Chunk]:
         )
         for image in delta.get("images") or ():
             chunks.append(Chunk(index=index, part=_read_part(image), **head))
-    if (usage := read_usage(body.get("usage") or (body.get("x_groq") or {}).get("usage"))) is not None:
+    told = body.get("usage") or (body.get("x_groq") or {}).get("usage")
+    if (usage := read_usage(told, body.get("service_tier"))) is not None:
         chunks.append(Chunk(usage=usage, **head))
     return chunks
 

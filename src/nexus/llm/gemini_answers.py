@@ -64,6 +64,7 @@ _FINISH_NUMBERS = {
     10: "MODEL_ARMOR",
 }
 _AUDIO = ("AUDIO", 4)
+_IMAGE = ("IMAGE", 2)
 
 
 # From Gemini.
@@ -109,8 +110,10 @@ def read_usage(usage: Any) -> Usage | None:
         output_tokens=said + thought,
         cache_read_tokens=_count(usage.get("cachedContentTokenCount")),
         reasoning_tokens=thought,
-        audio_input_tokens=_audio(usage, "promptTokensDetails") + _audio(usage, "toolUsePromptTokensDetails"),
-        audio_output_tokens=_audio(usage, "candidatesTokensDetails"),
+        audio_input_tokens=_of(_AUDIO, usage, "promptTokensDetails") + _of(_AUDIO, usage, "toolUsePromptTokensDetails"),
+        audio_output_tokens=_of(_AUDIO, usage, "candidatesTokensDetails"),
+        audio_cache_read_tokens=_of(_AUDIO, usage, "cacheTokensDetails"),
+        image_output_tokens=_of(_IMAGE, usage, "candidatesTokensDetails"),
     )
 
 
@@ -118,10 +121,10 @@ def _count(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
-def _audio(usage: dict[str, Any], name: str) -> int:
+def _of(modality: tuple[Any, ...], usage: dict[str, Any], name: str) -> int:
     told = usage.get(name)
     items = [item for item in told if isinstance(item, dict)] if isinstance(told, list) else []
-    return sum(_count(item.get("tokenCount")) for item in items if item.get("modality") in _AUDIO)
+    return sum(_count(item.get("tokenCount")) for item in items if item.get("modality") in modality)
 
 
 def read_completion(body: dict[str, Any]) -> Completion:

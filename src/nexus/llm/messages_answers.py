@@ -85,6 +85,8 @@ def read_usage(usage: Any) -> Usage | None:
     fresh, output = _count(usage.get("input_tokens")), _count(usage.get("output_tokens"))
     if not fresh + read + written + output:
         return None
+    searched = usage.get("server_tool_use")
+    tier = usage.get("speed") if usage.get("speed") not in (None, "standard") else usage.get("service_tier")
     return Usage(
         input_tokens=fresh + read + written,
         output_tokens=output,
@@ -92,6 +94,8 @@ def read_usage(usage: Any) -> Usage | None:
         cache_write_tokens=written,
         cache_write_1h_tokens=min(long, written),
         reasoning_tokens=_count(wrote.get("thinking_tokens")),
+        web_searches=_count(searched.get("web_search_requests")) if isinstance(searched, dict) else 0,
+        tier=tier if isinstance(tier, str) and tier != "standard" else None,
     )
 
 

@@ -117,7 +117,7 @@ def read_response(body: dict[str, Any]) -> Completion:
         model=body.get("model") or "",
         created=int(body.get("created_at") or time.time()),
         choices=(choice,),
-        usage=read_usage(body.get("usage")),
+        usage=read_usage(body.get("usage"), body.get("service_tier")),
         extra={name: value for name, value in body.items() if name not in kept},
     )
 
@@ -132,8 +132,11 @@ def finish_of(body: dict[str, Any], message: Message) -> FinishReason:
     return "refusal" if said and isinstance(said[-1], Refusal) else "stop"
 
 
-def read_usage(usage: Any) -> Usage | None:
-    """Read a usage object, also one with missing or senseless figures; None when it says nothing."""
+def read_usage(usage: Any, tier: Any = None) -> Usage | None:
+    """Read a usage object, also one with missing or senseless figures; None when it says nothing.
+
+    `tier` is the service tier that the answer names.
+    """
     if not isinstance(usage, dict):
         return None
     given, made = _count(usage.get("input_tokens")), _count(usage.get("output_tokens"))
@@ -147,6 +150,7 @@ def read_usage(usage: Any) -> Usage | None:
         cache_read_tokens=_count(read.get("cached_tokens")),
         cache_write_tokens=_count(read.get("cache_write_tokens")),
         reasoning_tokens=_count(wrote.get("reasoning_tokens")),
+        tier=tier if isinstance(tier, str) and tier != "default" else None,
     )
 
 

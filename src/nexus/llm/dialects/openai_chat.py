@@ -105,6 +105,7 @@ class _Choice(msgspec.Struct):
 
 class _Event(msgspec.Struct):
     choices: list[_Choice] | None = None
+    service_tier: Any = None
     usage: Any = None
     error: Any = None
 
@@ -399,7 +400,9 @@ def _read_event(data: bytes) -> _Event:
         loose = _any.decode(data)
         if not isinstance(loose, dict):
             raise UpstreamMalformed from None
-        return _Event(choices=[], usage=loose.get("usage"), error=loose.get("error"))
+        return _Event(
+            choices=[], usage=loose.get("usage"), service_tier=loose.get("service_tier"), error=loose.get("error")
+        )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise UpstreamMalformed from None
 
@@ -420,7 +423,7 @@ def _count(tally: Tally, event: _Event) -> None:
         if choice.finish_reason:
             tally.finished += 1
             tally.finish_reason = str(choice.finish_reason)
-    if event.usage is not None and (usage := chat_json.read_usage(event.usage)) is not None:
+    if event.usage is not None and (usage := chat_json.read_usage(event.usage, event.service_tier)) is not None:
         tally.usage = usage
 
 

@@ -100,6 +100,7 @@ class _Item(msgspec.Struct):
 class _Ended(msgspec.Struct):
     status: str | None = None
     usage: Any = None
+    service_tier: Any = None
     error: Any = None
     incomplete_details: Any = None
 
@@ -293,7 +294,7 @@ def _finish(tally: Tally, ended: _Ended) -> None:
     details = ended.incomplete_details
     reason = details.get("reason") if isinstance(details, dict) else None
     tally.finish_reason = reason if isinstance(reason, str) else ended.status
-    if (usage := read_usage(ended.usage)) is not None:
+    if (usage := read_usage(ended.usage, ended.service_tier)) is not None:
         tally.usage = usage
 
 
