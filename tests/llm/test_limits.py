@@ -178,3 +178,36 @@ async def test_text_tasks_and_code_in_this_process_are_limited_too(limited: Make
     assert refused.status_code == 429
     assert refused.json()["code"] == "rate_limit_exceeded"
     assert json.loads(refused.content)["retryable"] is True
+
+
+def two_places(upstream: FakeUpstream, **limits: int) -> dict[str, Any]:
+    """A route whose first deployment has limits and would get every call."""
+    accounts = [{"name": name, "kind": "openai", "base_url": upstream.url} for name in ("small", "large")]
+    places = [
+        {"provider": "small", "model": "gpt-4o-mini", "weight": 1, **limits},
+        {"provider": "large", "model": "gpt-4o", "weight": 0},
+    ]
+    return {"providers": accounts, "routes": [{"name": "r", "deployments": places}]}
+
+
+@pytest.mark.parametrize("limits", [{"rpm": 2}, {"tpm": 50}])
+def test_a_deployment_at_its_limit_is_passed_by(
+    make_gateway: Callable[..., Gateway], upstream: FakeUpstream, limits: dict[str, int]
+) -> None:
+    gateway = make_gateway(**two_places(upstream, **limits))
+    answers = [ask(gateway, model="r", max_tokens=20) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200] * 5
+    # Each call really takes 16 tokens, and might take 26: the third finds 18 left of 50.
+    assert [row.provider for row in gateway.rows] == ["small", "small", "large", "large", "large"]
+
+
+def test_nothing_but_deployments_at_their_limit_is_a_429(
+    make_gateway: Callable[..., Gateway], upstream: FakeUpstream
+) -> None:
+    changes = two_places(upstream, rpm=2)
+    del changes["routes"][0]["deployments"][1]
+    gateway = make_gateway(**changes)
+    answers = [ask(gateway, model="r") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert "retry-after" in answers[-1].headers
+    assert len(upstream.seen) == 2

@@ -136,7 +136,7 @@ def usage(session: Session, which: InvocationFilter, group_by: Sequence[str], li
             )
         ),
         func.avg(row.latency_ms).label("latency_ms"),
-        func.sum(case((row.cost_usd.is_(None), 1), else_=0)).label("unpriced"),
+        func.sum(case((row.cost_usd.is_(None) & row.input_tokens.is_not(None), 1), else_=0)).label("unpriced"),
     ]
     query = select(*keys, *sums).where(*which.conditions()).group_by(*(GROUPS[name] for name in group_by)).limit(limit)
     query = (

@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,35 +22,14 @@ from nexus.core.errors import NexusError
 from nexus.ledger.limiter import Hold
 from nexus.ledger.types import Invocation
 from nexus.llm.errors import UpstreamStalled
+from nexus.llm.failed_attempts import FailedAttempt, cost_with, tokens_of
 from nexus.llm.pricing import cost
+from nexus.llm.quotas import Quotas, Reserved
 from nexus.llm.types import Deployment, Route, Tally, Usage
 
 Record = Callable[[Invocation], None]
 Status = Literal["ok", "error", "cancelled", "client_disconnect"]
 _CHARACTERS_PER_TOKEN = 4
-
-
-class _Attempt(NamedTuple):
-    """An attempt that failed after its provider had begun to bill."""
-
-    deployment: Deployment
-    usage: Usage
-    error_code: str | None
-
-    @property
-    def cost(self) -> float | None:
-        return cost(self.usage, self.deployment.price)
-
-    def told(self) -> dict[str, Any]:
-        """Return what the row keeps of it."""
-        return {
-            "deployment": self.deployment.key,
-            "error_code": self.error_code,
-            "input_tokens": self.usage.input_tokens,
-            "output_tokens": self.usage.output_tokens,
-            "estimated": self.usage.estimated,
-            "cost_usd": self.cost,
-        }
 
 
 class Entry:
@@ -63,12 +42,15 @@ class Entry:
 
     __slots__ = (
         "_begun",
-        "_billed",
         "_deployment",
+        "_failed",
         "_first",
+        "_quotas",
         "_record",
         "_recorded",
+        "_reserved",
         "_route",
+        "answer_tokens",
         "attempts",
         "carried",
         "characters",
@@ -93,16 +75,24 @@ class Entry:
         request_id: str | None = None,
         run_id: str | None = None,
         step_key: str | None = None,
+        answer_tokens: int = 0,
         hold: Hold | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
-        """Open the account; `characters` is the length of the input, for estimates."""
+        """Open the account; `characters` is the length of the input, `answer_tokens` the most that may come of it.
+
+        `quotas` counts what goes to deployments that have limits of their own.
+        """
         self._record = record
         self._begun = time.perf_counter()
         self._first: float | None = None
         self._recorded = False
         self._route: Route | None = None
         self._deployment: Deployment | None = None
-        self._billed: list[_Attempt] = []
+        self._failed: list[FailedAttempt] = []
+        self._quotas = quotas
+        self._reserved: Reserved | None = None
+        self.answer_tokens = answer_tokens
         self.attempts = 0
         self.carried = False
         self.characters = characters
@@ -139,6 +129,9 @@ class Entry:
         if self._deployment is not None:
             self.failed()
         self._route, self._deployment = route, deployment
+        if self._quotas is not None and (deployment.rpm is not None or deployment.tpm is not None):
+            expected = -(-self.characters // _CHARACTERS_PER_TOKEN) + self.answer_tokens
+            self._reserved = self._quotas.take(deployment, expected)
         self.attempts += 1
         self.tally = Tally()
         self.sent = False
@@ -149,7 +142,8 @@ class Entry:
         if usage is None and (self.tally.characters or (self.sent and isinstance(error, UpstreamStalled))):
             usage = self._estimate()
         if deployment is not None and usage is not None:
-            self._billed.append(_Attempt(deployment, usage, error.code if error is not None else None))
+            self._failed.append(FailedAttempt(deployment, usage, error.code if error is not None else None))
+        self._settle_quota(usage)
         self.tally = Tally()
         self.sent = False
 
@@ -163,13 +157,14 @@ class Entry:
         """Note that somebody else, who waits for the same answer, pays for it from here on."""
         self.invocation.cached = True
         self.tally = msgspec.structs.replace(self.tally)
-        self._billed = []
+        self._failed = []
 
     def takes_over(self, other: Entry, tally: Tally) -> None:
         """Account for the call that `other` began and has handed over; `tally` is what is seen of it."""
         self._route, self._deployment = other._route, other._deployment
         self.attempts, self.sent, self.tally = other.attempts, other.sent, tally
-        self._billed = self._billed or other._billed
+        self._failed = self._failed or other._failed
+        self._reserved, other._reserved = other._reserved, None
         self.invocation.cached = False
 
     def first_token(self) -> None:
@@ -203,7 +198,7 @@ class Entry:
             row.route = self._route.name
         row.items = self.items
         usage = self.usage(row.status)
-        told = self._of_failed(usage) if self.carried else usage or self._of_failed()
+        told = tokens_of(self._failed, usage) if self.carried or usage is None else usage
         if told is not None:
             row.input_tokens, row.output_tokens = told.input_tokens, told.output_tokens
             row.cache_read_tokens, row.cache_write_tokens = told.cache_read_tokens, told.cache_write_tokens
@@ -211,12 +206,19 @@ class Entry:
             row.reasoning_tokens = told.reasoning_tokens
             row.estimated = told.estimated
         row.cost_usd = self.cost() if usage is not None else None
-        if self._billed:
-            row.cost_usd = self._with_failed(row.cost_usd, known=usage is not None)
+        if self._failed:
+            row.cost_usd = cost_with(self._failed, *([row.cost_usd] if usage is not None else []))
         row.details = self._details(row.status)
+        self._settle_quota(usage)
         if self.hold is not None:
-            self.hold.settle(self._tokens(None if row.cached else usage), row.cost_usd)
+            worked = tokens_of(self._failed, None if row.cached else usage)
+            self.hold.settle(worked.input_tokens + worked.output_tokens if worked else None, row.cost_usd)
         self._record(row)
+
+    def _settle_quota(self, usage: Usage | None) -> None:
+        reserved, self._reserved = self._reserved, None
+        if reserved is not None and self._quotas is not None:
+            self._quotas.settle(reserved, usage.input_tokens + usage.output_tokens if usage is not None else 0)
 
     def usage(self, status: Status = "ok") -> Usage | None:
         """Return the tokens used: the upstream's figures, else an estimate, else None when it did no work."""
@@ -241,38 +243,6 @@ class Entry:
             estimated=True,
         )
 
-    def _of_failed(self, last: Usage | None = None) -> Usage | None:
-        """Return the tokens of attempts that were billed though they did not come to an end, and of the last one."""
-        used = [attempt.usage for attempt in self._billed] + ([last] if last is not None else [])
-        if not used:
-            return None
-        total = Usage()
-        for usage in used:
-            for name in Usage.__struct_fields__:
-                if name.endswith("_tokens"):
-                    setattr(total, name, getattr(total, name) + getattr(usage, name))
-            total.estimated |= usage.estimated
-        return total
-
-    def _tokens(self, usage: Usage | None) -> int | None:
-        """Return all tokens that providers worked on for this call."""
-        used = [attempt.usage for attempt in self._billed]
-        if usage is not None:
-            used.append(usage)
-        return sum(item.input_tokens + item.output_tokens for item in used) if used else None
-
-    def _with_failed(self, dollars: float | None, *, known: bool) -> float | None:
-        """Return the cost with that of failed attempts; None where any of it is not known."""
-        costs = [attempt.cost for attempt in self._billed]
-        if known:
-            costs.append(dollars)
-        total = 0.0
-        for amount in costs:
-            if amount is None:
-                return None
-            total += amount
-        return total
-
     def _verdict(self, error: BaseException | None) -> tuple[Status, str | None]:
         if self.gone:
             return "client_disconnect", None
@@ -288,8 +258,8 @@ class Entry:
             details["deployment"] = self._deployment.key
         if self.attempts > 1:
             details["attempts"] = self.attempts
-        if self._billed:
-            details["failed_attempts"] = [attempt.told() for attempt in self._billed]
+        if self._failed:
+            details["failed_attempts"] = [attempt.told() for attempt in self._failed]
         finish = "client_disconnect" if status == "client_disconnect" else self.tally.finish_reason
         if finish is not None:
             details["finish_reason"] = finish

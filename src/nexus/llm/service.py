@@ -35,6 +35,7 @@ from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.overhearing import ask, overhear
 from nexus.llm.pieces import gathered, pieces_of
 from nexus.llm.provider import Provider
+from nexus.llm.quotas import Quotas
 from nexus.llm.registry import IN_PROCESS, Registry
 from nexus.llm.routing import Router
 from nexus.llm.session import Session, Sessions
@@ -94,6 +95,8 @@ class LLMService:
         )
         self.cache = AnswerCache(cache or MemoryCache())
         self.limiter = limiter
+        self._quotas = Quotas()
+        self.router.allows = self._quotas.allows
         self._admission = Admission(limiter, self.registry, answer_tokens=settings.reserve_tokens)
         self._record = record
         self._local = local
@@ -166,7 +169,8 @@ class LLMService:
         principal.require(Scope.LLM_INVOKE)
         if not principal.may_use_model(call.model):
             raise UnknownModel(field="model")
-        return self._entry(principal, kind, call.model, stream=call.stream, characters=call.characters, **origin)
+        size = {"characters": call.characters, "answer_tokens": call.max_tokens or 0}
+        return self._entry(principal, kind, call.model, stream=call.stream, **size, **origin)
 
     def session(self, call: Call, entry: Entry) -> Session | None:
         """Return what stands around a call whose dialect has a memory."""
@@ -250,7 +254,7 @@ class LLMService:
 
     def _entry(self, principal: Principal, kind: str, model: str, **more: Any) -> Entry:
         hold = self._admission.open(principal)
-        return Entry(self._record, principal, kind=kind, model=model[:256], hold=hold, **more)
+        return Entry(self._record, principal, kind=kind, model=model[:256], hold=hold, quotas=self._quotas, **more)
 
     def _question(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Question | None:
         """Return what to ask the cache. A dialect with a memory has an answer of its own for every call."""
