@@ -15,6 +15,7 @@ from nexus.automation.step import STEPS
 from nexus.bench.bench import BENCHES
 from nexus.catalog.catalogue import shipped_catalogue
 from nexus.llm.hot import hot_routes
+from nexus.llm.text import TEXT_TASKS
 from nexus.settings import Settings
 from nexus.system.service import error_codes
 from nexus.telemetry import metrics
@@ -97,6 +98,7 @@ def plugs() -> str:
     """Every plug of every folder."""
     rows: list[tuple[str, str, str]] = []
     rows += [("step", f"`{name}`", plug.summary) for name, plug in STEPS.all().items()]
+    rows += [("text task", f"`{name}`", plug.summary) for name, plug in TEXT_TASKS.all().items()]
     rows += [("vision task", f"`{name}`", plug.title) for name, plug in TASKS.all().items()]
     rows += [("forecaster", f"`{name}`", _first(plug)) for name, plug in FORECASTERS.all().items()]
     rows += [("predictor", f"`{name}`", _first(plug)) for name, plug in PREDICTORS.all().items()]

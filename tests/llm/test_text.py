@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.llm.conftest import Gateway
 
-from nexus.llm.tasks.summarize import split
+from nexus.llm.splitting import split
 from nexus.testing.upstream import FakeUpstream
 
 

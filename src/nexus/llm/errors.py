@@ -10,7 +10,9 @@ InvalidInput
 |   |-- MissingParameter     400 missing_required_parameter
 |   |-- WrongType            400 invalid_type
 |   |-- Unsupported          400 unsupported_parameter
-|   `-- ContextTooLong       400 context_length_exceeded
+|   |-- ContextTooLong       400 context_length_exceeded
+|   `-- SchemaInvalid        400 schema_invalid
+|-- AnswerInvalid            422 answer_invalid
 `-- UpstreamRejected         as the upstream said (400, 409, 413, 415, 422): upstream_rejected
 RateLimited
 `-- UpstreamRateLimited      429 upstream_rate_limited
@@ -89,6 +91,18 @@ class ContextTooLong(InvalidRequest):
     """The request is longer than the context of this model."""
 
     code = "context_length_exceeded"
+
+
+class SchemaInvalid(InvalidRequest):
+    """The JSON schema of the request is not valid."""
+
+    code = "schema_invalid"
+
+
+class AnswerInvalid(InvalidInput):
+    """The model's answer does not have the form that was asked for, also after it was told so."""
+
+    code = "answer_invalid"
 
 
 class UpstreamRejected(InvalidInput):

@@ -9,23 +9,16 @@ from fastapi import APIRouter
 from nexus.access.guard import requires
 from nexus.access.types import Principal, Scope
 from nexus.http.depends import service
-from nexus.llm import responses_routes
-from nexus.llm.schemas import ProviderList, ProviderView, RouteList, RouteView, SummarizeRequest, TextAnswer
+from nexus.llm import responses_routes, text_routes
+from nexus.llm.schemas import ProviderList, ProviderView, RouteList, RouteView
 from nexus.llm.service import LLMService
-from nexus.llm.text import TextTasks
 
 router = APIRouter(tags=["language"])
 router.include_router(responses_routes.router)
+router.include_router(text_routes.router)
 
 Asking = Annotated[Principal, requires(Scope.LLM_INVOKE)]
 Models = Annotated[LLMService, service(LLMService)]
-
-
-@router.post("/api/v1/text/summarize", operation_id="text.summarize")
-async def summarize(body: SummarizeRequest, who: Asking, tasks: Annotated[TextTasks, service(TextTasks)]) -> TextAnswer:
-    """Summarise a text of any length."""
-    given = body.model_dump(exclude={"model"})
-    return TextAnswer.of(await tasks.run(who, "summarize", given, model=body.model))
 
 
 @router.get("/api/v1/providers", operation_id="providers.list")

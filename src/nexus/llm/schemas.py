@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from nexus.llm.account import Account
 from nexus.llm.answer_cache import CacheFigures
-from nexus.llm.tasks.summarize import SummarizeParameters
+from nexus.llm.task import TextTask
 from nexus.llm.text import TaskDone
 from nexus.llm.types import Route
 
 
-class SummarizeRequest(SummarizeParameters):
-    """Body of `POST /api/v1/text/summarize`."""
-
-    model: str | None = Field(None, min_length=1, max_length=256, description="route or provider/model")
+def request_of(name: str, task: TextTask[Any]) -> type[BaseModel]:
+    """Return the body of `POST /api/v1/text/{name}`: the task's parameters, and which model is to do it."""
+    which = Field(None, min_length=1, max_length=256, description="A route or provider/model.")
+    made: type[BaseModel] = create_model(
+        f"{name.capitalize()}Request",
+        __base__=task.parameters,
+        __doc__=task.summary,
+        model=(str | None, which),
+    )
+    return made
 
 
 class TextUsage(BaseModel):

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 from pydantic import BaseModel
 
-from nexus.llm.types import Completion, Message, ResponseFormat
+from nexus.llm.types import Completion, Message, Need, ResponseFormat, Text
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -28,6 +28,10 @@ class Model(Protocol):
     @property
     def input_characters(self) -> int:
         """Return how many characters of text one question may safely carry."""
+        ...
+
+    def lacks(self, need: Need) -> bool:
+        """Tell whether no deployment of the model can do this."""
         ...
 
     async def ask(
@@ -47,8 +51,14 @@ class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
 class TextTask(ABC, Generic[P]):
     """One text task. `parameters` is the model of its input; the text fields among them are the caller's data."""
 
+    summary: str
     parameters: type[P]
 
     @abstractmethod
     async def run(self, model: Model, given: P) -> TaskResult:
         """Do the task. Raises what asking the model raises."""
+
+
+def asking(text: str) -> tuple[Message, ...]:
+    """Return one message of the user."""
+    return (Message(role="user", parts=(Text(text=text),)),)

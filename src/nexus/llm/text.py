@@ -13,10 +13,14 @@ from nexus.http.problem import Issue, ValidationFailed
 from nexus.llm.registry import LOCAL
 from nexus.llm.service import LLMService
 from nexus.llm.task import TaskResult, TextTask
-from nexus.llm.types import ChatRequest, Completion, Message, ResponseFormat, Usage
+from nexus.llm.types import ChatRequest, Completion, Message, Need, ResponseFormat, Usage
 
 _DEFAULT_CONTEXT = 16_000
+_MOST_CONTEXT = 128_000
 _CHARACTERS_PER_TOKEN = 3
+
+# The folder only checks with isinstance, so an abstract contract will do.
+TEXT_TASKS: PluginFolder[TextTask[Any]] = PluginFolder("nexus.llm.tasks", TextTask, noun="text task")  # type: ignore[type-abstract]
 
 
 class TaskDone(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,12 +41,10 @@ class TextTasks:
     def __init__(self, *, llm: LLMService) -> None:
         """List the tasks; import none."""
         self._llm = llm
-        # The folder only checks with isinstance, so an abstract contract will do.
-        self._tasks = PluginFolder("nexus.llm.tasks", TextTask, noun="text task")  # type: ignore[type-abstract]
 
     def names(self) -> list[str]:
         """Return the names of all tasks."""
-        return self._tasks.names()
+        return TEXT_TASKS.names()
 
     async def run(
         self, principal: Principal, task: str, given: dict[str, Any], *, model: str | None = None, **origin: Any
@@ -52,7 +54,7 @@ class TextTasks:
         `origin` is request_id, run_id or step_key. Raises `NotFound` for an unknown task,
         `ValidationFailed` naming the field, and what asking the model raises.
         """
-        plug = self._tasks.get(task)
+        plug = TEXT_TASKS.get(task)
         try:
             parameters = plug.parameters.model_validate(given)
         except ValidationError as error:
@@ -82,10 +84,13 @@ class _Asked:
 
     def __init__(self, llm: LLMService, principal: Principal, name: str, kind: str, origin: dict[str, Any]) -> None:
         route = llm.registry.find(name)
-        context = route.deployments[0].capabilities.context_tokens or _DEFAULT_CONTEXT
+        self._abilities = [deployment.capabilities for deployment in route.deployments]
+        known = [able.context_tokens for able in self._abilities if able.context_tokens]
+        self._context = min(known, default=None)
         self.name = name
         # Room for the instructions and the answer is left in the context.
-        self.input_characters = max(500, (context * 3 // 4 - 100) * _CHARACTERS_PER_TOKEN)
+        usable = min(self._context or _DEFAULT_CONTEXT, _MOST_CONTEXT) * 3 // 4 - 100
+        self.input_characters = max(500, usable * _CHARACTERS_PER_TOKEN)
         self.usage = Usage()
         self.cost_usd: float | None = 0.0
         self.calls = 0
@@ -95,9 +100,15 @@ class _Asked:
         self._kind = kind
         self._origin = origin
 
+    def lacks(self, need: Need) -> bool:
+        return all(able.lacks(need) for able in self._abilities)
+
     async def ask(
         self, messages: tuple[Message, ...], *, max_tokens: int, response_format: ResponseFormat | None = None
     ) -> Completion:
+        if self._context is not None:
+            asked = sum(len(message.text) for message in messages) // _CHARACTERS_PER_TOKEN
+            max_tokens = max(16, min(max_tokens, self._context - asked - 32))
         request = ChatRequest(
             model=self.name,
             messages=messages,

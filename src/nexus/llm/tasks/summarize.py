@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nexus.llm.task import Model, TaskResult, TextTask
-from nexus.llm.types import Message, Text
+from nexus.llm.splitting import split
+from nexus.llm.task import Model, TaskResult, TextTask, asking
 
 _STYLES = {
     "paragraph": "as one short paragraph",
@@ -33,6 +32,7 @@ class SummarizeParameters(BaseModel):
 class Summarize(TextTask[SummarizeParameters]):
     """The `summarize` task."""
 
+    summary = "Summarise a text of any length."
     parameters = SummarizeParameters
 
     async def run(self, model: Model, given: SummarizeParameters) -> TaskResult:
@@ -55,37 +55,8 @@ async def _summary(model: Model, text: str, style: str, words: int, language: st
     ask = f"Summarize the following text {style}, in at most {words} words"
     ask += f", in {language}." if language else ", in the language of the text."
     ask += " Use only what the text says. Reply with the summary only."
-    message = Message(role="user", parts=(Text(text=f"{ask}\n\nText:\n{text}"),))
-    completion = await model.ask((message,), max_tokens=words * 2 + 16)
+    completion = await model.ask(asking(f"{ask}\n\nText:\n{text}"), max_tokens=words * 2 + 16)
     return completion.text.strip()
-
-
-def split(text: str, size: int) -> list[str]:
-    """Cut `text` into pieces of at most `size` characters: at paragraphs, else sentences, else words, else anywhere."""
-    text = text.strip()
-    if len(text) <= size:
-        return [text]
-    for pattern in (r"\n\s*\n", r"(?<=[.!?。！？])\s+", r"\s+"):  # noqa: RUF001  full-width stops end sentences too
-        units = [unit for unit in re.split(pattern, text) if unit.strip()]
-        if len(units) > 1:
-            joint = "\n\n" if pattern.startswith(r"\n") else " "
-            return _pack(units, size, joint)
-    return [text[start : start + size] for start in range(0, len(text), size)]
-
-
-def _pack(units: list[str], size: int, joint: str) -> list[str]:
-    pieces: list[str] = []
-    held = ""
-    for unit in units:
-        if held and len(held) + len(joint) + len(unit) > size:
-            pieces.append(held)
-            held = ""
-        if len(unit) > size:
-            *whole, held = split(unit, size)
-            pieces += whole
-        else:
-            held = f"{held}{joint}{unit}" if held else unit
-    return [*pieces, held] if held else pieces
 
 
 plug = Summarize()
