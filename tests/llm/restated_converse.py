@@ -6,7 +6,11 @@ import base64
 import json
 from typing import Any
 
+import msgspec
 from botocore.eventstream import EventStreamBuffer
+
+from nexus.llm import chat_json
+from nexus.llm.types import AnyPart, ChatRequest, Media, Message, Text, Thinking, ToolCall, ToolResult
 
 TYPES = {
     "png": "image/png", "jpeg": "image/jpeg", "gif": "image/gif", "webp": "image/webp",
@@ -149,6 +153,47 @@ def _assistant(message: dict[str, Any]) -> list[dict[str, Any]]:
             raise Unspeakable(next(iter(block)))
     out: dict[str, Any] = {"role": "assistant", "content": texts or None}
     return [out | ({"tool_calls": calls} if calls else {})]
+
+
+def as_form(recorded: dict[str, Any]) -> ChatRequest:
+    """Say a recorded request in our own form."""
+    body = as_chat(
+        {key: value for key, value in recorded.items() if key not in ("messages", "system")} | {"messages": []}
+    )
+    plain_part = chat_json.read_request(body | {"model": "", "messages": []})
+    system = [Message(role="system", parts=_parts(recorded["system"]))] if recorded.get("system") else []
+    said = [Message(role=message["role"], parts=_parts(message["content"])) for message in recorded["messages"]]
+    return msgspec.structs.replace(plain_part, dialect="", messages=(*system, *said))
+
+
+def _parts(blocks: list[dict[str, Any]]) -> tuple[AnyPart, ...]:
+    parts: list[AnyPart] = []
+    for block in blocks:
+        if "cachePoint" in block:
+            parts[-1] = msgspec.structs.replace(parts[-1], cache=block["cachePoint"].get("ttl", "5m"))
+        else:
+            parts.append(_part(block))
+    return tuple(parts)
+
+
+def _part(block: dict[str, Any]) -> AnyPart:
+    kind, told = next(iter(block.items()))
+    if kind == "text":
+        return Text(text=told)
+    if kind == "json":
+        return Text(text=json.dumps(told))
+    if kind == "toolUse":
+        return ToolCall(id=told["toolUseId"], name=told["name"], arguments=json.dumps(told["input"]))
+    if kind == "toolResult":
+        content: Any = tuple(_part(item) for item in told["content"])
+        return ToolResult(id=told["toolUseId"], content=content, is_error=told.get("status") == "error")
+    if kind == "reasoningContent":
+        if sealed := told.get("redactedContent"):
+            return Thinking(redacted=base64.b64decode(sealed).decode())
+        return Thinking(text=told["reasoningText"]["text"], signature=told["reasoningText"].get("signature"))
+    where = told["source"].get("s3Location", {}).get("uri")
+    data = told["source"].get("bytes")
+    return Media(kind=kind, media_type=TYPES[told["format"]], url=where, data=data, name=told.get("name"))  # type: ignore[arg-type]
 
 
 def plain(request: dict[str, Any]) -> dict[str, Any]:

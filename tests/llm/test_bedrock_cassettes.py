@@ -10,16 +10,19 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
+import msgspec
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from tests.llm.conftest import WHO, Gateway
-from tests.llm.restated_converse import Unspeakable, as_chat, plain, read_answer
+from tests.llm.restated_converse import Unspeakable, as_chat, as_form, plain, read_answer
 
-from nexus.llm.types import EmbeddingRequest
+from nexus.core.errors import NexusError
+from nexus.llm.types import ChatRequest, EmbeddingRequest, Text, Thinking, ToolCall, Usage
 from nexus.testing.recordings import Exchange, load_cassette
 from nexus.testing.replay import as_script
 from nexus.testing.script import Seen
@@ -86,7 +89,7 @@ def test_recorded_conversations_asked_by_an_openai_client(
         upstream.seen.clear()
         bedrock.llm.router._standing.clear()
         upstream.answering = lambda _, exchange=exchange: as_script(exchange, cut=cut)
-        model = httpx.URL(exchange.url).raw_path.decode().split("/")[2].replace("%3A", ":").replace("%2F", "/")
+        model = unquote(exchange.path.split("/")[2])
         asked = body | {"model": f"up/{model}"}
         if action == "converse-stream":
             asked |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -175,6 +178,82 @@ def read_stream(text: str) -> dict[str, Any]:
                 calls[call["index"]][2] += call["function"]["arguments"]
     out["calls"] = [(name, tool, json.loads(told)) for name, tool, told in calls.values()]
     return out
+
+
+@pytest.mark.slow
+def test_recorded_conversations_in_our_own_form(bedrock: Gateway, upstream: FakeUpstream, shared: Path) -> None:
+    cut = random.Random(20_261_126)
+    wrong: list[str] = []
+    counts: Counter[str] = Counter()
+
+    async def run() -> None:
+        for name, exchange in recordings(shared):
+            action = exchange.path.rpartition("/")[2]
+            if action not in ("converse", "converse-stream") or exchange.status != 200:
+                continue
+            upstream.seen.clear()
+            bedrock.llm.router._standing.clear()
+            upstream.answering = lambda _, exchange=exchange: as_script(exchange, cut=cut)
+            recorded = json.loads(exchange.request)
+            model = unquote(exchange.path.split("/")[2])
+            asked = msgspec.structs.replace(as_form(recorded), model=f"up/{model}")
+            try:
+                found = await (whole(bedrock, asked) if action == "converse" else pieces(bedrock, asked))
+                if "categorical" not in name:
+                    assert plain(upstream.seen[0].json) == plain(recorded)
+                expected = read_answer(exchange.body, streamed=exchange.framed)
+                assert found == {key: expected[key] for key in found}
+            except (AssertionError, ValueError, KeyError, TypeError, NexusError) as error:
+                wrong.append(f"{name}: {type(error).__name__} {str(error)[:600]}")
+            counts[action] += 1
+
+    asyncio.run(run())
+    print(dict(counts))
+    assert not wrong, "\n".join([f"{len(wrong)} wrong", *wrong])
+    assert counts["converse"] >= 75
+    assert counts["converse-stream"] >= 12
+
+
+async def whole(gateway: Gateway, asked: ChatRequest) -> dict[str, Any]:
+    completion = await gateway.llm.chat(WHO, asked)
+    choice = completion.choices[0]
+    assert completion.usage is not None
+    return told_by(choice.message.parts, choice.native_finish_reason, completion.usage)
+
+
+async def pieces(gateway: Gateway, asked: ChatRequest) -> dict[str, Any]:
+    parts: list[Any] = []
+    calls: dict[int, list[str]] = {}
+    async with gateway.llm.stream(WHO, asked) as stream:
+        async for chunk in stream:
+            parts += [Text(text=chunk.text)] if chunk.text else []
+            parts += [Thinking(text=chunk.thinking or "", signature=chunk.signature)] if chunk.thinking else []
+            parts += [Thinking(signature=chunk.signature)] if chunk.signature else []
+            if (tool := chunk.tool) is not None:
+                calls.setdefault(tool.position, [tool.id or "", tool.name or "", ""])[2] += tool.arguments
+    usage = stream.entry.tally.usage
+    assert usage is not None
+    parts += [ToolCall(id=name, name=tool, arguments=told) for name, tool, told in calls.values()]
+    return told_by(tuple(parts), stream.entry.tally.finish_reason, usage)
+
+
+def told_by(parts: tuple[Any, ...], native: str | None, usage: Usage) -> dict[str, Any]:
+    thoughts = [part for part in parts if isinstance(part, Thinking)]
+    signatures = [part.signature for part in thoughts if part.signature]
+    return {
+        "text": "".join(part.text for part in parts if isinstance(part, Text)),
+        "thinking": "".join(part.text for part in thoughts),
+        "signature": signatures[-1] if signatures else None,
+        "redacted": "".join(part.redacted or "" for part in thoughts),
+        "calls": [(part.id, part.name, json.loads(part.arguments)) for part in parts if isinstance(part, ToolCall)],
+        "native": native,
+        "usage": {
+            "input": usage.input_tokens,
+            "output": usage.output_tokens,
+            "read": usage.cache_read_tokens,
+            "written": usage.cache_write_tokens,
+        },
+    }
 
 
 @pytest.mark.slow

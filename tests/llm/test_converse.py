@@ -160,13 +160,16 @@ def test_system_messages_stand_apart_with_their_cache_points() -> None:
     assert body["messages"] == [{"role": "user", "content": [{"text": "hello"}]}]
 
 
-def test_cache_points_stand_before_documents_and_only_where_they_are_taken() -> None:
+def test_cache_points_never_follow_documents_and_stand_only_where_they_are_taken() -> None:
     marked = said(Text(text="a"), Media(kind="document", media_type="text/plain", data="eA==", name="n", cache="5m"))
     blocks = content(marked)[0][1]
-    assert [next(iter(block)) for block in blocks] == ["text", "cachePoint", "document"]
+    assert [next(iter(block)) for block in blocks] == ["text", "document", "text", "cachePoint"]
+    assert blocks[2] == {"text": "\n"}
+    nova = content(marked, model=NOVA)[0][1]
+    assert [next(iter(block)) for block in nova] == ["text", "cachePoint", "document"]
     assert "cachePoint" not in json.dumps(content(marked, model="meta.llama3-8b-instruct-v1:0"))
     alone = said(Media(kind="document", media_type="text/plain", data="eA==", cache="5m"), Text(text="x"))
-    assert [next(iter(block)) for block in content(alone)[0][1]] == ["document", "text"]
+    assert [next(iter(block)) for block in content(alone, model=NOVA)[0][1]] == ["document", "text"]
     tools = (Tool(name="look", cache="1h"),)
     assert written(tools=tools)["toolConfig"]["tools"][1] == {"cachePoint": {"type": "default", "ttl": "1h"}}
     assert len(written(NOVA, tools=tools)["toolConfig"]["tools"]) == 1

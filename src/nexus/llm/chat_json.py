@@ -356,6 +356,7 @@ def _read_format(value: dict[str, Any] | None) -> ResponseFormat | None:
     return ResponseFormat(
         kind="json_object" if kind == "json" else kind,
         name=schema.get("name"),
+        description=schema.get("description"),
         schema=schema.get("schema"),
         strict=schema.get("strict"),
     )

@@ -114,17 +114,18 @@ def _stop_sequence(body: dict[str, Any]) -> dict[str, Any]:
 
 def _parts(block: dict[str, Any]) -> list[AnyPart]:
     if "text" in block:
-        return [Text(text=block["text"])] if block["text"] else []
+        return [Text(text=_words(block["text"]))] if block["text"] else []
     if (use := block.get("toolUse")) is not None and use.get("type") != "server_tool_use":
         arguments = _encode(use.get("input", {})).decode()
         if use["name"] == ANSWER:
             return [Text(text=arguments)]
-        return [ToolCall(id=use["toolUseId"], name=use["name"], arguments=arguments)]
+        return [ToolCall(id=_words(use["toolUseId"]), name=_words(use["name"]), arguments=arguments)]
     if (thought := block.get("reasoningContent")) is not None:
         if (sealed := thought.get("redactedContent")) is not None:
             return [Thinking(redacted=_opened(sealed))]
         said = thought.get("reasoningText") or {}
-        return [Thinking(text=said.get("text") or "", signature=said.get("signature"))]
+        signature = said.get("signature")
+        return [Thinking(text=_words(said.get("text") or ""), signature=signature and _words(signature))]
     if (cited := block.get("citationsContent")) is not None:
         words = "".join(item.get("text", "") for item in cited.get("content") or ())
         return [Text(text=words), Foreign(dialect=DIALECT, value=block)] if words else []
@@ -132,6 +133,12 @@ def _parts(block: dict[str, Any]) -> list[AnyPart]:
         if kind in block:
             return [read_media(kind, block[kind])]
     return [Foreign(dialect=DIALECT, value=block)]
+
+
+def _words(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _opened(sealed: str) -> str:
@@ -189,23 +196,22 @@ class EventReader:
             self._called = True
             self._blocks[index] = _Call(self._calls)
             self._calls += 1
-            told = ToolDelta(
-                position=self._calls - 1, id=use["toolUseId"], name=use["name"], arguments="", kind="function"
-            )
-            return [Chunk(tool=told)]
+            name, place = _words(use["name"]), self._calls - 1
+            return [Chunk(tool=ToolDelta(position=place, id=_words(use["toolUseId"]), name=name, kind="function"))]
         self._blocks[index] = _Gathered(start)
         return []
 
     def _delta(self, index: int, delta: dict[str, Any]) -> list[Chunk]:
         if (text := delta.get("text")) is not None:
+            _words(text)
             if self._whole:
                 self._held.append(text)
                 return []
             return [Chunk(text=text)] if text else []
         if (thought := delta.get("reasoningContent")) is not None and "redactedContent" not in thought:
             if "signature" in thought:
-                return [Chunk(signature=thought["signature"])] if thought["signature"] else []
-            return [Chunk(thinking=thought["text"])] if thought.get("text") else []
+                return [Chunk(signature=_words(thought["signature"]))] if thought["signature"] else []
+            return [Chunk(thinking=_words(thought["text"]))] if thought.get("text") else []
         if (cited := delta.get("citation")) is not None:
             return [Chunk(part=Foreign(dialect=DIALECT, value={"citation": cited}))]
         block = self._blocks.get(index)
@@ -241,7 +247,7 @@ class _Call(_Block):
         self._wrote = False
 
     def more(self, delta: dict[str, Any]) -> list[Chunk]:
-        words = delta["toolUse"]["input"]
+        words = _words(delta["toolUse"]["input"])
         if not words:
             return []
         self._wrote = True
@@ -254,7 +260,7 @@ class _Call(_Block):
 
 class _Answer(_Block):
     def more(self, delta: dict[str, Any]) -> list[Chunk]:
-        words = delta["toolUse"]["input"]
+        words = _words(delta["toolUse"]["input"])
         return [Chunk(text=words)] if words else []
 
 

@@ -55,6 +55,7 @@ _NAME: Final = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")
 _ID: Final = re.compile(r"^[a-zA-Z0-9_.:-]{1,64}$")
 # Several models refuse blank text, so a turn that has to be there and has nothing to say is a full stop.
 _NOTHING: Final = {"text": "."}
+_HELD_APART: Final = frozenset(("document", "video"))
 _any = msgspec.json.Decoder()
 Block = dict[str, Any]
 
@@ -351,13 +352,22 @@ class _Conversation:
             if block is not None:
                 blocks.append(block)
             if (mark := _mark(part)) and blocks and self._family.cache != "none":
-                # No cache point may follow a document or a clip, so it goes before them.
-                place = len(blocks)
-                while place and not {"document", "video"}.isdisjoint(blocks[place - 1]):
-                    place -= 1
-                if place and "cachePoint" not in blocks[place - 1]:
-                    blocks.insert(place, _cache_point(mark))
+                self._add_cache_point(blocks, mark)
         return blocks
+
+    def _add_cache_point(self, blocks: list[Block], mark: str) -> None:
+        """Put a cache point behind the content so far. None may follow a document or a clip directly.
+
+        Claude models take a line break in between, for others it goes before them.
+        """
+        place = len(blocks)
+        if not _HELD_APART.isdisjoint(blocks[-1]) and self._family.cache == "all":
+            blocks.append({"text": "\n"})
+            place += 1
+        while place and not _HELD_APART.isdisjoint(blocks[place - 1]):
+            place -= 1
+        if place and "cachePoint" not in blocks[place - 1]:
+            blocks.insert(place, _cache_point(mark))
 
     def _block(self, part: AnyPart, field: str, role: str) -> Block | None:
         if isinstance(part, Text | Refusal):
