@@ -13,8 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
+from google import genai
+from google.genai import types
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from tests.llm.conftest import Gateway
+from tests.llm.test_cassettes import recordings as chat_recordings
 
 from nexus.testing.replay import Exchange, load_cassette
 from nexus.testing.script import Script, Seen, chunked
@@ -275,3 +278,211 @@ def used(usage: Any) -> tuple[int, int, int, int]:
         return 0, 0, 0, 0
     thought = usage.completion_tokens_details.reasoning_tokens
     return usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details.cached_tokens, thought
+
+
+# The other way round: recordings of chat completions, answered to Google's own client.
+
+
+@pytest.mark.slow
+def test_recorded_chat_completions_reach_googles_client(gateway: Gateway, upstream: FakeUpstream, shared: Path) -> None:
+    cut = random.Random(11)
+    options = types.HttpOptions(base_url=gateway.url, client_args={"verify": HTTP._transport._pool._ssl_context})  # type: ignore[attr-defined]
+    client = genai.Client(api_key="nx_test", http_options=options)
+    counts: Counter[str] = Counter()
+    wrong: list[str] = []
+    for name, exchange in chat_recordings(shared):
+        if exchange.status != 200 or not exchange.body:
+            counts["left out: no answer on record"] += 1
+            continue
+        told = events_of(exchange) if exchange.streamed else [json.loads(exchange.body)]
+        if any("error" in item or "choices" not in item for item in told):
+            counts["left out: no chat answer on record"] += 1
+            continue
+        ready(gateway, upstream, exchange, cut)
+        try:
+            if exchange.streamed:
+                chunks = list(client.models.generate_content_stream(model="up/m", contents="x"))
+            else:
+                chunks = [client.models.generate_content(model="up/m", contents="x")]
+            assert heard(chunks) == spoken(told)
+            counts["streamed" if exchange.streamed else "plain"] += 1
+        except (AssertionError, ValueError, KeyError, TypeError, genai.errors.APIError) as error:
+            wrong.append(f"{name}: {type(error).__name__} {str(error)[:600]}")
+    print(dict(counts))
+    assert not wrong, "\n".join([f"{len(wrong)} wrong", *wrong])
+    assert counts["plain"] >= 150
+    assert counts["streamed"] >= 40
+
+
+FINISHES_OUT = {"length": "MAX_TOKENS", "content_filter": "SAFETY", None: None}
+
+
+def events_of(exchange: Exchange) -> list[dict[str, Any]]:
+    lines = [line[5:].strip() for line in exchange.body.decode().splitlines() if line.startswith("data:")]
+    return [json.loads(line) for line in lines if line != "[DONE]"]
+
+
+def spoken(told: list[dict[str, Any]]) -> dict[int, Any]:
+    """Return what each choice of a chat completion says, by an independent reading; -1 is the usage."""
+    said: dict[int, Any] = {}
+    usage: dict[str, Any] = {}
+    for item in told:
+        usage = item.get("usage") or (item.get("x_groq") or {}).get("usage") or usage
+        for choice in item["choices"]:
+            one = said.setdefault(choice.get("index") or 0, {"text": "", "thought": "", "calls": {}, "finish": None})
+            delta = choice.get("delta") or choice.get("message") or {}
+            content = delta.get("content") or ""
+            if isinstance(content, list):
+                thoughts = [part for item in content if item.get("type") == "thinking" for part in item["thinking"]]
+                one["thought"] += "".join(part.get("text") or "" for part in thoughts)
+                content = "".join(part.get("text") or "" for part in content if part.get("type") == "text")
+            one["text"] += content + (delta.get("refusal") or "")
+            thought = delta.get("reasoning_content") or delta.get("reasoning")
+            one["thought"] += thought if isinstance(thought, str) else ""
+            older = [{"function": delta["function_call"]}] if delta.get("function_call") else []
+            for place, call in enumerate(delta.get("tool_calls") or older):
+                inner = call.get("function") or call.get("custom") or {}
+                free = {"input": inner["input"]} if "input" in inner else None
+                arguments = json.dumps(free) if free else inner.get("arguments") or ""
+                held = one["calls"].setdefault((call.get("index", place)), ["", ""])
+                held[0] = held[0] or inner.get("name") or ""
+                held[1] += arguments if isinstance(arguments, str) else json.dumps(arguments)
+            one["finish"] = choice.get("finish_reason") or one["finish"]
+    for one in said.values():
+        one["calls"] = [(name, json.loads(arguments or "{}")) for name, arguments in one["calls"].values()]
+        one["finish"] = FINISHES_OUT.get(one["finish"], "STOP")
+    said[-1] = (usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
+    return said
+
+
+def heard(chunks: list[types.GenerateContentResponse]) -> dict[int, Any]:
+    """Read what Google's client was told, in the terms of `spoken`."""
+    said: dict[int, Any] = {}
+    usage: Any = None
+    for chunk in chunks:
+        usage = chunk.usage_metadata or usage
+        for candidate in chunk.candidates or ():
+            empty: dict[str, Any] = {"text": "", "thought": "", "calls": [], "finish": None}
+            one = said.setdefault(candidate.index or 0, empty)
+            for part in (candidate.content.parts if candidate.content else None) or ():
+                if part.function_call is not None:
+                    one["calls"].append((part.function_call.name, part.function_call.args))
+                else:
+                    one["thought" if part.thought else "text"] += part.text or ""
+            if candidate.finish_reason is not None:
+                one["finish"] = candidate.finish_reason.value
+    read, wrote = (usage.prompt_token_count or 0, usage.candidates_token_count or 0) if usage else (0, 0)
+    said[-1] = (read, wrote + (usage.thoughts_token_count or 0 if usage else 0))
+    return said
+
+
+# What is asked, in the words of the other side.
+
+
+@pytest.mark.slow
+def test_recorded_requests_reach_google_in_its_own_types(google: Gateway, upstream: FakeUpstream, shared: Path) -> None:
+    counts: Counter[str] = Counter()
+    wrong: list[str] = []
+    for name, exchange in chat_recordings(shared):
+        try:
+            asked = json.loads(exchange.request)
+        except ValueError:
+            counts["left out: the request was not recorded"] += 1
+            continue
+        upstream.seen.clear()
+        google.llm.router._standing.clear()
+        response = HTTP.post(f"{google.url}/v1/chat/completions", json=asked | {"model": "up/gemini-2.5-flash"})
+        try:
+            if response.status_code == 400:
+                told = response.json()["error"]
+                assert told["param"] or exchange.status == 400, told
+                assert not upstream.seen
+                counts[f"refused: {told['param']}"] += 1
+                continue
+            assert response.status_code == 200, response.text
+            sent = upstream.seen[0].json
+            check_types(sent)
+            assert texts_sent(sent) == texts_asked(asked)
+            counts["asked"] += 1
+        except (AssertionError, ValueError, KeyError, TypeError) as error:
+            wrong.append(f"{name}: {type(error).__name__} {str(error)[:600]}")
+    print(dict(counts))
+    assert not wrong, "\n".join([f"{len(wrong)} wrong", *wrong])
+    assert counts["asked"] >= 250
+
+
+def check_types(sent: dict[str, Any]) -> None:
+    """Let Google's own types, which forbid what they do not know, read a request."""
+    known = {"contents", "systemInstruction", "tools", "toolConfig", "generationConfig"}
+    assert sent.keys() <= known
+    for content in [*sent["contents"], *([sent["systemInstruction"]] if "systemInstruction" in sent else [])]:
+        types.Content.model_validate(content)
+        assert content["parts"]
+    for tool in sent.get("tools") or ():
+        types.Tool.model_validate(tool)
+    types.ToolConfig.model_validate(sent.get("toolConfig") or {})
+    types.GenerationConfig.model_validate(sent.get("generationConfig") or {})
+
+
+def texts_sent(sent: dict[str, Any]) -> list[str]:
+    parts = [part for content in sent["contents"] for part in content["parts"]]
+    parts += (sent.get("systemInstruction") or {}).get("parts") or []
+    said = [part["text"] for part in parts if part.get("text") and not part.get("thought")]
+    return sorted(said)
+
+
+def texts_asked(asked: dict[str, Any]) -> list[str]:
+    said: list[str] = []
+    for message in asked["messages"]:
+        content = message.get("content")
+        if message["role"] in ("tool", "function"):
+            continue
+        if isinstance(content, str):
+            said.append(content)
+        said += [part["text"] for part in content or () if isinstance(part, dict) and part.get("type") == "text"]
+        said += [message["refusal"]] if message.get("refusal") else []
+    return sorted(text for text in said if text)
+
+
+@pytest.mark.slow
+def test_recorded_requests_of_gemini_reach_others(gateway: Gateway, upstream: FakeUpstream, shared: Path) -> None:
+    counts: Counter[str] = Counter()
+    wrong: list[str] = []
+    for name, exchange in recordings(shared):
+        operation = operation_of(exchange)
+        if operation is None or not operation.endswith("enerateContent") or not exchange.request:
+            continue
+        upstream.seen.clear()
+        url = f"{gateway.url}/v1beta/models/up/echo:{operation}?alt=sse"
+        response = HTTP.post(url, content=exchange.request)
+        try:
+            if response.status_code == 400:
+                told = response.json()["error"]
+                (field,) = [
+                    item["fieldViolations"][0]["field"] for item in told["details"] if "fieldViolations" in item
+                ]
+                assert not upstream.seen
+                counts[f"refused: {field.rpartition('.')[2]}"] += 1
+                continue
+            assert response.status_code == 200, response.text
+            sent, asked = upstream.seen[0].json, json.loads(exchange.request)
+            parts = [part for content in listed(asked["contents"]) for part in listed(content["parts"])]
+            parts += ((asked.get("systemInstruction") or {}).get("parts")) or []
+            said = sorted(part["text"] for part in parts if part.get("text") and not part.get("thought"))
+            assert texts_asked(sent) == said
+            results = [part for part in parts if "functionResponse" in part or "function_response" in part]
+            calls = [call["id"] for message in sent["messages"] for call in message.get("tool_calls") or ()]
+            answered = [message["tool_call_id"] for message in sent["messages"] if message["role"] == "tool"]
+            assert len(answered) == len(results)
+            assert set(answered) <= set(calls)
+            assert len(set(calls)) == len(calls)
+            counts["asked"] += 1
+        except (AssertionError, ValueError, KeyError, TypeError) as error:
+            wrong.append(f"{name}: {type(error).__name__} {str(error)[:600]}")
+    print(dict(counts))
+    assert not wrong, "\n".join([f"{len(wrong)} wrong", *wrong])
+    assert counts["asked"] >= 90
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -66,6 +66,7 @@ _FINISH: dict[str, FinishReason] = {
     "complete": "stop",
     "end_turn": "stop",
     "eos": "stop",
+    "eos_token": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
     "model_length": "length",

@@ -176,7 +176,7 @@ def write_answer_part(part: AnyPart) -> dict[str, Any] | None:
     if isinstance(part, Text | Refusal):
         return {"text": part.text} | write_signature(part.signature)
     if isinstance(part, ToolCall):
-        call = {"id": part.id, "name": part.name, "args": arguments_of(part)}
+        call = ({"id": part.id} if part.id else {}) | {"name": part.name, "args": arguments_of(part)}
         return {"functionCall": call} | write_signature(part.signature)
     if isinstance(part, Media):
         return _write_media(part, "") | write_signature(part.signature)
