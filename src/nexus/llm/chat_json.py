@@ -55,6 +55,7 @@ DIALECT = "openai.chat"
 _REASONS = re.compile(r"(?:^|/)(?:o\d|gpt-(?:[5-9]|\d\d)|codex)", re.ASCII)
 _LOW, _MEDIUM = 4_096, 16_384
 _PLAIN = ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "user")
+_BY_URL = {"image_url": "image", "audio_url": "audio", "video_url": "video", "document_url": "document"}
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -302,8 +303,10 @@ def _read_part(part: dict[str, Any]) -> AnyPart:
         return Refusal(text=part["refusal"])
     if kind == "thinking" and isinstance(told := part.get("thinking"), list):
         return Thinking(text="".join(str(item.get("text") or "") for item in told if isinstance(item, dict)))
-    if kind == "image_url" and isinstance(image := part.get("image_url"), dict):
-        return _media_of_url("image", str(image.get("url", "")), detail=image.get("detail"))
+    if (medium := _BY_URL.get(str(kind))) and (given := part.get(str(kind))):
+        told = given if isinstance(given, dict) else {"url": given}
+        name = part.get("document_name")
+        return _media_of_url(medium, str(told.get("url", "")), detail=told.get("detail"), name=name)
     if kind == "input_audio" and isinstance(audio := part.get("input_audio"), dict):
         return Media(kind="audio", data=audio.get("data"), media_type=f"audio/{audio.get('format', 'wav')}")
     if kind == "file" and isinstance(file := part.get("file"), dict):
@@ -344,7 +347,8 @@ def _write_part(part: AnyPart) -> dict[str, Any]:
     if part.kind == "document":
         given = {"file_id": part.file_id} if part.file_id else {"file_data": url}
         return {"type": "file", "file": given | ({"filename": part.name} if part.name else {})}
-    return {"type": "image_url", "image_url": {"url": url} | ({"detail": part.detail} if part.detail else {})}
+    kind = "video_url" if part.kind == "video" else "image_url"
+    return {"type": kind, kind: {"url": url} | ({"detail": part.detail} if part.detail else {})}
 
 
 def _read_format(value: dict[str, Any] | None) -> ResponseFormat | None:

@@ -49,7 +49,7 @@ def read_tools(tools: Sequence[dict[str, Any]] | None, functions: Sequence[dict[
 
 
 def _read_tool(tool: dict[str, Any]) -> Tool:
-    kind = tool.get("type")
+    kind = tool.get("type") or ("function" if "function" in tool else None)
     told = tool.get(kind) if isinstance(kind, str) else None
     if kind == "function" and isinstance(told, dict):
         return msgspec.structs.replace(_read_function(told), cache=read_cache(tool))
