@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import struct
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tests.llm.conftest import WHO, Gateway
+from tests.llm.test_cassettes import check
 
 from nexus.core.secrets import Secret
 from nexus.llm.account import Endpoint
@@ -28,6 +32,8 @@ from nexus.llm.errors import (
 )
 from nexus.llm.providers.huggingface import plug
 from nexus.llm.types import EmbeddingRequest
+from nexus.testing.recordings import load_cassette
+from nexus.testing.replay import replay
 from nexus.testing.script import Script, response
 from nexus.testing.upstream import FakeUpstream
 
@@ -142,3 +148,23 @@ def test_a_model_that_loads_tells_how_long_to_wait(gateway: Gateway, upstream: F
     told = HTTP.post(f"{gateway.url}/v1/chat/completions", json=body)
     assert told.status_code == 503
     assert told.headers["retry-after"] == "120"
+
+
+@pytest.mark.slow
+def test_recorded_chats_arrive_as_they_were(gateway: Gateway, upstream: FakeUpstream, shared: Path) -> None:
+    counts: Counter[str] = Counter()
+    for path in sorted((shared / "data" / "llm" / "cassettes" / "huggingface").glob("*")):
+        for exchange in load_cassette(path):
+            if not exchange.path.endswith("/chat/completions"):
+                counts[f"left out: {exchange.method} {exchange.path.split('/')[1]} is no conversation"] += 1
+                continue
+            gateway.rows.clear()
+            upstream.seen.clear()
+            upstream.answering = replay([exchange], cut=random.Random(1))
+            asked = json.loads(exchange.request)
+            body = asked | {"model": f"hf/{asked['model']}"}
+            told = HTTP.post(f"{gateway.url}/v1/chat/completions", json=body, timeout=20)
+            counts[check(path.name, exchange, asked, told, upstream, gateway)] += 1
+    print(dict(counts))
+    assert counts["plain"] >= 16
+    assert counts["streamed"] >= 4
