@@ -14,6 +14,8 @@ import uuid
 import zlib
 from collections.abc import Mapping
 from enum import IntEnum
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
 from nexus.llm.errors import UpstreamMalformed, UpstreamTruncated
@@ -21,6 +23,7 @@ from nexus.llm.errors import UpstreamMalformed, UpstreamTruncated
 CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
 _PRELUDE: Final = 12
 _FRAME: Final = 16  # prelude and closing checksum
+_SHORT: Final = 256
 _MOST_HEADERS: Final = 128 * 1024
 _MOST_PAYLOAD: Final = 24 * 1024 * 1024
 
@@ -56,7 +59,7 @@ _u32 = struct.Struct(">I")
 class Frame(NamedTuple):
     """One message: its headers by name, a timestamp as milliseconds since 1970, and its payload."""
 
-    headers: dict[str, HeaderValue]
+    headers: Mapping[str, HeaderValue]
     payload: bytes
 
     def header(self, name: str) -> str:
@@ -117,11 +120,18 @@ def _read(frame: bytes) -> Frame:
     if zlib.crc32(frame[:-4]) != _u32.unpack_from(frame, len(frame) - 4)[0]:
         raise UpstreamMalformed
     start = _PRELUDE + _u32.unpack_from(frame, 4)[0]
+    head = frame[_PRELUDE:start]
     try:
-        headers = _read_headers(frame[_PRELUDE:start])
+        headers = _usual(head) if len(head) <= _SHORT else _read_headers(head)
     except (ValueError, IndexError, struct.error):
         raise UpstreamMalformed from None
     return Frame(headers, frame[start:-4])
+
+
+@lru_cache(maxsize=64)
+def _usual(head: bytes) -> Mapping[str, HeaderValue]:
+    """Read short headers once: the frames of a stream differ little in them."""
+    return MappingProxyType(_read_headers(head))
 
 
 def _read_headers(data: bytes) -> dict[str, HeaderValue]:

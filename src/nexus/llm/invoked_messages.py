@@ -7,6 +7,7 @@ stands in the path, the version and the betas in the body, and events come in bi
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -130,7 +131,7 @@ def _listed(value: bytes) -> list[str]:
     return value.decode("latin-1").split(",")
 
 
-def _event(headers: dict[str, Any], payload: bytes) -> bytes:
+def _event(headers: Mapping[str, Any], payload: bytes) -> bytes:
     """Return an event of the Messages API for one frame, nothing for one of another sort."""
     said = headers.get(":message-type")
     if said == "event":
