@@ -148,6 +148,30 @@ class Chat(Speaker):
         return str(answer["error"]["type"])
 
 
+class Completions(Chat):
+    """OpenAI's older completions."""
+
+    name = "openai_completions"
+
+    def path(self, model: str, *, stream: bool) -> str:
+        return "/v1/completions"
+
+    def body(self, model: str, text: str, *, stream: bool) -> dict[str, Any]:
+        return {"model": model, "prompt": text, "stream": stream}
+
+    def whole(self, answer: Any, heard: Heard) -> None:
+        assert answer["object"] == "text_completion"
+        heard.text = answer["choices"][0]["text"]
+        heard.whole = answer["choices"][0]["finish_reason"] == "stop"
+
+    def event(self, name: str, data: Any, heard: Heard) -> None:
+        if data == "[DONE]" or "error" in data:
+            super().event(name, data, heard)
+            return
+        assert data["object"] == "text_completion"
+        heard.text += "".join(choice["text"] for choice in data["choices"])
+
+
 class Responses(Speaker):
     """OpenAI's Responses."""
 
@@ -248,4 +272,6 @@ class Gemini(Speaker):
         return str(answer["error"]["status"])
 
 
-SPEAKERS: dict[str, Speaker] = {speaker.name: speaker for speaker in (Chat(), Responses(), Messages(), Gemini())}
+SPEAKERS: dict[str, Speaker] = {
+    speaker.name: speaker for speaker in (Chat(), Completions(), Responses(), Messages(), Gemini())
+}

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import anthropic
@@ -234,33 +235,43 @@ def test_the_official_client_raises_for_a_stream_that_breaks(
                     ask(gateway.url, f"{kind}/{case.model}")
 
 
+# Making a client takes longer than most of its calls.
+openai_at = cache(lambda url: openai.OpenAI(base_url=f"{url}/v1", api_key="nx", max_retries=0))
+anthropic_at = cache(lambda url: anthropic.Anthropic(base_url=url, api_key="nx", max_retries=0))
+gemini_at = cache(lambda url: genai.Client(api_key="nx", http_options={"base_url": url}))
+
+
 def _ask_chat(url: str, model: str) -> str:
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key="nx", max_retries=0)
-    chunks = client.chat.completions.create(model=model, messages=[{"role": "user", "content": SAYS}], stream=True)
+    ask = [{"role": "user", "content": SAYS}]
+    chunks = openai_at(url).chat.completions.create(model=model, messages=ask, stream=True)
     return "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
 
 
+def _ask_completions(url: str, model: str) -> str:
+    chunks = openai_at(url).completions.create(model=model, prompt=SAYS, stream=True)
+    return "".join(choice.text for chunk in chunks for choice in chunk.choices)
+
+
 def _ask_responses(url: str, model: str) -> str:
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key="nx", max_retries=0)
-    with client.responses.stream(model=model, input=SAYS) as stream:
+    with openai_at(url).responses.stream(model=model, input=SAYS) as stream:
         return stream.get_final_response().output_text
 
 
 def _ask_messages(url: str, model: str) -> str:
-    client = anthropic.Anthropic(base_url=url, api_key="nx", max_retries=0)
-    message: Any = {"role": "user", "content": SAYS}
-    with client.messages.stream(model=model, max_tokens=99, messages=[message]) as stream:
+    ask = [{"role": "user", "content": SAYS}]
+    with anthropic_at(url).messages.stream(model=model, max_tokens=99, messages=ask) as stream:
         return stream.get_final_text()
 
 
 def _ask_gemini(url: str, model: str) -> str:
-    client = genai.Client(api_key="nx", http_options={"base_url": url})
-    return "".join(piece.text or "" for piece in client.models.generate_content_stream(model=model, contents=SAYS))
+    pieces = gemini_at(url).models.generate_content_stream(model=model, contents=SAYS)
+    return "".join(piece.text or "" for piece in pieces)
 
 
 # A response that fails is an event to OpenAI's client, which then misses the completed one.
 OFFICIAL: dict[str, tuple[Callable[[str, str], str], Any]] = {
     "openai_chat": (_ask_chat, openai.APIError),
+    "openai_completions": (_ask_completions, openai.APIError),
     "openai_responses": (_ask_responses, (openai.APIError, RuntimeError)),
     "anthropic_messages": (_ask_messages, anthropic.APIError),
     "gemini": (_ask_gemini, errors.APIError),
