@@ -15,6 +15,8 @@ from nexus.access.service import AccessService
 from nexus.access.types import Principal
 from nexus.analytics.dataset_service import DatasetService
 from nexus.analytics.service import AnalyticsService
+from nexus.automation.approvals import ApprovalService
+from nexus.automation.secrets import SecretService
 from nexus.automation.service import AutomationService
 from nexus.catalog.pool import ModelPool
 from nexus.catalog.runner import PullStarter
@@ -131,7 +133,11 @@ def build(settings: Settings, *, children: int) -> Parts:
     parts.stops += [access.stop, ledger.stop, book.stop, runs.stop, files.stop, compute.stop]
     _add_models(parts, cache, shared, blobs)
     automation = AutomationService(database=database, runs=runs, files=files, clock=clock)
+    secrets = SecretService(database=database, keyring=keyring, clock=clock)
+    approvals = ApprovalService(database=database, runs=runs, clock=clock)
     services.put(automation)
+    services.put(secrets)
+    services.put(approvals)
     return parts
 
 

@@ -11,6 +11,7 @@ import signal
 
 from nexus.analytics import jobs as analytics_jobs
 from nexus.automation.handlers import step_handlers
+from nexus.automation.secrets import SecretService
 from nexus.automation.templates import WorkflowRenderer
 from nexus.catalog import jobs as catalog_jobs
 from nexus.composition import build
@@ -37,7 +38,7 @@ async def run_engine(settings: Settings) -> None:
         handlers=all_handlers(),
         services=parts.services,
         settings=settings.runs,
-        renderer=WorkflowRenderer(),
+        renderer=WorkflowRenderer(parts.services.get(SecretService).opened),
         clock=parts.clock,
     )
     asked = _asked_to_stop()

@@ -10,14 +10,18 @@ from typing import Any
 import orjson
 import pytest
 
+import nexus.access.tables
 import nexus.automation.tables
 import nexus.files.tables
 import nexus.runs.tables  # noqa: F401  the database fixtures create what has been imported
 from nexus.access.types import Principal, Scope
+from nexus.automation.approvals import ApprovalService
 from nexus.automation.handlers import step_handlers
+from nexus.automation.secrets import SecretService
 from nexus.automation.service import AutomationService
 from nexus.automation.templates import WorkflowRenderer
-from nexus.core.clock import SystemClock
+from nexus.core.clock import Clock, SystemClock
+from nexus.core.secrets import Keyring
 from nexus.core.services import Services
 from nexus.files.service import FileService
 from nexus.runs.service import RunService
@@ -43,6 +47,8 @@ class Shop:
     services: Services
     automation: AutomationService
     runs: RunService
+    secrets: SecretService
+    approvals: ApprovalService
     who: Principal = WHO
 
     async def start(self, definition: dict[str, Any], **inputs: Any) -> Run:
@@ -66,18 +72,21 @@ async def shop(database: Database, tmp_path: Path) -> AsyncIterator[Shop]:
     runs = RunService(database=database, settings=settings)
     files = FileService(database=database, blobs=LocalBlobs(tmp_path / "files"))
     automation = AutomationService(database=database, runs=runs, files=files, clock=clock)
+    secrets = SecretService(database=database, keyring=Keyring(b"k" * 48), clock=clock)
+    approvals = ApprovalService(database=database, runs=runs, clock=clock)
     services = Services()
-    for service in (database, runs, files, automation):
+    for service in (database, runs, files, automation, secrets, approvals):
         services.put(service)
+    services.put(clock, as_type=Clock)
     worker = EngineWorker(
         database=database,
         handlers=step_handlers(),
         services=services,
         settings=settings,
-        renderer=WorkflowRenderer(),
+        renderer=WorkflowRenderer(secrets.opened),
         clock=clock,
     )
     await worker.start()
-    yield Shop(services, automation, runs)
+    yield Shop(services, automation, runs, secrets, approvals)
     await worker.drain(1)
     await runs.stop()

@@ -5,6 +5,7 @@ InvalidInput
 |-- WorkflowInvalid        422 workflow_invalid
 `-- InputsInvalid          422 workflow_inputs_invalid
 |-- NestedTooDeep          422 workflow_nested_too_deep
+|-- SecretInvalid          422 secret_invalid
 NotFound
 |-- WorkflowNotFound       404 workflow_not_found
 |-- ApprovalNotFound       404 approval_not_found
@@ -12,6 +13,7 @@ NotFound
 Forbidden
 `-- NotYoursToApprove      403 approval_not_yours
 Conflict
+|-- NotRerunnable          409 run_not_rerunnable
 |-- ApprovalDecided        409 approval_decided
 |-- ApprovalRejected       409 approval_rejected
 |-- ApprovalExpired        409 approval_expired
@@ -74,6 +76,18 @@ class NestedTooDeep(InvalidInput):
     """Workflows call each other too many levels deep."""
 
     code = "workflow_nested_too_deep"
+
+
+class SecretInvalid(InvalidInput):
+    """The secret or its name is not valid."""
+
+    code = "secret_invalid"
+
+
+class NotRerunnable(Conflict):
+    """Only runs of workflows can be run again."""
+
+    code = "run_not_rerunnable"
 
 
 class ApprovalNotFound(NotFound):

@@ -1,4 +1,4 @@
-"""`/api/v1/workflows`: definitions, versions, runs; `/api/v1/steps`: what a step can do."""
+"""`/api/v1/workflows`: definitions, versions, runs; `/api/v1/steps`: what a step can do; approvals and secrets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from fastapi import APIRouter, Header, Path, Request, Response
 
 from nexus.access.guard import requires
 from nexus.access.types import Principal, Scope
+from nexus.automation import approval_routes, secret_routes
 from nexus.automation.schemas import (
+    Rerun,
     StartRun,
     StepKindOut,
     VersionOut,
@@ -75,7 +77,7 @@ async def list_workflows(page: Paged, who: Reader, automation: Automation) -> di
 @router.get("/workflows/schema", operation_id="workflows.schema")
 async def workflow_schema(_who: Reader) -> dict[str, Any]:
     """Return the JSON Schema of a definition."""
-    return Definition.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Definition.model_json_schema(by_alias=True)}
 
 
 @router.get("/workflows/{workflow}", operation_id="workflows.get")
@@ -112,7 +114,30 @@ async def run_workflow(
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> Response:
     """Start a run: 202 with its place, or its end when `Prefer: wait=N` is long enough."""
-    run = await automation.start(who, workflow, body.inputs, version=body.version, idempotency_key=idempotency_key)
+    run = await automation.start(
+        who,
+        workflow,
+        body.inputs,
+        version=body.version,
+        idempotency_key=idempotency_key,
+        trigger={"type": "manual" if who.kind == "session" else "api"},
+        priority=body.priority,
+    )
+    return await accepted(run, request)
+
+
+@router.post("/runs/{run_id}/rerun", status_code=202, operation_id="runs.rerun", summary="Run again with edits")
+async def rerun(
+    run_id: str,
+    request: Request,
+    who: Runner,
+    automation: Automation,
+    body: Rerun | None = None,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> Response:
+    """Start a new run like an earlier one, with other inputs or of another version."""
+    wish = body or Rerun()
+    run = await automation.rerun(who, run_id, wish.inputs, version=wish.version, idempotency_key=idempotency_key)
     return await accepted(run, request)
 
 
@@ -120,3 +145,7 @@ async def run_workflow(
 async def list_steps(_who: Reader) -> dict[str, list[StepKindOut]]:
     """List what a step of a workflow can do."""
     return {"data": [step_kind_out(plug) for plug in STEPS.all().values()]}
+
+
+router.include_router(approval_routes.router)
+router.include_router(secret_routes.router)

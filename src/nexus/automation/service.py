@@ -11,7 +11,7 @@ import orjson
 from nexus.access.types import Principal
 from nexus.automation import storage
 from nexus.automation.document import Path, Place, check_definition, read_document
-from nexus.automation.errors import WorkflowNotFound
+from nexus.automation.errors import NotRerunnable, WorkflowNotFound
 from nexus.automation.graph import Graph, check_graph, step_specs
 from nexus.automation.inputs import checked_run_inputs
 from nexus.automation.step import STEPS, StepPlug
@@ -147,6 +147,36 @@ class AutomationService:
             trigger=trigger or {"type": "manual"},
             parent=parent,
             origin=found.workflow_id,
+        )
+
+    async def rerun(
+        self,
+        principal: Principal,
+        run_id: str,
+        inputs: dict[str, Any],
+        *,
+        version: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Start a new run like an earlier one, with other `inputs` in place of those of the same name.
+
+        It is of the same version unless another is asked for; inputs that the other one does not know any more
+        are left out. Raises `RunNotFound`, `NotRerunnable`, `WorkflowNotFound`, `InputsInvalid`.
+        """
+        run = await self._runs.get(principal, run_id)
+        if run.kind != "workflow" or run.origin is None:
+            raise NotRerunnable
+        wanted = run.version if version is None else version
+        found = await self.version(principal, run.origin, wanted)
+        kept = {name: value for name, value in run.inputs.items() if name in found.definition.inputs}
+        return await self.start(
+            principal,
+            run.origin,
+            {**kept, **inputs},
+            version=wanted,
+            idempotency_key=idempotency_key,
+            trigger={"type": "rerun", "run_id": run.id},
+            priority=run.priority,
         )
 
     async def _has_file(self, principal: Principal, file_id: str) -> bool:

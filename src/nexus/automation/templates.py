@@ -6,7 +6,7 @@ inside a longer text become text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 from nexus.automation.errors import ExpressionError
@@ -18,6 +18,8 @@ MAX_ITEMS: Final = 10_000
 
 class WorkflowRenderer:
     """How the steps of a workflow get their inputs and their conditions. Fulfils `runs.types.Renderer`."""
+
+    kinds: Collection[str] | None = frozenset({"workflow"})
 
     def __init__(self, vault: Callable[[str], Revealing] | None = None) -> None:
         """Look secrets up in `vault(project id)`; None knows no secrets."""

@@ -33,6 +33,7 @@ class RunFacts:
     """What every step of a run knows of it. `failure` is why it failed, for the steps of `on_failure`."""
 
     id: str
+    kind: str
     name: str
     version: int | None
     principal: Principal
@@ -225,6 +226,7 @@ def facts_of(run: Any) -> RunFacts:
     """Return what steps know of their run, given its row."""
     return RunFacts(
         id=run.id,
+        kind=run.kind,
         name=run.name,
         version=run.version,
         principal=principal_of(run.project_id, run.starter),

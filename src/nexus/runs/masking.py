@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import quote
+
+import orjson
 
 MASK: Final = "***"
 SHORTEST: Final = 4
@@ -11,9 +16,19 @@ SHORTEST: Final = 4
 
 
 def masked(value: Any, secrets: Sequence[str]) -> Any:
-    """Return `value` with every one of `secrets` in any text of it replaced; the same object if there is none."""
-    wanted = sorted((secret for secret in secrets if len(secret) >= SHORTEST), key=len, reverse=True)
+    """Return `value` with every one of `secrets` in any text of it replaced; the same object if there is none.
+
+    A secret is also found as it stands in JSON, in an address and in base 64.
+    """
+    forms = {form for secret in secrets if len(secret) >= SHORTEST for form in _forms(secret)}
+    wanted = sorted(forms, key=len, reverse=True)
     return _masked(value, wanted) if wanted else value
+
+
+@lru_cache(maxsize=256)
+def _forms(secret: str) -> frozenset[str]:
+    escaped = orjson.dumps(secret).decode()[1:-1]
+    return frozenset({secret, escaped, quote(secret, safe=""), base64.b64encode(secret.encode()).decode()})
 
 
 def _masked(value: Any, secrets: Sequence[str]) -> Any:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from nexus.runs import engine_storage as queries
 from nexus.runs.attempt import Attempt
 from nexus.runs.engine_storage import Claimed
 from nexus.runs.transitions import Failed, Outcome, Skipped, Spread, Succeeded
-from nexus.runs.types import Failure, Renderer, StepStatus
+from nexus.runs.types import Failure, PlainRenderer, Renderer, StepStatus
 from nexus.storage.db import Database
+
+_PLAIN: Final = PlainRenderer()
 
 
 class Preparation:
@@ -24,7 +26,9 @@ class Preparation:
 
     def inputs(self, attempt: Attempt) -> dict[str, Any] | Spread | Skipped:
         """Return the handler's inputs; or that the step is skipped, or what items it has."""
-        claimed, renderer = attempt.claimed, self._renderer
+        claimed = attempt.claimed
+        kinds = self._renderer.kinds
+        renderer = self._renderer if kinds is None or claimed.run.kind in kinds else _PLAIN
         mapped = claimed.is_map
         template = {"map": claimed.options["map"]} if mapped else claimed.with_
         if claimed.when is None and not template:

@@ -15,7 +15,7 @@ from nexus.access.types import Principal
 from nexus.http.depends import service, services_of
 from nexus.http.paging import Paged, page_of
 from nexus.http.sse import Event, EventStream, last_event_id
-from nexus.runs.schemas import ResumeBody, event_out, log_out, run_out, run_row_out, step_out
+from nexus.runs.schemas import ResumeBody, RetryBody, artifact_out, event_out, log_out, run_out, run_row_out, step_out
 from nexus.runs.service import RunService
 from nexus.runs.types import Run, RunStatus
 
@@ -57,8 +57,18 @@ async def get_run(run_id: str, who: Who, runs: Runs) -> dict[str, Any]:
 
 
 @router.get("/{run_id}/steps", operation_id="runs.steps", summary="List the steps of a run")
-async def list_steps(run_id: str, who: Who, runs: Runs) -> dict[str, Any]:
-    """All steps in the order of the run's description."""
+async def list_steps(
+    run_id: str,
+    who: Who,
+    runs: Runs,
+    page: Paged,
+    key: Annotated[str | None, Query(max_length=64)] = None,
+) -> dict[str, Any]:
+    """All steps in the order of the run's description; with `key` the items of a mapped step, by pages."""
+    if key is not None:
+        after = int(page.after[0]) if page.after else -1
+        items = await runs.items(who, run_id, key, after=after, limit=page.fetch)
+        return page_of(items, page, render=step_out, key=lambda item: [item.map_index])
     steps = [step_out(step) for step in await runs.steps(who, run_id)]
     return {"data": steps, "has_more": False, "next_cursor": None}
 
@@ -90,6 +100,20 @@ async def read_logs(
     return page_of(rows, page, render=log_out)
 
 
+@router.get("/{run_id}/artifacts", operation_id="runs.artifacts", summary="List the files of a run")
+async def list_artifacts(run_id: str, who: Who, runs: Runs, page: Paged) -> dict[str, Any]:
+    """The files that steps have written, oldest first; their contents are at `/v1/files/{file_id}/content`."""
+    after = int(page.after[0]) if page.after else 0
+    rows = await runs.artifacts(who, run_id, after=after, limit=page.fetch)
+    return page_of(rows, page, render=artifact_out)
+
+
+@router.post("/{run_id}/pause", operation_id="runs.pause", summary="Pause a run", status_code=202)
+async def pause(run_id: str, who: Who, runs: Runs, request: Request) -> Response:
+    """Begin no further step; those that run go on to their end. `resume` lets the run go on."""
+    return await accepted(await runs.pause(who, run_id), request)
+
+
 @router.post("/{run_id}/cancel", operation_id="runs.cancel", summary="Cancel a run", status_code=202)
 async def cancel(run_id: str, who: Who, runs: Runs, request: Request) -> Response:
     """Ask the run to stop. Cancelling a cancelled run is fine; one that has ended otherwise is a 409."""
@@ -97,15 +121,17 @@ async def cancel(run_id: str, who: Who, runs: Runs, request: Request) -> Respons
 
 
 @router.post("/{run_id}/retry", operation_id="runs.retry", summary="Retry a run", status_code=202)
-async def retry(run_id: str, who: Who, runs: Runs, request: Request) -> Response:
-    """Execute again what failed or was cancelled; what has succeeded stays as it is."""
-    return await accepted(await runs.retry(who, run_id), request)
+async def retry(run_id: str, who: Who, runs: Runs, request: Request, body: RetryBody | None = None) -> Response:
+    """Execute again what failed or was cancelled; with `from`, that step too and all behind it. The rest stays."""
+    return await accepted(await runs.retry(who, run_id, (body or RetryBody()).from_), request)
 
 
 @router.post("/{run_id}/resume", operation_id="runs.resume", summary="Resume a waiting run", status_code=202)
 async def resume(run_id: str, who: Who, runs: Runs, request: Request, body: ResumeBody | None = None) -> Response:
-    """Let waiting steps go on now, and tell them something if there is something to tell."""
+    """Let a paused run go on; of one that is not paused, let waiting steps go on now, and tell them something."""
     wish = body or ResumeBody()
+    if wish.signal is None:
+        return await accepted(await runs.resume(who, run_id, wish.step), request)
     return await accepted(await runs.signal(who, run_id, wish.step, wish.signal), request)
 
 

@@ -21,6 +21,16 @@ class ResumeBody(BaseModel):
     signal: dict[str, Any] | None = Field(default=None, description="What the waiting step is told.")
 
 
+class RetryBody(BaseModel):
+    """Where to begin again."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+    from_: str | None = Field(
+        default=None, alias="from", max_length=64, description="A step to execute again though it succeeded."
+    )
+
+
 def _failure_out(failure: Failure | None) -> dict[str, Any] | None:
     return None if failure is None else failure_json(failure)
 
@@ -31,7 +41,7 @@ def _progress_out(progress: Progress | None) -> dict[str, Any] | None:
 
 def step_out(step: Step) -> dict[str, Any]:
     """Return the JSON of a step."""
-    return {
+    shown = {
         "id": step.id,
         "key": step.key,
         "uses": step.uses,
@@ -45,6 +55,13 @@ def step_out(step: Step) -> dict[str, Any]:
         "output": step.output,
         "error": _failure_out(step.error),
     }
+    if step.map_index is not None:
+        shown["map_index"] = step.map_index
+    if step.items_total is not None:
+        shown["items"] = {"done": step.items_total - (step.items_left or 0), "total": step.items_total}
+    if step.role is not None:
+        shown["role"] = step.role
+    return shown
 
 
 def run_row_out(run: Run) -> dict[str, Any]:
@@ -56,6 +73,10 @@ def run_row_out(run: Run) -> dict[str, Any]:
         "version": run.version,
         "status": run.status,
         "progress": _progress_out(run.progress),
+        "priority": run.priority,
+        "paused": run.paused,
+        "trigger": run.trigger,
+        "parent_run_id": run.parent_run_id,
         "created_at": rfc3339(run.created_at),
         "started_at": rfc3339(run.started_at),
         "finished_at": rfc3339(run.finished_at),
@@ -75,9 +96,19 @@ def run_out(run: Run) -> dict[str, Any]:
 
 def event_out(event: RunEvent) -> dict[str, Any]:
     """Return the JSON of one line of a timeline."""
-    return {"id": event.id, "type": event.type, "step": event.step_key, "at": rfc3339(event.at), **event.data}
+    return {**_line_out(event), "type": event.type, **event.data}
 
 
 def log_out(event: RunEvent) -> dict[str, Any]:
     """Return the JSON of one log line."""
-    return {"id": event.id, "step": event.step_key, "at": rfc3339(event.at), **event.data}
+    return {**_line_out(event), **event.data}
+
+
+def artifact_out(event: RunEvent) -> dict[str, Any]:
+    """Return the JSON of a file that a step has written."""
+    return {**_line_out(event), **event.data}
+
+
+def _line_out(event: RunEvent) -> dict[str, Any]:
+    line: dict[str, Any] = {"id": event.id, "step": event.step_key, "at": rfc3339(event.at)}
+    return line if event.map_index is None else {**line, "map_index": event.map_index}

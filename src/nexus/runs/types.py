@@ -370,6 +370,11 @@ class Renderer(Protocol):
     in items of a map also `item` and `index`, in steps of `on_failure` also `failure`.
     """
 
+    @property
+    def kinds(self) -> Collection[str] | None:
+        """Return the kinds of runs that have templates; the inputs of others are plain. None for all."""
+        ...
+
     def render(self, with_: dict[str, Any], scope: dict[str, Any]) -> dict[str, Any]:
         """Return the handler's inputs. Raises `NexusError` for a template that does not fit."""
         ...
@@ -402,6 +407,8 @@ class Revealing(Protocol):
 
 class PlainRenderer:
     """Passes inputs through as they are, and takes a `when` only as the word true or false."""
+
+    kinds: Collection[str] | None = None
 
     def render(self, with_: dict[str, Any], scope: dict[str, Any]) -> dict[str, Any]:
         """Return `with_` itself."""

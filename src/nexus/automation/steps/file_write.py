@@ -45,6 +45,7 @@ class FileWrite:
         file = await context.services.get(FileService).add(
             context.principal, content, filename=inputs.name, content_type=content_type, purpose="workflow"
         )
+        context.artifact(file.id, inputs.name, file.size, content_type)
         context.log(f"kept {file.size} bytes as {file.id}")
         return FileWriteOutputs(file_id=file.id, size=file.size, sha256=file.sha256)
 

@@ -7,6 +7,7 @@ private networks. Every attempt of one step carries the same `Idempotency-Key`.
 from __future__ import annotations
 
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import orjson
 from pydantic import Field
@@ -50,6 +51,13 @@ class HttpRequest:
     queue = "default"
     Inputs = HttpRequestInputs
     Outputs = HttpRequestOutputs
+
+    def target(self, inputs: dict[str, Any]) -> str | None:
+        """Return the host that is called."""
+        try:
+            return urlsplit(str(inputs.get("url") or "")).hostname
+        except ValueError:
+            return None
 
     async def run(self, context: StepContext, inputs: HttpRequestInputs) -> HttpRequestOutputs:
         """Send the request; 2xx is success, a passing trouble is worth a retry, the rest is a failure."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -55,6 +55,11 @@ class LlmChat:
     queue = "llm"
     Inputs = ChatInputs
     Outputs = ChatOutputs
+
+    def target(self, inputs: dict[str, Any]) -> str | None:
+        """Return the model that is asked."""
+        model = inputs.get("model")
+        return model if isinstance(model, str) else None
 
     async def run(self, context: StepContext, inputs: ChatInputs) -> ChatOutputs:
         """Send the conversation and return the whole answer."""

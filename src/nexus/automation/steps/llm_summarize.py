@@ -39,6 +39,11 @@ class LlmSummarize:
     Inputs = SummarizeInputs
     Outputs = SummarizeOutputs
 
+    def target(self, inputs: dict[str, Any]) -> str | None:
+        """Return the model that is asked."""
+        model = inputs.get("model")
+        return model if isinstance(model, str) else None
+
     async def run(self, context: StepContext, inputs: SummarizeInputs) -> SummarizeOutputs:
         """Summarise with the model, by map and reduce beyond its context."""
         given: dict[str, Any] = inputs.model_dump(exclude={"model"}, exclude_none=True)

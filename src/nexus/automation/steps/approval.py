@@ -1,0 +1,92 @@
+"""Ask people, and go on when they agree.
+
+    - key: ask
+      uses: approval
+      with: {message: "Pay {{ inputs.amount }} to {{ inputs.to }}?", roles: [owner, operator], expires: 86400}
+
+Asked at /api/v1/approvals; the answer goes to `POST /api/v1/approvals/{id}/approve` or `/reject`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from nexus.automation.approvals import Approval, ApprovalService
+from nexus.automation.errors import ApprovalExpired, ApprovalRejected
+from nexus.automation.step import StepModel
+from nexus.core.clock import rfc3339
+from nexus.runs.types import Parked, StepContext
+
+RoleName = Literal["owner", "admin", "developer", "operator", "viewer"]
+
+
+class ApprovalInputs(StepModel):
+    """The question, who may answer (all who have the scope `automation:approve` unless named), and until when."""
+
+    message: str = Field(min_length=1, max_length=10_000)
+    data: Any = Field(None, description="What people should see beside the question")
+    roles: list[RoleName] = Field(
+        default_factory=list, max_length=5, description="Roles of the project that may answer"
+    )
+    users: list[str] = Field(default_factory=list, max_length=100, description="Ids or addresses of those who may")
+    expires: float | None = Field(None, gt=0, le=366 * 86_400, description="Seconds to wait for an answer")
+    on_reject: Literal["fail", "continue"] = Field("fail", description="continue: go on with approved = false")
+    on_expiry: Literal["fail", "reject", "approve"] = Field("fail", description="What no answer in time means")
+
+
+class ApprovalOutputs(StepModel):
+    """The answer. `by` is who gave it, null when nobody did in time."""
+
+    approved: bool
+    status: Literal["approved", "rejected", "expired"]
+    by: str | None
+    comment: str | None
+    at: str | None
+
+
+class ApprovalStep:
+    """The step `approval`."""
+
+    uses = "approval"
+    summary = "Ask people, and go on when they agree."
+    queue = "default"
+    Inputs = ApprovalInputs
+    Outputs = ApprovalOutputs
+
+    async def run(self, context: StepContext, inputs: ApprovalInputs) -> ApprovalOutputs:
+        """Ask, or look for the answer."""
+        approval = await context.services.get(ApprovalService).ask(
+            context,
+            inputs.message,
+            data=inputs.data,
+            roles=inputs.roles,
+            users=inputs.users,
+            expires=inputs.expires,
+        )
+        if approval.status == "pending":
+            context.log(f"waits for {approval.id}")
+            raise Parked(until=approval.expires_at, state={"approval_id": approval.id})
+        return _answer(approval, inputs)
+
+
+def _answer(approval: Approval, inputs: ApprovalInputs) -> ApprovalOutputs:
+    verdict = approval.status
+    if verdict == "expired":
+        if inputs.on_expiry == "fail":
+            raise ApprovalExpired
+        verdict = "approved" if inputs.on_expiry == "approve" else "rejected"
+    if verdict == "rejected" and inputs.on_reject == "fail":
+        said = f": {approval.comment}" if approval.comment else "."
+        raise ApprovalRejected(f"The approval was rejected by {approval.decided_by or 'nobody in time'}{said}")
+    return ApprovalOutputs(
+        approved=verdict == "approved",
+        status="expired" if approval.status == "expired" else "approved" if verdict == "approved" else "rejected",
+        by=approval.decided_by,
+        comment=approval.comment,
+        at=rfc3339(approval.decided_at),
+    )
+
+
+plug = ApprovalStep()
