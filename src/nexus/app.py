@@ -40,7 +40,6 @@ from nexus.http.strict_json import StrictJSON
 from nexus.http.types import App
 from nexus.ledger import budget_routes
 from nexus.ledger import routes as ledger_routes
-from nexus.llm import cache_routes as llm_cache_routes
 from nexus.llm import price_routes
 from nexus.llm import routes as llm_routes
 from nexus.llm.hot import chat_completions, hot_routes
@@ -61,7 +60,7 @@ from nexus.vision import routes as vision_routes
 
 ROUTERS: Final = (
     access_routes, analytics_routes, automation_routes, budget_routes, catalog_routes, files_routes,
-    ledger_routes, llm_cache_routes, llm_routes, price_routes, runs_routes, system_routes, vision_routes,
+    ledger_routes, llm_routes, price_routes, runs_routes, system_routes, vision_routes,
 )  # fmt: skip
 # A browser's cookie is not accepted on /v1, so the dashboard's playground has the same handler here.
 PLAYGROUND: Final = ("POST", "/api/v1/playground/chat")

@@ -31,6 +31,7 @@ from nexus.ledger.budget_book import BudgetBook
 from nexus.ledger.budget_service import BudgetService
 from nexus.ledger.limiter import Limiter
 from nexus.ledger.service import Ledger
+from nexus.llm.configuration import Configuration
 from nexus.llm.embedder import Embedder
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.responses_service import ResponsesService, responses_form
@@ -167,6 +168,18 @@ def _add_models(parts: Parts, cache: Cache, shared: Cache, blobs: BlobStore) -> 
         limiter=services.get(Limiter),
     )
     CallMeter().watch(llm.router)
+    configuration = Configuration(
+        database=parts.database,
+        keyring=parts.keyring,
+        clock=parts.clock,
+        audit=services.get(AccessService).audit,
+        llm=llm,
+        refresh=settings.llm.refresh_seconds,
+        learn_secret=redactor.register,
+    )
+    services.put(configuration)
+    parts.starts.append(configuration.start)
+    parts.stops.append(configuration.stop)
     responses = ResponsesService(
         database=parts.database, llm=llm, runs=runs, form=responses_form(), clock=parts.clock,
         days=settings.llm.responses_days,

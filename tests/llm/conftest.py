@@ -21,7 +21,6 @@ from nexus.http import handlers
 from nexus.http.dispatch import Dispatch
 from nexus.ledger.service import Ledger
 from nexus.ledger.types import Invocation
-from nexus.llm import cache_routes
 from nexus.llm.hot import hot_routes
 from nexus.llm.routes import router
 from nexus.llm.service import LLMService
@@ -62,7 +61,7 @@ def fast(**more: Any) -> dict[str, Any]:
 
 @contextmanager
 def serving(llm: LLMService, ledger: Ledger, principal: Principal = WHO, *more: Any) -> Iterator[Gateway]:
-    """Serve the slice, and `more` services, with uvicorn in a thread."""
+    """Serve the slice, and `more` services, started with it, with uvicorn in a thread."""
     services = Services()
     for one in (llm, TextTasks(llm=llm), *more):
         services.put(one)
@@ -70,17 +69,19 @@ def serving(llm: LLMService, ledger: Ledger, principal: Principal = WHO, *more: 
     api.state.services = services
     handlers.install(api)
     api.include_router(router)
-    api.include_router(cache_routes.router)
     inner = Dispatch(api, services=services, hot=hot_routes())
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await _live(more, receive, send)
+            return
         scope["principal"] = principal
         await inner(scope, receive, send)
 
     rows: list[Invocation] = []
     ledger.on_record(rows.append)
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    config = uvicorn.Config(app, log_level="warning", lifespan="off", loop="uvloop", http="httptools")
+    config = uvicorn.Config(app, log_level="warning", lifespan="on", loop="uvloop", http="httptools")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
@@ -93,6 +94,20 @@ def serving(llm: LLMService, ledger: Ledger, principal: Principal = WHO, *more: 
         server.force_exit = True
         thread.join(5)
         listener.close()
+
+
+async def _live(services: tuple[Any, ...], receive: Any, send: Any) -> None:
+    """Start what can be started with the server, and stop it with it."""
+    await receive()
+    for one in services:
+        if hasattr(one, "start"):
+            await one.start()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    for one in services:
+        if hasattr(one, "stop"):
+            await one.stop()
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 @pytest.fixture

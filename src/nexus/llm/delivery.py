@@ -109,7 +109,7 @@ class Delivery:
             started = now
             probe = standing.enter()
             try:
-                result = await attempt(await self._target(step.route, deployment, call, timeouts))
+                result = await attempt(await self.target(step.route, deployment, call, timeouts))
             except NexusError as error:
                 now, problem = clock(), error
                 if not isinstance(error, MOVES_ON):
@@ -131,6 +131,10 @@ class Delivery:
             finally:
                 standing.leave(probe=probe)
         raise problem or plan.refused or router.refusal(route, now)
+
+    def forget(self) -> None:
+        """Find every endpoint anew: accounts have changed."""
+        self._endpoints.clear()
 
     async def fetch(self, target: Target, request: HttpRequest, dialect: str, entry: Entry) -> HttpAnswer:
         """Send and read a whole answer. Raises what its status means."""
@@ -183,7 +187,8 @@ class Delivery:
             answer, sink, first, ended=not data, private=_private(target), standing=standing, router=self.router
         )
 
-    async def _target(self, route: Route, deployment: Deployment, call: Call | None, timeouts: Timeouts) -> Target:
+    async def target(self, route: Route, deployment: Deployment, call: Call | None, timeouts: Timeouts) -> Target:
+        """Return where an attempt goes: the codec for this call, and the endpoint as it is now."""
         account, provider = self._registry.account(deployment.provider)
         if call is not None:
             provider = provider.serving(account, deployment.model, call)

@@ -36,6 +36,7 @@ class Provider(ABC):
     base_url: str = ""
     environment: str | None = None
     capabilities: Capabilities = Capabilities()
+    lists_models: bool = True  # by GET base_url/models, with the headers of a chat
     json_streams: bool = False  # a stream may come as `application/json`
 
     async def endpoint(self, account: Account, services: Services) -> Endpoint:

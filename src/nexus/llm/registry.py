@@ -6,8 +6,9 @@ import re
 import threading
 import time
 import tomllib
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -18,13 +19,31 @@ from nexus.llm.errors import UnknownModel
 from nexus.llm.pricing import PriceTable, Row
 from nexus.llm.provider import Provider
 from nexus.llm.published_prices import PublishedPrices
-from nexus.llm.settings import CacheSettings, CapabilitySettings, DeploymentSettings, LLMSettings, RouteSettings
-from nexus.llm.types import CachePolicy, Capabilities, Deployment, ModelCard, Price, Route, SemanticPolicy, Timeouts
+from nexus.llm.settings import (
+    CacheSettings,
+    CapabilitySettings,
+    DeploymentSettings,
+    LLMSettings,
+    ProviderSettings,
+    RouteSettings,
+)
+from nexus.llm.types import (
+    CachePolicy,
+    Capabilities,
+    Deployment,
+    HealthPolicy,
+    ModelCard,
+    Price,
+    Route,
+    SemanticPolicy,
+    Timeouts,
+)
 
 LOCAL = "nexus-local"
 LOCAL_ACCOUNT = "local"
 IN_PROCESS = "built-in"
-_RESERVED = (LOCAL_ACCOUNT, IN_PROCESS)
+RESERVED = (LOCAL_ACCOUNT, IN_PROCESS)
+Accounts: TypeAlias = dict[str, tuple[Account, Provider]]
 _SLOW = Timeouts(connect=5, first_token=180, between_tokens=60, total=600)
 
 
@@ -62,34 +81,77 @@ class Registry:
         self._timeouts = Timeouts(**settings.timeouts.model_dump())
         if settings.timeout is not None:
             self._timeouts = msgspec.structs.replace(self._timeouts, total=settings.timeout)
-        self._accounts: dict[str, tuple[Account, Provider]] = {}
+        self._settings = settings
+        self._accounts: Accounts = {}
         self.routes: dict[str, Route] = {}
-        for given in settings.providers:
-            if given.name in _RESERVED:
-                raise ConfigurationInvalid(f"The provider name {given.name} is taken by NEXUS itself.")
-            row = self._rows.get(given.kind)
-            plug = self._plug(row.plug if row else given.kind)
-            environment = row.environment if row else plug.environment
-            account = Account(
-                name=given.name,
-                kind=given.kind,
-                base_url=given.base_url or (row.base_url if row else plug.base_url),
-                secret=given.secret(environment),
-                options=(row.options if row else {}) | given.options(),
-            )
-            self._accounts[given.name] = (account, plug)
+        self.left_out: dict[str, str] = {}
+        for provider in settings.providers:
+            if provider.name in RESERVED:
+                raise ConfigurationInvalid(f"The provider name {provider.name} is taken by NEXUS itself.")
+            self._accounts[provider.name] = self._account(provider)
         self._add_built_in(settings)
         for route in settings.routes:
-            self.routes[route.name] = self._route(route)
-        self._check_fallbacks()
+            self.routes[route.name] = self._route(route, self._accounts)
+        self._own = (self._accounts, self.routes)
+        if missing := _without_fallback(self.routes):
+            name, fallback = missing
+            why = f"{LOCAL} is a demo model and no fallback" if fallback == LOCAL else f"there is no route {fallback}"
+            raise ConfigurationInvalid(f"Route {name}: {why} to fall back to.")
+
+    def extend(self, providers: Sequence[ProviderSettings], routes: Sequence[RouteSettings]) -> None:
+        """Know these too, in the place of those that an earlier call added; what the settings name comes first.
+
+        What cannot work is left out, and `left_out` says why by its name. Safe to call from any thread.
+        """
+        accounts, known = dict(self._own[0]), dict(self._own[1])
+        left_out: dict[str, str] = {}
+        for provider in providers:
+            if provider.name in accounts or provider.name in RESERVED:
+                left_out[provider.name] = "The settings have a provider of this name."
+            elif not self.knows_kind(provider.kind):
+                left_out[provider.name] = f"There is no provider kind {provider.kind}."
+            else:
+                # The keys of this machine's environment are for those who set it up, not for any address.
+                accounts[provider.name] = self._account(provider, environment=provider.base_url is None)
+        for route in routes:
+            missing = [item.provider for item in route.deployments if item.provider not in accounts]
+            if route.name in known:
+                left_out[route.name] = "The settings have a route of this name."
+            elif missing:
+                left_out[route.name] = f"There is no provider {missing[0]}."
+            else:
+                known[route.name] = self._route(route, accounts)
+        while broken := _without_fallback(known):
+            left_out[broken[0]] = f"There is no route {broken[1]} to fall back to."
+            del known[broken[0]]
+        with self._pricing:
+            priced = self._price_at > 0
+            self._accounts = accounts
+            self.routes = {name: self._with_prices(route) if priced else route for name, route in known.items()}
+            self.left_out = left_out
+
+    def has_own_provider(self, name: str) -> bool:
+        """Tell whether a provider of this name comes from the settings."""
+        return name in self._own[0] and name not in RESERVED
+
+    def has_own_route(self, name: str) -> bool:
+        """Tell whether a route of this name comes from the settings, or is built in."""
+        return name in self._own[1]
+
+    def knows_kind(self, kind: str) -> bool:
+        """Tell whether there is a provider kind of this name."""
+        return (kind in self._kinds or kind in self._rows) and kind != LOCAL_ACCOUNT
 
     def accounts(self) -> list[Account]:
         """Return every configured account."""
         return [account for account, _ in self._accounts.values()]
 
     def account(self, name: str) -> tuple[Account, Provider]:
-        """Return an account and its kind."""
-        return self._accounts[name]
+        """Return an account and its kind. Raises `UnknownModel` for one that has just been taken away."""
+        found = self._accounts.get(name)
+        if found is None:
+            raise UnknownModel("The provider of this model is not there any more.", field="model")
+        return found
 
     def price(self) -> None:
         """Look up the price of every deployment; takes half a second the first time, so call it in a thread.
@@ -103,8 +165,7 @@ class Registry:
             if self._price_at:
                 self._prices.renew(now)
             for name, route in list(self.routes.items()):
-                priced = tuple(self._priced(item) for item in route.deployments)
-                self.routes[name] = msgspec.structs.replace(route, deployments=priced)
+                self.routes[name] = self._with_prices(route)
             self._price_at = self._prices.changes_at
 
     def find(self, name: str, *, task: str = "chat") -> Route:
@@ -116,7 +177,7 @@ class Registry:
             provider, slash, model = name.partition("/")
             if not slash or not model or provider not in self._accounts or len(name) > 256:
                 raise UnknownModel("There is no model of this name here, or it is not yours to use.", field="model")
-            direct = self._priced(self._deployment(provider, model))
+            direct = self._priced(self._deployment(provider, model, self._accounts))
             return Route(name=name, deployments=(direct,), timeouts=self._timeouts)
         if route.task != task:
             noun = "chat" if route.task == "chat" else "embeddings"
@@ -153,20 +214,38 @@ class Registry:
             inside = Deployment(provider=IN_PROCESS, model=name, price=Price(input=0, output=0))
             self.routes[name] = Route(name=name, deployments=(inside,), task="embedding", built_in=True)
 
-    def _route(self, given: RouteSettings) -> Route:
+    def _account(self, given: ProviderSettings, *, environment: bool = True) -> tuple[Account, Provider]:
+        row = self._rows.get(given.kind)
+        plug = self._plug(row.plug if row else given.kind)
+        variable = row.environment if row else plug.environment
+        account = Account(
+            name=given.name,
+            kind=given.kind,
+            base_url=given.base_url or (row.base_url if row else plug.base_url),
+            secret=given.secret(variable if environment else None),
+            options=(row.options if row else {}) | given.options(),
+        )
+        return account, plug
+
+    def _route(self, given: RouteSettings, accounts: Accounts) -> Route:
         return Route(
             name=given.name,
-            deployments=tuple(self._deployment(item.provider, item.model, item) for item in given.deployments),
+            deployments=tuple(
+                self._deployment(item.provider, item.model, accounts, item) for item in given.deployments
+            ),
             strategy=given.strategy,
             fallbacks=tuple(given.fallbacks),
             timeouts=Timeouts(**given.timeouts.model_dump()) if given.timeouts else self._timeouts,
             task=given.task,
             cache=_cache_policy(given.cache),
             continuation=given.continuation,
+            health=HealthPolicy(**given.health.model_dump()) if given.health else None,
         )
 
-    def _deployment(self, provider: str, model: str, given: DeploymentSettings | None = None) -> Deployment:
-        account, plug = self._accounts[provider]
+    def _deployment(
+        self, provider: str, model: str, accounts: Accounts, given: DeploymentSettings | None = None
+    ) -> Deployment:
+        account, plug = accounts[provider]
         own = given.price if given else None
         price = msgspec.structs.replace(own.price(), source="deployment") if own else None
         row = self._rows.get(account.kind)
@@ -183,13 +262,17 @@ class Registry:
         price = self._prices.find(account.kind, deployment.model, account.base_url, account.name)
         return msgspec.structs.replace(deployment, price=price)
 
-    def _check_fallbacks(self) -> None:
-        for route in self.routes.values():
-            for name in route.fallbacks:
-                if name == LOCAL:
-                    raise ConfigurationInvalid(f"Route {route.name}: {LOCAL} is a demo model and no fallback.")
-                if name not in self.routes:
-                    raise ConfigurationInvalid(f"Route {route.name}: there is no route {name} to fall back to.")
+    def _with_prices(self, route: Route) -> Route:
+        return msgspec.structs.replace(route, deployments=tuple(self._priced(item) for item in route.deployments))
+
+
+def _without_fallback(routes: Mapping[str, Route]) -> tuple[str, str] | None:
+    """Return a route and what it cannot fall back to; None where all can."""
+    for route in routes.values():
+        for name in route.fallbacks:
+            if name not in routes or name == LOCAL:
+                return route.name, name
+    return None
 
 
 def _cache_policy(given: CacheSettings) -> CachePolicy | None:

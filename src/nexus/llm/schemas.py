@@ -6,11 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from nexus.llm.account import Account
 from nexus.llm.answer_cache import CacheFigures
 from nexus.llm.task import TextTask
 from nexus.llm.text import TaskDone
-from nexus.llm.types import Route
 
 
 def request_of(name: str, task: TextTask[Any]) -> type[BaseModel]:
@@ -64,82 +62,6 @@ class TextAnswer(BaseModel):
             cost_usd=done.cost_usd,
             **done.result.fields,
         )
-
-
-class ProviderView(BaseModel):
-    """One configured provider; of its key only the last four characters are shown."""
-
-    name: str
-    kind: str
-    base_url: str
-    key_last4: str | None
-
-    @classmethod
-    def of(cls, account: Account) -> ProviderView:
-        """Write an account."""
-        last4 = account.secret.last4 if account.secret is not None else None
-        return cls(name=account.name, kind=account.kind, base_url=account.base_url, key_last4=last4)
-
-
-class DeploymentView(BaseModel):
-    """One place where a route's calls go; a null price is an unknown one."""
-
-    provider: str
-    model: str
-    weight: float
-    price: dict[str, float | None] | None
-
-
-class RouteView(BaseModel):
-    """One public model name."""
-
-    name: str
-    task: str
-    strategy: str
-    fallbacks: list[str]
-    built_in: bool
-    demo: bool
-    deployments: list[DeploymentView]
-
-    @classmethod
-    def of(cls, route: Route) -> RouteView:
-        """Write a route."""
-        deployments: list[dict[str, Any]] = [
-            {
-                "provider": item.provider,
-                "model": item.model,
-                "weight": item.weight,
-                "price": {name: getattr(item.price, name) for name in item.price.__struct_fields__}
-                if item.price
-                else None,
-            }
-            for item in route.deployments
-        ]
-        return cls(
-            name=route.name,
-            task=route.task,
-            strategy=route.strategy,
-            fallbacks=list(route.fallbacks),
-            built_in=route.built_in,
-            demo=any(item.capabilities.demo for item in route.deployments),
-            deployments=[DeploymentView(**item) for item in deployments],
-        )
-
-
-class ProviderList(BaseModel):
-    """Answer of `GET /api/v1/providers`."""
-
-    data: list[ProviderView]
-    has_more: bool = False
-    next_cursor: str | None = None
-
-
-class RouteList(BaseModel):
-    """Answer of `GET /api/v1/routes`."""
-
-    data: list[RouteView]
-    has_more: bool = False
-    next_cursor: str | None = None
 
 
 class CacheRouteView(BaseModel):

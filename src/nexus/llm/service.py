@@ -30,6 +30,7 @@ from nexus.llm.embedder import Embedder
 from nexus.llm.errors import UnknownModel
 from nexus.llm.flight import listen_alone
 from nexus.llm.flow import Flow, Stream, Translation
+from nexus.llm.health import Health
 from nexus.llm.kept import tally_of
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.overhearing import ask, overhear
@@ -103,14 +104,22 @@ class LLMService:
         self._embedder = embedder
         self._sessions: dict[str, Sessions] = {}
         self._delivery = Delivery(registry=self.registry, router=self.router, client=self.client, shelf=shelf)
+        self.health = Health(registry=self.registry, router=self.router, client=self.client, delivery=self._delivery)
+
+    def reconfigured(self) -> None:
+        """Go by what the registry knows now."""
+        self.router.routes = self.registry.routes
+        self._delivery.forget()
 
     async def start(self) -> None:
         """Look prices up, in a thread of its own: whoever calls a model before they are there waits for them."""
+        self.health.start()
         if self.registry.accounts():
             threading.Thread(target=self.registry.price, name="prices", daemon=True).start()
 
     async def stop(self) -> None:
         """Close unused upstream connections, and the local model if this process started it."""
+        await self.health.stop()
         await self.client.close()
         if self._local is not None:
             await self._local.stop()

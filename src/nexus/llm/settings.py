@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from nexus.core.secrets import Secret
 from nexus.llm.types import Price, PriceTier
 
+_ROUTE_NAME = re.compile(r"^[!-~]{1,256}$")
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,62}$")
 
 
@@ -175,6 +176,15 @@ class CacheSettings(BaseModel):
     semantic: SemanticSettings = SemanticSettings()
 
 
+class HealthSettings(BaseModel):
+    """Checking a route's deployments now and then, by their provider's list of models or by a call for one token."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    interval: float = Field(30.0, ge=1, le=3600)
+    by_call: bool = False
+
+
 class RouteSettings(BaseModel):
     """A public model name and where its calls go."""
 
@@ -188,6 +198,14 @@ class RouteSettings(BaseModel):
     task: Literal["chat", "embedding"] = "chat"
     cache: CacheSettings = CacheSettings()
     continuation: bool = False
+    health: HealthSettings | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _printable_name(cls, value: str) -> str:
+        if not _ROUTE_NAME.match(value):
+            raise ValueError("a route's name has visible ASCII characters, at most 256")
+        return value
 
 
 class LocalSettings(BaseModel):
@@ -231,6 +249,7 @@ class LLMSettings(BaseModel):
     retry_wait: float = Field(2.0, ge=0, description="Longest pause asked for by a provider that is waited for.")
     retry_budget: float = Field(0.2, ge=0, description="Further tries, as a share of a route's recent requests.")
     retry_floor: int = Field(10, ge=0, description="Further tries in ten seconds that are allowed in any case.")
+    refresh_seconds: float = Field(5.0, gt=0, description="Seconds until a change over the API holds in all processes.")
     heartbeat: float = Field(15.0, gt=0, description="Seconds between signs of life before a stream's first token.")
     reserve_tokens: int = Field(
         1000, ge=1, description="Tokens of answer reserved of a limit for a call that sets no max_tokens."

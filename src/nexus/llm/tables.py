@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Index, LargeBinary, String
+from sqlalchemy import JSON, Index, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from nexus.storage.db import Base
@@ -31,3 +32,38 @@ class ResponseRow(Base):
     request: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(index=True)
     deleted: Mapped[bool] = mapped_column(default=False)
+
+
+class ProviderRow(Base):
+    """A provider that was made over the API. `sealed` is its credential and its kind's own options, encrypted."""
+
+    __tablename__ = "llm_provider"
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(64))
+    base_url: Mapped[str | None] = mapped_column(String(2000))
+    sealed: Mapped[str] = mapped_column(Text)
+    revision: Mapped[int]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class RouteRow(Base):
+    """A route that was made over the API; `body` is what the settings file would say of it."""
+
+    __tablename__ = "llm_route"
+
+    name: Mapped[str] = mapped_column(String(256), primary_key=True)
+    body: Mapped[dict[str, Any]] = mapped_column(JSON)
+    revision: Mapped[int]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class ConfigurationRow(Base):
+    """One row, counted up with every change of providers or routes, so that each process learns of it."""
+
+    __tablename__ = "llm_configuration"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version: Mapped[int]

@@ -382,6 +382,13 @@ class CachePolicy(msgspec.Struct, frozen=True, kw_only=True):
     semantic: SemanticPolicy = SemanticPolicy()
 
 
+class HealthPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a route's deployments are checked, and whether by a call for one token or by the list of models."""
+
+    interval: float = 30.0
+    by_call: bool = False
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Our public model name and where its calls go; `continuation` lets another deployment end a broken stream."""
 
@@ -393,6 +400,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     task: Literal["chat", "embedding"] = "chat"
     cache: CachePolicy | None = None
     continuation: bool = False
+    health: HealthPolicy | None = None
     built_in: bool = False
 
 

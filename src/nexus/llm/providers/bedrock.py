@@ -39,6 +39,7 @@ class BedrockProvider(Provider):
 
     dialect = converse_json.DIALECT
     environment = "AWS_BEARER_TOKEN_BEDROCK"
+    lists_models = False
     capabilities = Capabilities(choices=False, logprobs=False)
 
     def __init__(self, model: str = "", family: Family | None = None, shown: str = "") -> None:

@@ -1,0 +1,151 @@
+"""Looking whether deployments answer before a caller finds out: for routes that ask for it, and on request.
+
+A check is cheap: the provider's list of models, or one token. What it finds feeds the breaker. Checks are
+spread in time and few at once, so that a thousand deployments never make a wave of requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nexus.core.errors import NexusError
+from nexus.llm.client import HttpClient, HttpRequest
+from nexus.llm.delivery import Delivery, Target
+from nexus.llm.errors import UpstreamCredentials, UpstreamModelMissing, UpstreamRateLimited, UpstreamUnavailable
+from nexus.llm.registry import RESERVED, Registry
+from nexus.llm.routing import Router
+from nexus.llm.types import Call, ChatRequest, Deployment, HealthPolicy, Message, Route, Text, Timeouts
+
+log = logging.getLogger(__name__)
+
+_TICK = 1.0
+_JITTER = 0.2
+_AT_ONCE = 4
+_PATIENCE = Timeouts(connect=3, first_token=10, between_tokens=10, total=10)
+_ALIVE = (UpstreamRateLimited, UpstreamModelMissing, UpstreamCredentials)
+
+
+class Found(NamedTuple):
+    """What a check found: how long it took, and what went wrong."""
+
+    seconds: float
+    error: NexusError | None
+
+
+class Health:
+    """Checks deployments, now and then or once."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        router: Router,
+        client: HttpClient,
+        delivery: Delivery,
+        pick: Callable[[], float] = random.random,
+    ) -> None:
+        """Check nothing before `start`."""
+        self._registry = registry
+        self._router = router
+        self._client = client
+        self._delivery = delivery
+        self._pick = pick
+        self._due: dict[str, float] = {}
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to check the routes that ask for it."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Check no longer."""
+        tasks = [*self._under_way, *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def try_out(self, provider: str, model: str | None = None) -> Found:
+        """Ask a provider for its models, or one of them for a token."""
+        return await self._ask(Deployment(provider=provider, model=model or "models"), by_call=model is not None)
+
+    def due(self, now: float) -> list[tuple[Deployment, HealthPolicy]]:
+        """Return what is to be checked now, and note when it is next. The first check comes at a random moment."""
+        found = []
+        seen: set[str] = set()
+        for route in self._registry.routes.values():
+            policy = route.health
+            for item in route.deployments if policy is not None else ():
+                if policy is None or item.key in seen or item.provider in RESERVED:
+                    continue
+                seen.add(item.key)
+                when = self._due.setdefault(item.key, now + policy.interval * self._pick())
+                if now >= when:
+                    self._due[item.key] = now + policy.interval * (1 + _JITTER * (2 * self._pick() - 1))
+                    found.append((item, policy))
+        for key in self._due.keys() - seen:
+            del self._due[key]
+        return found
+
+    async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            for deployment, policy in self.due(clock()):
+                task = asyncio.get_running_loop().create_task(self._check(deployment, policy))
+                self._under_way.add(task)
+                task.add_done_callback(self._under_way.discard)
+            await asyncio.sleep(_TICK)
+
+    async def _check(self, deployment: Deployment, policy: HealthPolicy) -> None:
+        async with self._slots:
+            found = await self._ask(deployment, by_call=policy.by_call)
+        now = asyncio.get_running_loop().time()
+        standing = self._router.standing(deployment)
+        if found.error is None or isinstance(found.error, _ALIVE):
+            # A list of models says less than an answer: it ends a rest no earlier than that is over.
+            if policy.by_call or standing.state(now) != "open":
+                standing.answered()
+        else:
+            standing.failed(now, found.error.code)
+            log.warning("%s does not answer its health check: %s", deployment.key, found.error.code)
+
+    async def _ask(self, deployment: Deployment, *, by_call: bool) -> Found:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        error: NexusError | None = None
+        try:
+            async with asyncio.timeout(_PATIENCE.total + 5):
+                await self._reach(deployment, by_call=by_call)
+        except NexusError as problem:
+            error = problem
+        except TimeoutError:
+            error = UpstreamUnavailable()
+        return Found(clock() - began, error)
+
+    async def _reach(self, deployment: Deployment, *, by_call: bool) -> None:
+        """Send one small request. Raises what its answer means."""
+        hello = Message(role="user", parts=(Text(text="hi"),))
+        call = Call.of(ChatRequest(model=deployment.model, messages=(hello,), max_tokens=1))
+        route = Route(name=deployment.key, deployments=(deployment,))
+        target = await self._delivery.target(route, deployment, call, _PATIENCE)
+        request = target.provider.chat(target.endpoint, deployment.model, call)
+        if not by_call and target.provider.lists_models:
+            request = HttpRequest(url=_models_of(target), method="GET", headers=_without_content(request))
+        answer = await self._client.fetch(request, _PATIENCE)
+        if answer.status >= 300 and (by_call or answer.status not in (400, 404, 405)):
+            raise target.provider.error(answer)
+        if by_call:
+            target.provider.completion(answer)
+
+
+def _models_of(target: Target) -> str:
+    return f"{target.endpoint.base_url}/models"
+
+
+def _without_content(request: HttpRequest) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in request.headers if name.lower() != "content-type")
