@@ -158,35 +158,6 @@ def _add_models(parts: Parts, cache: Cache, shared: Cache, blobs: BlobStore) -> 
     )
     local = LocalRuntime(data_dir=settings.data_dir, settings=settings.llm.local, catalog=catalog)
     embedder = Embedder(catalog=catalog, pool=pool, settings=settings.llm.embeddings)
-    answers = LayeredCache(MemoryCache(settings.storage.cache_bytes), shared)
-    llm = LLMService(
-        settings=settings.llm,
-        record=ledger.record,
-        local=local,
-        embedder=embedder,
-        cache=answers,
-        limiter=services.get(Limiter),
-    )
-    CallMeter().watch(llm.router)
-    configuration = Configuration(
-        database=parts.database,
-        keyring=parts.keyring,
-        clock=parts.clock,
-        audit=services.get(AccessService).audit,
-        llm=llm,
-        refresh=settings.llm.refresh_seconds,
-        learn_secret=redactor.register,
-    )
-    services.put(configuration)
-    parts.starts.append(configuration.start)
-    parts.stops.append(configuration.stop)
-    responses = ResponsesService(
-        database=parts.database, llm=llm, runs=runs, form=responses_form(), clock=parts.clock,
-        days=settings.llm.responses_days,
-    )  # fmt: skip
-    llm.remember(responses)
-    services.put(responses)
-    parts.starts.append(responses.start)
     vision = VisionService(
         settings=settings.vision,
         catalog=catalog,
@@ -204,11 +175,47 @@ def _add_models(parts: Parts, cache: Cache, shared: Cache, blobs: BlobStore) -> 
         settings=settings.analytics, pool=compute, ledger=ledger, catalog=catalog, runs=runs, datasets=datasets
     )
     catalog.runners |= {"vision": vision, "embedding": embedder, "llm": local}
-    for service in (pool, catalog, local, embedder, llm, TextTasks(llm=llm), vision, datasets, analytics):
+    for service in (pool, catalog, local, embedder, vision, datasets, analytics):
         services.put(service)
-    parts.starts.append(llm.start)
-    parts.stops += [lambda: asyncio.to_thread(pool.close), local.stop, llm.stop, answers.close, vision.stop]
-    parts.stops.append(responses.stop)
+    parts.stops += [lambda: asyncio.to_thread(pool.close), local.stop, vision.stop]
+    _add_language(parts, shared, local, embedder)
+
+
+def _add_language(parts: Parts, shared: Cache, local: LocalRuntime, embedder: Embedder) -> None:
+    """Add the language models: kept answers, stored providers and routes, responses with a memory, text tasks."""
+    settings, services = parts.settings, parts.services
+    answers = LayeredCache(MemoryCache(settings.storage.cache_bytes), shared)
+    llm = LLMService(
+        settings=settings.llm,
+        record=services.get(Ledger).record,
+        local=local,
+        embedder=embedder,
+        cache=answers,
+        limiter=services.get(Limiter),
+    )
+    CallMeter().watch(llm.router)
+    configuration = Configuration(
+        database=parts.database,
+        keyring=parts.keyring,
+        clock=parts.clock,
+        audit=services.get(AccessService).audit,
+        llm=llm,
+        refresh=settings.llm.refresh_seconds,
+        learn_secret=redactor.register,
+    )
+    responses = ResponsesService(
+        database=parts.database,
+        llm=llm,
+        runs=services.get(RunService),
+        form=responses_form(),
+        clock=parts.clock,
+        days=settings.llm.responses_days,
+    )
+    llm.remember(responses)
+    for service in (llm, configuration, responses, TextTasks(llm=llm)):
+        services.put(service)
+    parts.starts += [configuration.start, llm.start, responses.start]
+    parts.stops += [answers.close, llm.stop, configuration.stop, responses.stop]
 
 
 def _caches(settings: Settings, database: Database) -> tuple[Cache, Cache]:
