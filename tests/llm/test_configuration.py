@@ -103,7 +103,9 @@ def test_a_provider_and_a_route_serve_at_once(instance: Instance, upstream: Fake
     assert said(ask(instance.gateway, "org/best")) == TEXT
     assert said(ask(instance.gateway, "mine/other")) == TEXT
     assert upstream.seen[0].headers["authorization"] == f"Bearer {KEY}"
-    listed = {row["name"]: row["source"] for row in instance.call("GET", "/providers").json()["data"]}
+    shown = instance.call("GET", "/providers")
+    assert "sk-upstream" not in shown.text
+    listed = {row["name"]: row["source"] for row in shown.json()["data"]}
     assert listed == {"up": "settings", "mine": "api"}
     listed = {row["name"]: row["source"] for row in instance.call("GET", "/routes").json()["data"]}
     assert listed == {"filed": "settings", "org/best": "api"}
