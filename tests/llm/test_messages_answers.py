@@ -149,6 +149,36 @@ def test_answers_of_others_become_messages() -> None:
     assert body["stop_reason"] == "tool_use"
 
 
+def test_citations_of_the_web_become_notes_on_the_text() -> None:
+    web = {"type": "web_search_result_location", "url": "https://a", "title": "A", "cited_text": "x"}
+    page = {"type": "page_location", "document_index": 0, "document_title": "D", "cited_text": "y"}
+    found = {"type": "search_result_location", "source": "https://b", "title": None, "cited_text": "z"}
+    content = [{"type": "text", "text": "abc"}, {"type": "text", "text": "de", "citations": [web, page, found]}]
+    expected = [
+        {"type": "url_citation", "url_citation": {"url": url, "title": title, "start_index": 3, "end_index": 5}}
+        for url, title in (("https://a", "A"), ("https://b", ""))
+    ]
+    whole = read_answer({"content": content, "stop_reason": "end_turn"})
+    assert whole.choices[0].message.extra == {"annotations": expected}
+    reader, chunks = AnswerReader(), []
+    for index, block in enumerate(content):
+        deltas = [{"type": "citations_delta", "citation": cited} for cited in block.get("citations", ())]
+        for event in (
+            {"type": "content_block_start", "content_block": {"type": "text", "text": ""}},
+            *({"type": "content_block_delta", "delta": delta} for delta in deltas[:1]),
+            {"type": "content_block_delta", "delta": {"type": "text_delta", "text": block["text"]}},
+            *({"type": "content_block_delta", "delta": delta} for delta in deltas[1:]),
+            {"type": "content_block_stop"},
+        ):
+            chunks += reader.read(event | {"index": index})
+    assert [chunk.extra for chunk in chunks if chunk.extra] == [{"annotations": expected}]
+
+
+def test_tiers_that_overlap_do_not_make_more_tokens() -> None:
+    told = write_usage(Usage(input_tokens=10, cache_read_tokens=8, cache_write_tokens=8))
+    assert (told["input_tokens"], told["cache_read_input_tokens"], told["cache_creation_input_tokens"]) == (0, 8, 2)
+
+
 def test_a_refusal_in_words_is_a_refusal() -> None:
     message = Message(role="assistant", parts=(Refusal(text="I won't."),))
     choice = Choice(index=0, message=message, finish_reason="stop", native_finish_reason="stop")

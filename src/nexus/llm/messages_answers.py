@@ -110,10 +110,11 @@ def merge_usage(known: dict[str, Any], usage: Any) -> None:
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:
-    """Write a usage object. In this form input counts only what no cache tier counts."""
-    read, written = usage.cache_read_tokens, usage.cache_write_tokens
+    """Write a usage object. In this form input counts only what no cache tier counts, and tiers do not overlap."""
+    read = min(usage.cache_read_tokens, usage.input_tokens)
+    written = min(usage.cache_write_tokens, usage.input_tokens - read)
     out: dict[str, Any] = {
-        "input_tokens": max(usage.input_tokens - read - written, 0),
+        "input_tokens": usage.input_tokens - read - written,
         "cache_creation_input_tokens": written,
         "cache_read_input_tokens": read,
         "output_tokens": usage.output_tokens,
@@ -177,7 +178,12 @@ def read_error(
 def read_answer(body: dict[str, Any]) -> Completion:
     """Read a whole answer."""
     native = body.get("stop_reason")
-    message = Message(role="assistant", parts=tuple(read_content(body["content"])))
+    noted = _read_notes(body["content"])
+    message = Message(
+        role="assistant",
+        parts=tuple(read_content(body["content"])),
+        extra={"annotations": noted} if noted else {},
+    )
     more = {"stop_sequence": stopped} if (stopped := body.get("stop_sequence")) is not None else {}
     choice = Choice(index=0, message=message, finish_reason=read_stop(native), native_finish_reason=native, extra=more)
     known = ("id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage")
@@ -191,6 +197,27 @@ def read_answer(body: dict[str, Any]) -> Completion:
     )
 
 
+def _read_notes(content: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the texts of an answer cite from the web, as notes on the whole text of it."""
+    noted: list[dict[str, Any]] = []
+    begin = 0
+    for block in content:
+        if block.get("type") == "text":
+            end = begin + len(block["text"])
+            noted += [note for cited in block.get("citations") or () if (note := read_note(cited, begin, end))]
+            begin = end
+    return noted
+
+
+def read_note(cited: dict[str, Any], begin: int, end: int) -> dict[str, Any] | None:
+    """Return a citation of the web as the note that chat completions have for it; None for other sources."""
+    url = cited.get("url") or (cited.get("source") if cited.get("type") == "search_result_location" else None)
+    if not isinstance(url, str):
+        return None
+    told = {"url": url, "title": cited.get("title") or "", "start_index": begin, "end_index": end}
+    return {"type": "url_citation", "url_citation": told}
+
+
 def write_answer(completion: Completion, usage: Usage) -> dict[str, Any]:
     """Write a whole answer: the first choice, and the `usage` to state, since this form always has one."""
     choice = completion.choices[0]
@@ -201,6 +228,7 @@ def write_answer(completion: Completion, usage: Usage) -> dict[str, Any]:
     body = write_head(completion.id, completion.model) | {
         "content": [block for part in parts if (block := write_block(part)) is not None],
         "stop_reason": write_stop(reason, None if refused else choice.native_finish_reason, tools=tools),
+        "stop_sequence": choice.extra.get("stop_sequence"),
         "usage": write_usage(usage),
     }
     if refused:
@@ -251,13 +279,15 @@ def write_refusal(text: str) -> dict[str, Any]:
 class _Block:
     """One block that is being streamed."""
 
-    __slots__ = ("given", "pieces", "position", "start")
+    __slots__ = ("begin", "cited", "given", "pieces", "position", "start")
 
     def __init__(self, start: dict[str, Any], position: int | None) -> None:
         self.start = start
         self.position = position
         self.pieces: list[str] = []
         self.given: dict[str, Any] = {}
+        self.cited: list[dict[str, Any]] = []
+        self.begin = 0
 
 
 class AnswerReader:
@@ -269,6 +299,7 @@ class AnswerReader:
         self._blocks: dict[Any, _Block] = {}
         self._calls = 0
         self._usage: dict[str, Any] = {}
+        self._said = 0
         self._begun = False
 
     @property
@@ -304,12 +335,14 @@ class AnswerReader:
     def _start(self, index: Any, start: dict[str, Any]) -> list[Chunk]:
         kind = start["type"]
         block = self._blocks[index] = _Block(start, None)
+        block.begin = self._said
         if kind == "tool_use":
             block.position = self._calls
             self._calls += 1
             tool = ToolDelta(position=block.position, id=start["id"], name=start["name"], kind="function")
             return [Chunk(tool=tool, **self._head)]
         if kind == "text":
+            self._said += len(start.get("text") or "")
             return [Chunk(text=start["text"], **self._head)] if start.get("text") else []
         if kind == "thinking":
             said = [Chunk(thinking=start["thinking"], **self._head)] if start.get("thinking") else []
@@ -319,6 +352,7 @@ class AnswerReader:
     def _delta(self, index: Any, delta: dict[str, Any]) -> list[Chunk]:
         kind = delta["type"]
         if kind == "text_delta":
+            self._said += len(delta["text"])
             return [Chunk(text=delta["text"], **self._head)]
         if kind == "thinking_delta":
             return [Chunk(thinking=delta["thinking"], **self._head)]
@@ -330,6 +364,8 @@ class AnswerReader:
             if block.position is not None:
                 tool = ToolDelta(position=block.position, arguments=delta["partial_json"])
                 return [Chunk(tool=tool, **self._head)]
+        elif kind == "citations_delta":
+            block.cited.append(delta["citation"])
         elif kind != "input_json_delta":
             block.given |= {name: value for name, value in delta.items() if name != "type"}
         return []
@@ -345,7 +381,8 @@ class AnswerReader:
         if start["type"] == "redacted_thinking":
             return [Chunk(part=Thinking(redacted=start["data"]), **self._head)]
         if start["type"] in ("text", "thinking"):
-            return []
+            noted = [note for cited in block.cited if (note := read_note(cited, block.begin, self._said))]
+            return [Chunk(extra={"annotations": noted}, **self._head)] if noted else []
         value = start | block.given
         if block.pieces:
             value["input"] = read_arguments("".join(block.pieces))

@@ -55,6 +55,7 @@ class AnswerWriter:
         self._blocks = 0
         self._reason: FinishReason | None = None
         self._native: str | None = None
+        self._stopped_by: str | None = None
         self._refused = ""
         self._calls = False
         self._usage: Usage | None = None
@@ -88,6 +89,7 @@ class AnswerWriter:
                 self._call(out, chunk.tool)
             if chunk.finish_reason is not None:
                 self._reason, self._native = chunk.finish_reason, chunk.native_finish_reason
+                self._stopped_by = chunk.extra.get("stop_sequence")
         return b"".join(out)
 
     def end(self, usage: Usage) -> bytes:
@@ -98,7 +100,7 @@ class AnswerWriter:
         reason = write_stop(
             "refusal" if self._refused else self._reason, None if self._refused else self._native, tools=self._calls
         )
-        delta: dict[str, Any] = {"stop_reason": reason, "stop_sequence": None}
+        delta: dict[str, Any] = {"stop_reason": reason, "stop_sequence": self._stopped_by}
         if self._refused:
             delta["stop_details"] = write_refusal(self._refused)
         out.append(_event("message_delta", {"delta": delta, "usage": write_usage(usage)}))
