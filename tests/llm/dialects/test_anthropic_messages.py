@@ -350,6 +350,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (result([{"type": "text"}]), "messages.0.content.0.content.0.text"),
     (result([3]), "messages.0.content.0.content.0"),
     (with_content({"type": "thinking"}), "messages.0.content.0.thinking"),
+    (with_content({"type": "thinking", "thinking": "x", "signature": 3}), "messages.0.content.0.signature"),
     (with_content({"type": "redacted_thinking"}), "messages.0.content.0.data"),
     (with_content({"type": "search_result", "content": None}), "messages.0.content.0.content"),
     ({"system": 3}, "system"),

@@ -85,6 +85,7 @@ class _Block(msgspec.Struct):
     type: str
     text: Any = None
     thinking: Any = None
+    signature: Any = None
     data: Any = None
     source: Any = None
     content: Any = None
@@ -358,6 +359,7 @@ class _Seen:
         kind = block.type
         if kind in ("text", "thinking"):
             self.characters += len(_require(getattr(block, kind), str, f"{place}.{kind}"))
+            _require(block.signature or "", str, f"{place}.signature")
         elif kind == "redacted_thinking":
             _require(block.data, str, f"{place}.data")
         elif kind in _MEDIA:

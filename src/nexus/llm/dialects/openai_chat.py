@@ -13,6 +13,7 @@ import msgspec
 
 from nexus.core.errors import MalformedBody, NexusError
 from nexus.llm import chat_json, embeddings_json
+from nexus.llm.chat_checks import checked
 from nexus.llm.chat_tools import PLAIN, Manner
 from nexus.llm.decoding import decode_checked, wrong_field
 from nexus.llm.dialect import Dialect, Door, Operation, Relay, Writer, card_of
@@ -389,7 +390,7 @@ def _check_options(head: _Head, needs: set[Need], fields: dict[Need, str]) -> No
 
 
 def _parse(body: bytes) -> ChatRequest:
-    return chat_json.read_request(_any.decode(body))
+    return chat_json.read_request(checked(body))
 
 
 def _read_event(data: bytes) -> _Event:
