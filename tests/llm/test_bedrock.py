@@ -95,9 +95,13 @@ def test_which_credential() -> None:
     assert (own.credentials.access_key_id, own.credentials.secret_access_key) == ("AKID", Secret("the-secret"))
     own = endpoint("a-bearer-of-the-environment", region="us-east-1", access_key_id="AKID", secret_access_key="mine")
     assert own.options["signer"].credentials.secret_access_key == Secret("mine")
-    for options in ({}, {"region": "us-east-1"}):
+    for secret, options in (
+        (None, {}),
+        (None, {"region": "us-east-1"}),
+        ("bearer", {"region": "us-east-1", "profile": "x"}),
+    ):
         with pytest.raises(UpstreamCredentials):
-            endpoint(**options)
+            endpoint(secret, **options)
 
 
 def test_names_stand_encoded_in_the_path_and_a_key_travels_as_bearer() -> None:
@@ -332,6 +336,18 @@ def test_counts_by_converse_and_estimates_where_there_are_none(
     told = HTTP.post(where, json=body | {"model": "up/us.amazon.nova-lite-v1:0"})
     assert told.json()["input_tokens"] == 7
     assert len(upstream.seen) == 1
+
+
+def test_a_profile_of_our_own_is_not_counted_but_estimated(
+    make_gateway: Callable[..., Gateway], upstream: FakeUpstream
+) -> None:
+    arn = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/mi1dadi0g15f"
+    for api in ("invoke", "converse"):
+        gateway = make_gateway(providers=[UP | {"base_url": upstream.url, "family": "anthropic", "api": api}])
+        body = {"model": f"up/{arn}", "messages": [{"role": "user", "content": "a question of some length"}]}
+        told = HTTP.post(f"{gateway.url}/v1/messages/count_tokens", json=body)
+        assert told.json()["input_tokens"] == 7
+    assert not upstream.seen
 
 
 def test_code_in_this_process_asks_in_our_own_form(gateway: Gateway, upstream: FakeUpstream) -> None:

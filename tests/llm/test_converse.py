@@ -344,7 +344,9 @@ def test_a_schema_is_native_where_the_model_has_it() -> None:
     ],
 )
 def test_else_a_forced_tool_stands_in(more: dict[str, Any], choice: dict[str, Any], names: list[str]) -> None:
-    config = written(NOVA, response_format=FORM, **more)["toolConfig"]
+    body = written(NOVA, response_format=FORM, **more)
+    assert "outputConfig" not in body
+    config = body["toolConfig"]
     assert config["toolChoice"] == choice
     assert [tool["toolSpec"]["name"] for tool in config["tools"]] == names
 

@@ -38,6 +38,8 @@ from nexus.llm.sigv4 import Signer
 _any = msgspec.json.Decoder()
 # Files and the environment are read again so often; credentials that expire are renewed before they do.
 _REREAD: Final = 300.0
+# Options that ask for signed calls, also where the environment has a Bedrock API key.
+_SIGNING: Final = ("access_key_id", "profile", "role_arn")
 _CREDENTIALS: Final = (
     "AccessDenied",
     "ExpiredToken",
@@ -68,12 +70,12 @@ async def find_endpoint(account: Account, services: Services, *, service: str) -
     region = await asyncio.to_thread(region_of, options, account.base_url, around)
     url = account.base_url or f"https://{service}-runtime.{region}.{domain_of(region)}"
     now = asyncio.get_running_loop().time()
-    if account.secret is not None and not options.get("access_key_id"):
+    if account.secret is not None and not any(options.get(name) for name in _SIGNING):
         return Endpoint(base_url=url, secret=account.secret, options=options)
     if CredentialSource not in services:
         services.put(CredentialSource(services.get(HttpClient)))
     given = options
-    if account.secret is not None and not options.get("secret_access_key"):
+    if account.secret is not None and options.get("access_key_id") and not options.get("secret_access_key"):
         given = options | {"secret_access_key": account.secret.reveal()}
     found = await services.get(CredentialSource).find(account.name, given, region=region)
     left = _REREAD if found.expires_at is None else found.expires_at - time.time()
@@ -106,6 +108,11 @@ def post(
     elif endpoint.secret is not None:
         headers = (*headers, ("authorization", f"Bearer {endpoint.secret.reveal()}"))
     return HttpRequest(url=url, body=body, headers=headers, wrapping=wrapping)
+
+
+def countable(model: str) -> bool:
+    """Tell whether tokens can be counted under this name: an application's profile does not name its model."""
+    return ":application-inference-profile/" not in model
 
 
 def read_error(answer: HttpAnswer, message: str | None = None) -> NexusError:

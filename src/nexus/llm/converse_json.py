@@ -86,8 +86,9 @@ def write_request(
     if tools:
         body["toolConfig"] = tools
     more |= told
-    if request.response_format is not None and request.response_format.kind == "json_schema" and not by_tool:
-        body["outputConfig"] = {"textFormat": _text_format(request.response_format)}
+    form = request.response_format
+    if form is not None and form.kind == "json_schema" and family.structures(model):
+        body["outputConfig"] = {"textFormat": _text_format(form)}
     if request.stop and family.stop_sequence:
         body["additionalModelResponseFieldPaths"] = [family.stop_sequence]
     own = {name: value for name, value in request.extra.items() if name in OWN_FIELDS}

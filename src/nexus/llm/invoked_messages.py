@@ -15,7 +15,7 @@ import msgspec
 from nexus.core.errors import NexusError
 from nexus.core.services import Services
 from nexus.llm.account import Account, Endpoint
-from nexus.llm.bedrock_wire import error_of, json_of, kind_of, post, read_error, told_of
+from nexus.llm.bedrock_wire import countable, error_of, json_of, kind_of, post, read_error, told_of
 from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.converse_families import plain_name
 from nexus.llm.errors import ContextTooLong, UpstreamMalformed, UpstreamRejected
@@ -70,8 +70,10 @@ class InvokedMessages(AnthropicProvider):
         action = "invoke-with-response-stream" if call.stream else "invoke"
         return post(endpoint, model, action, _written(endpoint, call), wrapping=InvokeWrapping)
 
-    def count(self, endpoint: Endpoint, model: str, call: Call) -> HttpRequest:
-        """Write a request that counts tokens; it needs a limit of output, whatever that is."""
+    def count(self, endpoint: Endpoint, model: str, call: Call) -> HttpRequest | None:  # type: ignore[override]  # as any kind may
+        """Write a request that counts tokens; it wants a limit of output, whatever that is."""
+        if not countable(model):
+            return None
         fields = _fields.decode(_written(endpoint, call))
         body = _encode({"max_tokens": msgspec.Raw(b"1")} | fields)
         told = _encode({"input": {"invokeModel": {"body": base64.b64encode(body).decode()}}})

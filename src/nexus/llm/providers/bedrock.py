@@ -20,7 +20,7 @@ from nexus.core.ids import new_id
 from nexus.core.services import Services
 from nexus.llm import converse_json, invoke_embeddings, messages_json
 from nexus.llm.account import Account, Endpoint
-from nexus.llm.bedrock_wire import error_of, find_endpoint, json_of, post, read_error, told_of
+from nexus.llm.bedrock_wire import countable, error_of, find_endpoint, json_of, post, read_error, told_of
 from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.converse_answers import EventReader, read_completion
 from nexus.llm.converse_families import Family, family_of, plain_name
@@ -100,7 +100,7 @@ class BedrockProvider(Provider):
 
     def count(self, endpoint: Endpoint, model: str, call: Call) -> HttpRequest | None:
         """Write a request that counts tokens, for the models that can: they want their own name, of no profile."""
-        if not family_of(model, endpoint.options.get("family")).counts_tokens or "application-" in model:
+        if not family_of(model, endpoint.options.get("family")).counts_tokens or not countable(model):
             return None
         body = converse_json.write_count(self._converse(endpoint, model, call))
         return post(endpoint, plain_name(model), "count-tokens", _encode(body))
