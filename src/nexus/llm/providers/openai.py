@@ -43,7 +43,8 @@ class OpenAIProvider(OpenAIWire):
     def serving(self, account: Account, model: str, call: Call) -> Provider:
         """Return the codec nearest to the caller's dialect that the upstream has."""
         if call.dialect == self.responses.dialect and self._has(account, "responses", self._without_responses):
-            return self.responses(f"{account.name}/{model}", self._without_responses)
+            asking = None if "responses" in account.options else self._without_responses
+            return self.responses(f"{account.name}/{model}", asking)
         # OpenAI's own models are for chats, but for a few.
         fits = account.base_url != OpenAIWire.base_url or _OLD.match(model)
         if call.dialect == COMPLETIONS and fits and self._has(account, "completions", self._without_completions):
