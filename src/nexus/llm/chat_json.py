@@ -93,11 +93,13 @@ class Ways(msgspec.Struct, frozen=True, kw_only=True):
 
     `stream_usage`: it takes `stream_options`. `reasoning_field`: where earlier reasoning goes back to it, or
     nowhere. `newer_limit`: the limit of output is `max_completion_tokens`; None leaves that to the model's name.
+    `rename`: what parameters are called there; nothing for those that it does not know.
     """
 
     stream_usage: bool = True
     reasoning_field: str | None = None
     newer_limit: bool | None = None
+    rename: dict[str, str] = {}
 
 
 def read_request(body: dict[str, Any]) -> ChatRequest:
@@ -154,6 +156,9 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, ways: Ways 
         body["stream"] = True
         if ways.stream_usage:
             body["stream_options"] = {"include_usage": True}
+    for name, other in ways.rename.items():
+        if (value := body.pop(name, None)) is not None and other:
+            body[other] = value
     return body | request.extra if own else body
 
 

@@ -60,7 +60,8 @@ class OpenAIWire(Provider):
         else:
             more = {"dimensions": request.dimensions, "user": request.user}
             own = {"model": model, "input": request.input, "encoding_format": "base64"}
-            body = encode(own | {name: value for name, value in more.items() if value is not None})
+            renamed = {endpoint.options.get("rename", {}).get(name, name): value for name, value in more.items()}
+            body = encode(own | {name: value for name, value in renamed.items() if name and value is not None})
         return self.request(endpoint, "/embeddings", body, model)
 
     def embedding(self, answer: HttpAnswer, request: EmbeddingRequest) -> Embedding:
@@ -71,7 +72,8 @@ class OpenAIWire(Provider):
         try:
             data = sorted(body["data"], key=lambda item: item["index"])
             vectors = () if request.dialect == EMBEDDINGS else tuple(_vector(item["embedding"]) for item in data)
-            used = (body.get("usage") or {}).get("prompt_tokens")
+            told = body.get("usage") or {}
+            used = told.get("prompt_tokens") or told.get("total_tokens")
             return Embedding(
                 model=body.get("model") or "",
                 vectors=vectors,

@@ -4,7 +4,8 @@ Source: https://platform.openai.com/docs/api-reference. Options:
 
 - `headers`: a table added to every request
 - `stream_options`: false for servers that refuse that field
-- `responses`, `completions`: whether the server has these endpoints too; where nothing is said it is asked once
+- `responses`, `completions`: whether the server has these endpoints too; "ask" finds out by the first call
+- `rename`: a table of what parameters are called there, "" where there is no such one; for calls in other forms
 - `reasoning_field`: where the server wants earlier reasoning back (`reasoning_content`, `reasoning`); else nowhere
 - `max_completion_tokens`: whether the limit of output has this name; else that depends on the model's
 - `foreign_state`: false to refuse previous responses and conversations that were not made through this instance
@@ -43,7 +44,7 @@ class OpenAIProvider(OpenAIWire):
     def serving(self, account: Account, model: str, call: Call) -> Provider:
         """Return the codec nearest to the caller's dialect that the upstream has."""
         if call.dialect == self.responses.dialect and self._has(account, "responses", self._without_responses):
-            asking = None if "responses" in account.options else self._without_responses
+            asking = None if account.options.get("responses") is True else self._without_responses
             return self.responses(f"{account.name}/{model}", asking)
         # OpenAI's own models are for chats, but for a few.
         fits = account.base_url != OpenAIWire.base_url or _OLD.match(model)
@@ -52,10 +53,8 @@ class OpenAIProvider(OpenAIWire):
         return self
 
     def _has(self, account: Account, endpoint: str, missing: set[str]) -> bool:
-        told = account.options.get(endpoint)
-        if isinstance(told, bool):
-            return told
-        return account.kind == "openai" and account.base_url not in missing
+        told = account.options.get(endpoint, "ask" if account.kind == "openai" else False)
+        return told is True or (told == "ask" and account.base_url not in missing)
 
     def chat(self, endpoint: Endpoint, model: str, call: Call) -> HttpRequest:
         """Write a chat request; of a call in this dialect only `model` and `stream_options` are replaced."""
@@ -68,6 +67,7 @@ class OpenAIProvider(OpenAIWire):
                 stream_usage=stream_usage,
                 reasoning_field=endpoint.options.get("reasoning_field"),
                 newer_limit=endpoint.options.get("max_completion_tokens"),
+                rename=endpoint.options.get("rename", {}),
             )
             body = encode(chat_json.write_request(call.parse(), model, stream=call.stream, ways=ways))
         return self.request(endpoint, "/chat/completions", body, model, headers)
