@@ -12,6 +12,8 @@ import pytest
 from pydantic import BaseModel
 from tests.llm.conftest import Gateway
 
+from nexus.llm.sse import data_of
+from nexus.testing.faults import CANARIES, FAULTS
 from nexus.testing.script import streamed
 from nexus.testing.upstream import FakeUpstream, Said, Script, Seen, saying
 
@@ -129,3 +131,135 @@ def test_tools_and_thoughts_are_streamed(sdk: openai.OpenAI, upstream: FakeUpstr
     sent = upstream.seen[0].json["tools"]
     assert [tool["function"]["name"] for tool in sent] == ["weather", "apply_patch"]
     assert "start: x" in sent[1]["function"]["description"]
+
+
+INPUT = [{"role": "user", "content": "hi"}]
+BAD: list[tuple[object, str | None, str]] = [
+    ({"input": "x"}, "model", "missing_required_parameter"),
+    ({"model": "", "input": "x"}, "model", "missing_required_parameter"),
+    ({"model": 5, "input": "x"}, "model", "invalid_type"),
+    ({"model": "up/m"}, "input", "missing_required_parameter"),
+    ({"model": "up/m", "input": None}, "input", "missing_required_parameter"),
+    ({"model": "up/m", "input": 5}, "input", "invalid_type"),
+    ({"model": "up/m", "input": [5]}, "input.0", "invalid_type"),
+    ({"model": "up/m", "input": [{}]}, "input.0.type", "missing_required_parameter"),
+    ({"model": "up/m", "input": [{"role": "robot", "content": "x"}]}, "input.0.role", "invalid_value"),
+    ({"model": "up/m", "input": [{"role": "user"}]}, "input.0.content", "missing_required_parameter"),
+    ({"model": "up/m", "input": [{"role": "user", "content": 5}]}, "input.0.content", "invalid_type"),
+    (
+        {"model": "up/m", "input": [*INPUT, {"role": "user", "content": [{"text": "x"}]}]},
+        "input.1.content.0.type",
+        "missing_required_parameter",
+    ),
+    (
+        {"model": "up/m", "input": [{"role": "user", "content": [{"type": "input_text"}]}]},
+        "input.0.content.0.text",
+        "missing_required_parameter",
+    ),
+    ({"model": "up/m", "input": [{"type": "function_call"}]}, "input.0.name", "missing_required_parameter"),
+    (
+        {"model": "up/m", "input": [{"type": "function_call", "name": "f", "call_id": "c", "arguments": {"a": 1}}]},
+        "input.0.arguments",
+        "invalid_value",
+    ),
+    (
+        {"model": "up/m", "input": [{"type": "function_call_output", "call_id": "c"}]},
+        "input.0.output",
+        "missing_required_parameter",
+    ),
+    ({"model": "up/m", "input": "x", "temperature": 2.5}, "temperature", "invalid_value"),
+    ({"model": "up/m", "input": "x", "temperature": "hot"}, "temperature", "invalid_type"),
+    ({"model": "up/m", "input": "x", "top_p": -1}, "top_p", "invalid_value"),
+    ({"model": "up/m", "input": "x", "max_output_tokens": 0}, "max_output_tokens", "invalid_value"),
+    ({"model": "up/m", "input": "x", "top_logprobs": 21}, "top_logprobs", "invalid_value"),
+    ({"model": "up/m", "input": "x", "stream": "yes"}, "stream", "invalid_type"),
+    ({"model": "up/m", "input": "x", "tools": [1]}, "tools.0", "invalid_type"),
+    ({"model": "up/m", "input": "x", "tools": [{"name": "f"}]}, "tools.0.type", "missing_required_parameter"),
+    ({"model": "up/m", "input": "x", "tools": [{"type": "function"}]}, "tools.0.name", "missing_required_parameter"),
+    ({"model": "up/m", "input": "x", "tools": [{"type": "web_search"}]}, "tools.0.type", "unsupported_parameter"),
+    ({"model": "up/m", "input": "x", "tool_choice": 5}, "tool_choice", "invalid_type"),
+    ({"model": "up/m", "input": "x", "tool_choice": "sometimes"}, "tool_choice", "invalid_value"),
+    ({"model": "up/m", "input": "x", "text": {"format": {"type": "json_schema"}}}, "text.format.schema",
+     "missing_required_parameter"),
+    ({"model": "up/m", "input": "x", "text": {"format": {"type": "xml"}}}, "text.format.type", "invalid_value"),
+    ({"model": "up/m", "input": "x", "text": 5}, "text", "invalid_type"),
+    ({"model": "up/m", "input": "x", "truncation": "sometimes"}, "truncation", "invalid_type"),
+    ({"model": "up/m", "input": "x", "metadata": {"a": 1}}, "metadata", "invalid_type"),
+    ({"model": "up/m", "input": "x", "store": "no"}, "store", "invalid_type"),
+    ({"model": "up/m", "input": "x", "conversation": "conv_1"}, "conversation", "unsupported_parameter"),
+    ({"model": "up/m", "input": "x", "prompt": {"id": "p"}}, "prompt", "unsupported_parameter"),
+    (
+        {"model": "up/m", "input": "x", "conversation": "c", "previous_response_id": "r"},
+        "previous_response_id",
+        "invalid_value",
+    ),
+    ([], None, "malformed_body"),
+    ("", None, "malformed_body"),
+    ('{"model": "up/m", "input": "a\\u0000"}', None, "malformed_body"),
+    (b'{"model": "up/m", "input": "\xff"}', None, "malformed_body"),
+    ('{"model": "up/m", "input": ' + "[" * 100_000 + "]" * 100_000 + "}", None, "malformed_body"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "param", "code"), BAD, ids=[f"{i}-{case[1]}" for i, case in enumerate(BAD)])
+def test_bad_input_names_the_field(
+    translated: Gateway, upstream: FakeUpstream, body: object, param: str | None, code: str
+) -> None:
+    raw = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    told = HTTP.post(f"{translated.url}/v1/responses", content=raw)
+    error = told.json()["error"]
+    assert (told.status_code, error["param"], error["code"]) == (400, param, code), error
+    assert error["type"] == "invalid_request_error"
+    assert not upstream.seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("native", [False, True])
+def test_whatever_the_provider_does_the_client_is_told_the_truth(
+    make_gateway: Callable[..., Gateway], upstream: FakeUpstream, native: bool, streams: bool
+) -> None:
+    account = {"name": "up", "kind": "openai", "base_url": upstream.url, "api_key": "sk-canary-1", "responses": native}
+    limits = {"connect": 1, "first_token": 0.5, "between_tokens": 0.5, "total": 1.5}
+    gateway = make_gateway(providers=[account], retries=0, timeouts=limits)
+    wrong: list[str] = []
+    for name in sorted(FAULTS):
+        gateway.rows.clear()
+        gateway.llm.router._standing.clear()
+        body = {"model": f"up/fault-{name}", "input": "one two", "stream": streams}
+        told = HTTP.post(f"{gateway.url}/v1/responses", json=body, timeout=20)
+        try:
+            check_truth(name, told, gateway, native=native, streams=streams)
+        except (AssertionError, KeyError, ValueError) as error:
+            wrong.append(f"{name}: {told.status_code} {str(error)[:200]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def check_truth(name: str, told: httpx.Response, gateway: Gateway, *, native: bool, streams: bool) -> None:
+    assert not [word for word in CANARIES if word in told.text], told.text
+    fault = FAULTS[name]
+    row = gateway.row()
+    seen = told_events(told.text) if streams and told.status_code == 200 else []
+    if (seen[-1]["type"] == "response.completed") if seen else told.status_code == 200:
+        final = seen[-1]["response"] if seen else told.json()
+        assert text_of(final) == "one two"
+        assert fault.outcome != "error" or (fault.streams and not streams) or fault.form == "frames"
+        assert row.status == "ok"
+        return
+    assert fault.outcome != "whole", told.text[-300:]
+    assert row.status == "error"
+    error = seen[-1] if seen else told.json()["error"]
+    assert error.get("message") or error["response"]["error"]
+    if seen and not native:
+        assert [event["sequence_number"] for event in seen[:-1]] == list(range(len(seen) - 1))
+
+
+def told_events(text: str) -> list[dict[str, Any]]:
+    """The events of a stream, whose data may stand on several lines."""
+    data = [data_of(event) for event in text.encode().split(b"\n\n") if event.strip()]
+    return [json.loads(item) for item in data if item and item.strip() != b"[DONE]"]
+
+
+def text_of(response: dict[str, Any]) -> str:
+    items = [item for item in response["output"] if item["type"] == "message"]
+    return "".join(part["text"] for item in items for part in item["content"])

@@ -34,7 +34,7 @@ def decode_checked(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
 def wrong_field(text: str, prefix: str = "") -> NexusError:
     """Turn msgspec's own words (`Expected X, got Y - at $.path`) into an error that names the field."""
     what, _, path = text.partition(" - at `$")
-    field = (prefix + re.sub(r"\[(\d+|\.\.\.)\]", r".\1", path.rstrip("`"))).lstrip(".")
+    field = (prefix + re.sub(r"\[(\d+)\]", r".\1", path.rstrip("`").replace("[...]", ""))).lstrip(".")
     if found := re.search(r"missing required field `(\w+)`", what):
         field = f"{field}.{found.group(1)}" if field else found.group(1)
         return MissingParameter(f"The parameter {field} is required.", field=field)

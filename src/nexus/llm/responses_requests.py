@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from nexus.core.errors import NexusError
-from nexus.llm.errors import InvalidRequest, UnknownResponse, Unsupported
+from nexus.llm.errors import MissingParameter, UnknownResponse, Unsupported
 from nexus.llm.free_form import as_function
 from nexus.llm.responses_items import DIALECT, flat_name, has_seals, read_items, unsealed_items, write_items
 from nexus.llm.types import (
@@ -162,7 +162,7 @@ def spare_tool(tool: dict[str, Any]) -> bool:
 def _read_function(tool: dict[str, Any], field: str, space: str | None = None) -> Tool:
     name = tool.get("name")
     if not isinstance(name, str) or not name:
-        raise InvalidRequest(f"{field}.name is required.", field=f"{field}.name")
+        raise MissingParameter(f"{field}.name is required.", field=f"{field}.name")
     described = tool.get("description")
     if tool.get("type") == "custom":
         form = tool.get("format") or {}

@@ -32,6 +32,8 @@ from nexus.llm.types import Call, ChatRequest, Completion, Need, Tally
 
 _ROLES = frozenset(("system", "developer", "user", "assistant"))
 _NEEDS: dict[str | None, Need] = {"input_image": "images", "input_audio": "audio", "input_file": "documents"}
+_CHOICES = ("auto", "none", "required")
+_FORMATS = ("text", "json_object", "json_schema")
 _ENDS = frozenset(("response.completed", "response.incomplete", "response.failed"))
 # A failure of the provider itself: another deployment may do better.
 _ITS_OWN = frozenset(("server_error", "rate_limit_exceeded"))
@@ -39,6 +41,7 @@ _ITS_OWN = frozenset(("server_error", "rate_limit_exceeded"))
 
 class _Format(msgspec.Struct):
     type: str = "text"
+    schema: Any = None
 
 
 class _TextConfig(msgspec.Struct):
@@ -381,7 +384,13 @@ def _require(place: str, **given: Any) -> None:
 
 
 def _check_options(head: _Head, needs: set[Need], fields: dict[Need, str]) -> None:
+    if isinstance(head.tool_choice, str) and head.tool_choice not in _CHOICES:
+        raise InvalidRequest(f"tool_choice must be one of {', '.join(_CHOICES)}, or a tool.", field="tool_choice")
     form = head.text.format.type if head.text is not None and head.text.format is not None else "text"
+    if form not in _FORMATS:
+        raise InvalidRequest(f"text.format.type must be one of {', '.join(_FORMATS)}.", field="text.format.type")
+    if form == "json_schema" and not isinstance(head.text and head.text.format and head.text.format.schema, dict):
+        raise MissingParameter("The parameter text.format.schema is required.", field="text.format.schema")
     effort = head.reasoning.effort if head.reasoning is not None else None
     wanted: tuple[tuple[Need, str, bool], ...] = (
         ("tools", "tools", bool(head.tools)),
