@@ -68,6 +68,8 @@ _CONFIG_HINTS = frozenset(
 )
 _PART = frozenset(("text", "thought", "thoughtSignature", "inlineData", "fileData", "functionCall", "functionResponse"))
 _PART_HINTS = frozenset(("mediaResolution", "partMetadata", "mediaProcessing"))
+# Of other forms' further fields, those that change an answer.
+_MISSED = ("logit_bias", "web_search_options", "audio", "mcp_servers", "container")
 _MODES: dict[Any, Any] = {"AUTO": "auto", "VALIDATED": "auto", "ANY": "required", "NONE": "none"}
 _MODE_NUMBERS: dict[Any, Any] = {1: "AUTO", 2: "ANY", 3: "NONE", 4: "VALIDATED"}
 _THINKS_BY_LEVEL = re.compile(r".*gemini-(?:[3-9]|\d\d)")
@@ -231,7 +233,11 @@ def write_request(request: ChatRequest, model: str) -> dict[str, Any]:
     system, contents = _write_messages(request.messages, model)
     if not contents:
         contents, system = ([{"role": "user", "parts": system}] if system else []), []
-    hints = request.extra if request.dialect in ("", DIALECT) else {}
+    own = request.dialect in ("", DIALECT)
+    for name in () if own else _MISSED:
+        if request.extra.get(name):
+            raise Unsupported(f"This model does not support {name}.", field=name)
+    hints = request.extra if own else {}
     body = hints | {"contents": contents}
     if system:
         body["systemInstruction"] = {"parts": system}

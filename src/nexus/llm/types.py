@@ -232,7 +232,10 @@ class ToolDelta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
-    """A piece of a streamed answer; what is None did not change. Usage is cumulative, the last one counts."""
+    """A piece of a streamed answer; what is None did not change. Usage is cumulative, the last one counts.
+
+    `signature` seals the text of this piece where it has one (an empty one too), else the thinking before it.
+    """
 
     index: int = 0
     id: str | None = None
