@@ -204,6 +204,41 @@ def transparent(exchange: Exchange, response: httpx.Response, upstream: FakeUpst
 
 
 @pytest.mark.slow
+def test_recorded_traffic_of_vertex_is_transparent(
+    make_gateway: Callable[..., Gateway], upstream: FakeUpstream, shared: Path
+) -> None:
+    base = {"base_url": f"{upstream.address}/v1beta1", "api_key": "AQ.upstream-secret-key"}
+    vertex = make_gateway(providers=[{"name": "up", "kind": "vertex"} | base])
+    cut = random.Random(3)
+    counts: Counter[str] = Counter()
+    for name, exchange in recordings(shared):
+        operation = operation_of(exchange)
+        if operation is None or "aiplatform" not in exchange.url or not exchange.request:
+            counts["left out: not asked of Vertex AI, or not recorded"] += 1
+            continue
+        ready(vertex, upstream, exchange, cut)
+        query = exchange.url.partition("?")[2]
+        place = f"publishers/google/models/{model_of(exchange)}:{operation}"
+        url = f"{vertex.url}/v1beta/models/up/{model_of(exchange)}:{operation}" + (f"?{query}" if query else "")
+        response = HTTP.post(url, content=exchange.request)
+        assert response.status_code == exchange.status, name
+        assert response.content.replace(b"\r\n", b"\n") == exchange.body.replace(b"\r\n", b"\n"), name
+        assert exchange.path.endswith(place), name
+        assert upstream.seen[0].path.partition("?")[0] == f"/v1beta1/{place}", name
+        assert upstream.seen[0].body == exchange.request, name
+        row = vertex.row()
+        if exchange.status == 200 and operation.endswith("enerateContent"):
+            used = meaning(pieces_of(exchange))["usage"]
+            assert (row.input_tokens, row.output_tokens, row.cache_read_tokens, row.reasoning_tokens) == used, name
+        counts[f"{operation} {exchange.status}"] += 1
+    print(dict(counts))
+    assert counts["generateContent 200"] == 34
+    assert counts["generateContent 400"] == 4
+    assert counts["streamGenerateContent 200"] == counts["embedContent 200"] == 1
+    assert counts["countTokens 200"] == 2
+
+
+@pytest.mark.slow
 def test_recorded_answers_reach_clients_of_chat_completions(
     google: Gateway, upstream: FakeUpstream, shared: Path
 ) -> None:

@@ -35,11 +35,16 @@ class _FunctionCall(msgspec.Struct):
     id: str | None = None
 
 
+class _Shown(msgspec.Struct, rename="camel"):
+    inline_data: _Blob | None = None
+    file_data: _File | None = None
+
+
 class _FunctionResponse(msgspec.Struct):
     name: str
     response: dict[str, Any] | None = None
     id: str | None = None
-    parts: list[dict[str, Any]] | None = None
+    parts: list[_Shown] | None = None
 
 
 class _Part(msgspec.Struct, rename="camel"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from nexus.llm.errors import InvalidRequest, MissingParameter, Unsupported
+from nexus.llm.errors import InvalidRequest, MissingParameter, Unsupported, WrongType
 from nexus.llm.types import Embedding, EmbeddingRequest, Usage
 
 DIALECT = "gemini.embeddings"
@@ -48,7 +48,10 @@ def read_request(body: dict[str, Any], model: str, *, form: str, raw: bytes) -> 
             raise MissingParameter(f"{place}content.parts is required.", field=f"{place}content.parts")
         if all(isinstance(part.get("text"), str) for part in parts):
             texts.append("".join(part["text"] for part in parts))
-        config = one | (one.get("embedContentConfig") or {})
+        inner = one.get("embedContentConfig")
+        config = one | (inner if isinstance(inner, dict) else {})
+        if not isinstance(config.get("taskType", ""), str):
+            raise WrongType(f"{place}taskType must be a string.", field=f"{place}taskType")
         told.append((config.get("taskType"), config.get("outputDimensionality")))
         if told[i] != told[0]:
             raise Unsupported(

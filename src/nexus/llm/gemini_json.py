@@ -163,10 +163,10 @@ def _read_tools(body: dict[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice | No
     tools: list[Tool] = []
     for i, tool in enumerate(body.get("tools") or ()):
         _refuse(tool, ("functionDeclarations",), (), f"tools.{i}.")
-        for given in tool.get("functionDeclarations") or ():
+        for j, given in enumerate(tool.get("functionDeclarations") or ()):
             schema = given.get("parametersJsonSchema")
             if schema is None:
-                schema = json_schema(given.get("parameters"))
+                schema = _read_schema(given.get("parameters"), f"tools.{i}.functionDeclarations.{j}.parameters")
             about = given.get("description") or None
             tools.append(Tool(name=given.get("name", ""), description=about, parameters=schema))
     asked = (body.get("toolConfig") or {}).get("functionCallingConfig") or {}
@@ -184,6 +184,13 @@ def _read_tools(body: dict[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice | No
     return tuple(tools), ToolChoice(mode=_MODES[mode])
 
 
+def _read_schema(given: Any, place: str) -> Any:
+    try:
+        return json_schema(given)
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        raise InvalidRequest(f"{place} is no schema.", field=place) from None
+
+
 def _read_format(config: dict[str, Any]) -> ResponseFormat | None:
     for i, kind in enumerate(config.get("responseModalities") or ()):
         if kind not in ("TEXT", 1):
@@ -195,8 +202,11 @@ def _read_format(config: dict[str, Any]) -> ResponseFormat | None:
         raise Unsupported(f"This model answers in text/plain or application/json only ({field}).", field=field)
     schema = config.get("responseJsonSchema")
     if schema is None and "responseSchema" in config:
-        schema = json_schema(config["responseSchema"])
+        schema = _read_schema(config["responseSchema"], "generationConfig.responseSchema")
     if schema is not None:
+        if not isinstance(schema, dict):
+            field = "generationConfig.responseJsonSchema"
+            raise InvalidRequest(f"{field} must be an object.", field=field)
         name = re.sub(r"[^A-Za-z0-9_-]", "_", str(schema.get("title") or "answer"))[:64]
         return ResponseFormat(kind="json_schema", name=name, schema=schema)
     return ResponseFormat(kind="json_object") if mime == "application/json" else None

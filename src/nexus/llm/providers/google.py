@@ -30,7 +30,7 @@ _list = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _any = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
 _REPEATS_MODEL = re.compile(rb'"model"\s*:')
-_STRANGE = (KeyError, TypeError, AttributeError, ValueError, IndexError, struct.error)
+_STRANGE = (KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError, struct.error)
 
 
 class GoogleProvider(Provider):
