@@ -70,6 +70,8 @@ def joined(answer: list[dict[str, Any]]) -> dict[str, Any]:
             for name in ("text", "thinking", "signature"):
                 if delta["type"] == f"{name}_delta":
                     block[name] = (block.get(name) or "") + delta[name]
+            if delta["type"] == "citations_delta":
+                block["citations"] = [*(block.get("citations") or []), delta["citation"]]
             if delta["type"] == "input_json_delta":
                 inputs[event["index"]] = inputs.get(event["index"], "") + delta["partial_json"]
         elif event["type"] == "message_delta":
@@ -219,6 +221,7 @@ def through_sdk(client: openai.OpenAI, body: dict[str, Any]) -> dict[str, Any]:
             delta = choice.delta
             message["content"] += delta.content or ""
             message["reasoning_content"] += getattr(delta, "reasoning_content", None) or ""
+            message["annotations"] = [*message.get("annotations", []), *(getattr(delta, "annotations", None) or [])]
             for call in delta.tool_calls or ():
                 if call.index == len(message["tool_calls"]):
                     message["tool_calls"].append({"id": call.id, "function": {"name": None, "arguments": ""}})
@@ -239,6 +242,8 @@ def agree(theirs: dict[str, Any], ours: dict[str, Any]) -> None:
     ]
     said = (message["content"] or "", message.get("reasoning_content") or "", calls)
     assert said == meaning(theirs)
+    cited = [note["url"] for block in theirs["content"] for note in block.get("citations") or () if note.get("url")]
+    assert [note["url_citation"]["url"] for note in message.get("annotations") or ()] == cited
     assert ours["choices"][0]["finish_reason"] == STOPS[theirs["stop_reason"]]
     total, output, read, _ = tokens(theirs["usage"])
     assert ours["usage"]["prompt_tokens"] == total

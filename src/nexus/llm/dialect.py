@@ -8,6 +8,8 @@ No I/O: a dialect that refers to what was said before has a `nexus.llm.session` 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from nexus.core.errors import NexusError
@@ -56,7 +58,8 @@ class Writer(Protocol):
 class Dialect(ABC):
     """One wire form: `name` is what providers of the same form call it, `path` decides the shape of errors.
 
-    `heartbeat` is the sign of life before a stream's first token.
+    `heartbeat` is the sign of life before a stream's first token; `words` says how the dialect calls fields
+    that errors of translation name in the words of chat completions.
     """
 
     name: str
@@ -65,6 +68,14 @@ class Dialect(ABC):
     content_type: bytes = b"text/event-stream; charset=utf-8"
     # One line end only: an empty event would reach some clients as one.
     heartbeat: bytes = b": ping\n"
+
+    words: Mapping[str, str] = MappingProxyType({})
+
+    def naming(self, error: NexusError) -> NexusError:
+        """Let an error name its field as this dialect calls it."""
+        if error.field is not None:
+            error.field = self.words.get(error.field, error.field)
+        return error
 
     def answering(self, call: Call) -> Dialect:
         """Return the form in which this call is answered: a dialect with several picks one."""

@@ -74,7 +74,7 @@ async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
             entry.close()  # on record before the client can know of it
             await _send_json(send, 200, answer, entry.id, entry.headers)
 
-    await _guarded(scope, receive, send, work)
+    await _guarded(scope, receive, send, work, dialect)
 
 
 async def _embed(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
@@ -84,7 +84,7 @@ async def _embed(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -
         answer = embedding.body or dialect.embedding(embedding, request)
         await _send_json(send, 200, answer, embedding.invocation_id)
 
-    await _guarded(scope, receive, send, work)
+    await _guarded(scope, receive, send, work, dialect)
 
 
 async def _count(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
@@ -94,7 +94,7 @@ async def _count(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -
         extra = ((b"x-nexus-estimated", b"true"),) if found.estimated else ()
         await _send_json(send, 200, found.body or dialect.count(found.tokens, call), more=extra)
 
-    await _guarded(scope, receive, send, work)
+    await _guarded(scope, receive, send, work, dialect)
 
 
 async def _models(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
@@ -153,7 +153,11 @@ def _asked(scope: Scope) -> str:
 
 
 async def _guarded(
-    scope: Scope, receive: Receive, send: Send, work: Callable[[LLMService, bytes], Awaitable[None]]
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    work: Callable[[LLMService, bytes], Awaitable[None]],
+    dialect: Dialect,
 ) -> None:
     """Read the body and do the work; answer errors that come before the answer has begun."""
     try:
@@ -170,9 +174,9 @@ async def _guarded(
             # The caller speaks the provider's dialect: the provider's own words say best what is wrong.
             await _send_json(send, error.upstream_status, error.body)
         else:
-            await send_error(scope, send, error)
+            await send_error(scope, send, dialect.naming(error))
     except NexusError as error:
-        await send_error(scope, send, error)
+        await send_error(scope, send, dialect.naming(error))
 
 
 async def _body(receive: Receive, settings: LLMSettings) -> bytes:

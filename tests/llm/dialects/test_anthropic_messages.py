@@ -301,9 +301,17 @@ def test_what_another_maker_s_model_cannot_do_is_refused_by_name(
     assert upstream.seen == []
 
 
-# Bad requests.
+def test_a_refused_field_has_the_name_that_it_has_here(
+    make_gateway: Callable[..., Gateway], upstream: FakeUpstream
+) -> None:
+    gateway = behind(make_gateway, upstream, "openai_responses")
+    body = {"model": "up/echo", "max_tokens": 5, "messages": HELLO, "stop_sequences": ["x"]}
+    told = HTTP.post(f"{gateway.url}/v1/messages", json=body)
+    assert told.status_code == 400
+    assert told.json()["error"]["message"].startswith("stop_sequences: ")
 
-BLOCK = [{"type": "text", "text": "x"}]
+
+# Bad requests.
 
 
 def with_content(*content: Any) -> dict[str, Any]:

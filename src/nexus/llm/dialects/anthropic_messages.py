@@ -7,6 +7,7 @@ as the client wrote it and is the provider's to judge.
 from __future__ import annotations
 
 import functools
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -133,6 +134,15 @@ class AnthropicMessages(Dialect):
         Door("POST", _COUNT, "count"),
         Door("GET", "/v1/models", "models", b"anthropic-version"),
         Door("GET", "/v1/models/*", "models", b"anthropic-version"),
+    )
+    words = MappingProxyType(
+        {
+            "stop": "stop_sequences",
+            "reasoning_effort": "thinking",
+            "response_format": "output_config.format",
+            "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+            "user": "metadata.user_id",
+        }
     )
     heartbeat = b'event: ping\ndata: {"type": "ping"}\n\n'
 
