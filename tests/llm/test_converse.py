@@ -61,7 +61,11 @@ def test_the_simplest_request() -> None:
 def test_common_parameters() -> None:
     body = written(NOVA, max_tokens=5, temperature=0.5, top_p=0.25, stop=("a", "b"), user="me", presence_penalty=0.0)
     assert body["inferenceConfig"] == {"maxTokens": 5, "temperature": 0.5, "topP": 0.25, "stopSequences": ["a", "b"]}
-    assert written(temperature=1.5)["inferenceConfig"] == {"temperature": 1}
+    assert written(temperature=1.5, top_p=1.0)["inferenceConfig"] == {"temperature": 1}
+    assert written(NOVA, temperature=0.5, top_p=1.0)["inferenceConfig"] == {"temperature": 0.5, "topP": 1.0}
+    thinking = written(OLD, temperature=0.5, top_p=0.5, top_k=3, reasoning=Reasoning(budget_tokens=2000))
+    assert "inferenceConfig" not in thinking
+    assert list(thinking["additionalModelRequestFields"]) == ["thinking"]
     assert written(stop=("a",))["additionalModelResponseFieldPaths"] == ["/stop_sequence"]
 
 

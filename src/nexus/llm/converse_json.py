@@ -80,7 +80,7 @@ def write_request(
     body: dict[str, Any] = {"messages": messages}
     if system:
         body["system"] = system
-    if inference := _inference(request, thinks=thinks):
+    if inference := _inference(request, family, thinks=thinks):
         body["inferenceConfig"] = inference
     tools, told = _tools(request, model, family, by_tool=by_tool)
     if tools:
@@ -126,15 +126,16 @@ def _check(request: ChatRequest) -> None:
             raise WrongType(f"{name} must be {noun}.", field=name)
 
 
-def _inference(request: ChatRequest, *, thinks: bool) -> dict[str, Any]:
+def _inference(request: ChatRequest, family: Family, *, thinks: bool) -> dict[str, Any]:
     """Return the common parameters. Temperatures end at 1, and a Claude that `thinks` takes no lower one.
 
-    Its `top_p` is high, too, and one of 1 beside a temperature says nothing, which some models refuse.
+    Its `top_p` is high then, too. One of 1 beside a temperature says nothing, and newer Claudes refuse both together.
     """
     warmth, top_p = request.temperature, request.top_p
     if warmth is not None:
         warmth = None if thinks and warmth < 1 else min(warmth, 1)
-    if top_p is not None and ((thinks and top_p < 0.95) or (top_p == 1 and warmth is not None)):
+    idle = top_p == 1 and warmth is not None and family.reasoning == "claude"
+    if top_p is not None and (idle or (thinks and top_p < 0.95)):
         top_p = None
     told = {
         "maxTokens": request.max_tokens,
