@@ -19,6 +19,7 @@ from nexus.llm.errors import InvalidRequest, NotCached, UpstreamError
 from nexus.llm.flight import Flight, Listening
 from nexus.llm.flow import Hearing, Stream
 from nexus.llm.kept import Kept, tally_of
+from nexus.llm.semantic_cache import Meaning, SemanticIndex
 from nexus.llm.types import CachePolicy, Call, ChatRequest, Route
 from nexus.storage.cache import Cache
 
@@ -61,16 +62,21 @@ class Question(NamedTuple):
     call: Call
     dialect: Dialect
     entry: Entry
+    request: ChatRequest
     key: CacheKey
     wish: Wish
 
 
 class AnswerCache:
-    """Keeps answers in `store`, and joins callers who ask the same at the same time."""
+    """Keeps answers in `store`, and joins callers who ask the same at the same time.
 
-    def __init__(self, store: Cache) -> None:
+    With an `index`, routes may ask for answers to questions that mean the same.
+    """
+
+    def __init__(self, store: Cache, index: SemanticIndex | None = None) -> None:
         """Hold nothing yet."""
         self._store = store
+        self._index = index
         self._flights: dict[str, Flight] = {}
         self._figures: dict[tuple[str, str], CacheFigures] = {}
 
@@ -85,17 +91,20 @@ class AnswerCache:
             _mark(entry, b"bypass")
             return None
         key = key_of(request, call, route, entry.invocation.project_id)
-        return Question(route, route.cache, call, dialect, entry, key, wish)
+        return Question(route, route.cache, call, dialect, entry, request, key, wish)
 
     async def answer(self, question: Question, ask: Ask) -> bytes:
         """Return a whole answer in the caller's dialect, kept or fresh. Raises `NotCached` and what `ask` raises."""
         old = await self._look(question)
         if old is not None and _is_fresh(old, question):
             return self._serve(question, old, b"hit").whole(question.call, question.dialect)
+        meaning, alike = await self._look_alike(question)
+        if alike is not None:
+            return alike.whole(question.call, question.dialect)
         flight = self._flight(question)
         if flight is None:
             flight = self._start(question)
-            flight.fly_whole(ask, lambda kept: self._keep(question, kept))
+            flight.fly_whole(ask, lambda kept: self._keep(question, kept, meaning))
         self._board(question, flight)
         try:
             kept = await flight.whole()
@@ -114,10 +123,13 @@ class AnswerCache:
         old = await self._look(question)
         if old is not None and _is_fresh(old, question):
             return self._replay(question, old, b"hit")
+        meaning, alike = await self._look_alike(question)
+        if alike is not None:
+            return Replay(alike.events(question.call, question.dialect))
         flight = self._flight(question)
         if flight is None:
             flight = self._start(question)
-            flight.fly_stream(begin, lambda kept: self._keep(question, kept))
+            flight.fly_stream(begin, lambda kept: self._keep(question, kept, meaning))
         self._board(question, flight)
         try:
             first = await flight.piece(0) if flight.streamed else None
@@ -148,14 +160,35 @@ class AnswerCache:
         return await self._store.purge(prefix_of(project_id, route))
 
     async def _look(self, question: Question) -> Kept | None:
-        """Return the kept answer, fresh or stale. Raises `NotCached` where nothing else would do."""
+        """Return the kept answer, fresh or stale."""
         if question.wish.mode == "refresh":
             return None
         data = await self._store.get(str(question.key))
-        kept = Kept.read(data) if data is not None else None
-        if question.wish.mode == "only" and (kept is None or not _is_fresh(kept, question)):
+        return Kept.read(data) if data is not None else None
+
+    async def _look_alike(self, question: Question) -> tuple[Meaning | None, Kept | None]:
+        """Return what the request means, and the answer to one that means the same, accounted for.
+
+        Raises `NotCached` where the caller wants nothing but a kept answer.
+        """
+        meaning, policy = None, question.policy.semantic
+        if policy.enabled and self._index is not None:
+            invocation = question.entry.invocation
+            owner = (invocation.project_id, invocation.key_id)
+            meaning = await self._index.meaning(question.request, question.call, question.route, owner)
+        if meaning is not None and self._index is not None and question.wish.mode != "refresh":
+            found = self._index.find(meaning, policy)
+            data = await self._store.get(found[0]) if found is not None else None
+            kept = Kept.read(data) if data is not None else None
+            if found is not None and kept is None:
+                self._index.forget(meaning, found[0])
+            elif found is not None and kept is not None and _is_fresh(kept, question):
+                self._serve(question, kept, b"semantic")
+                question.entry.headers += ((b"x-nexus-cache-similarity", b"%.4f" % found[1]),)
+                return meaning, kept
+        if question.wish.mode == "only":
             raise NotCached
-        return kept
+        return meaning, None
 
     def _flight(self, question: Question) -> Flight | None:
         flight = self._flights.get(str(question.key))
@@ -180,12 +213,14 @@ class AnswerCache:
             figures.hits += 1
             _mark(question.entry, b"hit", 0.0)
 
-    async def _keep(self, question: Question, kept: Kept) -> None:
-        """Keep a sound answer."""
+    async def _keep(self, question: Question, kept: Kept, meaning: Meaning | None) -> None:
+        """Keep a sound answer, and where questions are compared, what was asked."""
         ttl = question.policy.ttl if question.wish.ttl is None else question.wish.ttl
         if ttl > 0 and kept.is_sound(question.policy):
             kept = msgspec.structs.replace(kept, ttl=ttl)
             await self._store.set(str(question.key), bytes(kept), ttl + question.policy.stale)
+            if meaning is not None and self._index is not None:
+                self._index.add(meaning, question.key, question.policy.semantic)
 
     def _serve(self, question: Question, kept: Kept, how: bytes) -> Kept:
         question.entry.served_from_cache(question.route, tally_of(kept.completion))
@@ -193,6 +228,8 @@ class AnswerCache:
         figures = self._figures_of(question)
         if how == b"stale":
             figures.stale += 1
+        elif how == b"semantic":
+            figures.semantic += 1
         else:
             figures.hits += 1
         return kept

@@ -81,10 +81,15 @@ def prefix_of(project_id: str, route: str | None = None) -> str:
 
 def key_of(request: ChatRequest, call: Call, route: Route, project_id: str) -> CacheKey:
     """Return where the answer to a request is kept. Two projects never share one."""
+    return CacheKey(prefix_of(project_id, route.name), digest_of(request, call, route, project_id))
+
+
+def digest_of(request: ChatRequest, call: Call, route: Route, project_id: str) -> str:
+    """Return the SHA-256 of everything that changes the answer."""
     places = [item.key for item in route.deployments]
     headers = sorted((name, value) for name, value in call.headers if not name.endswith(b"-version"))
     content = [project_id, route.name, places, headers, _canonical(request)]
-    return CacheKey(prefix_of(project_id, route.name), hashlib.sha256(_encode(content)).hexdigest())
+    return hashlib.sha256(_encode(content)).hexdigest()
 
 
 def _canonical(request: ChatRequest) -> ChatRequest:

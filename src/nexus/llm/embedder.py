@@ -56,6 +56,10 @@ class Embedder:
             vectors, tokens = await loop.run_in_executor(self._threads, _run, model, texts, self._settings.batch)
         return Embedding(model=request.model, vectors=vectors, dimensions=dimensions, usage=Usage(input_tokens=tokens))
 
+    async def vector(self, text: str) -> bytes:
+        """Return the vector of one text, packed. Raises as `embed` does."""
+        return (await self.embed(EmbeddingRequest(model=self._settings.model, input=(text,)))).vectors[0]
+
     async def load(self, version: ModelVersion) -> None:
         """Bring an embedding model into memory (the catalogue's `Runner`)."""
         async with self._loaded(version):

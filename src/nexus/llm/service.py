@@ -39,6 +39,7 @@ from nexus.llm.provider import Provider
 from nexus.llm.quotas import Quotas
 from nexus.llm.registry import IN_PROCESS, Registry
 from nexus.llm.routing import Router
+from nexus.llm.semantic_cache import SemanticIndex
 from nexus.llm.session import Session, Sessions
 from nexus.llm.settings import LLMSettings
 from nexus.llm.types import (
@@ -94,7 +95,7 @@ class LLMService:
             budget=(settings.retry_budget, settings.retry_floor),
             longest_wait=settings.retry_wait,
         )
-        self.cache = AnswerCache(cache or MemoryCache())
+        self.cache = AnswerCache(cache or MemoryCache(), SemanticIndex(embedder.vector) if embedder else None)
         self.limiter = limiter
         self._quotas = Quotas()
         self.router.allows = self._quotas.allows
