@@ -388,7 +388,9 @@ def compare(theirs: dict[str, Any], ours: dict[str, Any]) -> None:
     finish = theirs["choice"].get("finish_reason")
     expected = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
     if not message.get("refusal"):
-        assert ours["stop_reason"] == ("tool_use" if told and finish == "stop" else expected.get(finish, "end_turn"))
+        # Some servers say that an answer with calls simply stopped, in whatever word.
+        wanted = expected.get(finish, "end_turn")
+        assert ours["stop_reason"] == ("tool_use" if told and wanted == "end_turn" else wanted)
     usage = theirs["usage"]
     if usage and usage.get("prompt_tokens"):
         assert tokens(ours["usage"])[:2] == (usage["prompt_tokens"], usage.get("completion_tokens") or 0)
