@@ -3,7 +3,7 @@
 InvalidInput
 |-- ExpressionError        422 expression_invalid
 |-- WorkflowInvalid        422 workflow_invalid
-`-- InputsInvalid          422 workflow_inputs_invalid
+|-- InputsInvalid          422 workflow_inputs_invalid
 |-- NestedTooDeep          422 workflow_nested_too_deep
 |-- SecretInvalid          422 secret_invalid
 NotFound
@@ -130,6 +130,12 @@ class ChildFailed(Conflict):
     """The workflow that the step ran did not succeed."""
 
     code = "child_failed"
+
+
+class CronInvalid(InvalidInput):
+    """The cron expression or its time zone is not valid."""
+
+    code = "cron_invalid"
 
 
 class WorkflowNotFound(NotFound):
