@@ -618,6 +618,45 @@ def test_a_stream_of_two_candidates() -> None:
     ]
 
 
+def test_calls_whose_arguments_come_in_pieces() -> None:
+    def told(call: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return {"candidates": [{"content": {"parts": [{"functionCall": call} | more]}}]}
+
+    reader = AnswerReader()
+    chunks = reader.read(told({"name": "f", "willContinue": True}, thoughtSignature="c2VhbA=="))
+    pieces: list[dict[str, Any]] = [
+        {"jsonPath": "$.city", "stringValue": "New ", "willContinue": True},
+        {"jsonPath": "$.city", "stringValue": "York"},
+        {"jsonPath": "$.days[1].at", "numberValue": 3},
+        {"jsonPath": "$['odd key']", "boolValue": False},
+        {"jsonPath": "$.twice", "stringValue": "a", "willContinue": True},
+        {"jsonPath": "$.twice", "stringValue": "a"},
+        {"jsonPath": "$.none", "nullValue": "NULL_VALUE"},
+    ]
+    for piece in pieces:
+        chunks += reader.read(told({"partialArgs": [piece], "willContinue": True}))
+    assert [chunk.tool for chunk in chunks if chunk.tool] == []
+    chunks = reader.read(told({})) + reader.read(told({"name": "g", "args": {}}))
+    chunks += reader.read(told({"name": "h", "willContinue": True}))
+    chunks += reader.read({"candidates": [{"finishReason": "MAX_TOKENS"}]})
+    calls = [chunk.tool for chunk in chunks if chunk.tool]
+    assert [(call.position, call.name, call.signature) for call in calls] == [
+        (0, "f", "c2VhbA=="),
+        (1, "g", None),
+        (2, "h", None),
+    ]
+    expected = {"city": "New York", "days": [None, {"at": 3}], "odd key": False, "none": None, "twice": "aa"}
+    assert json.loads(calls[0].arguments) == expected
+    for path in ("", "$", "$[0]", "$.city.x", "$.days[99999999]"):
+        with pytest.raises(ValueError, match=r"path|place"):
+            reader.read(
+                told(
+                    {"name": "f", "args": {"city": 1, "days": []}, "partialArgs": [{"jsonPath": path}]}
+                    | {"willContinue": True}
+                )
+            )
+
+
 ELEMENTS = st.lists(
     st.dictionaries(st.text(max_size=5), st.recursive(st.text(max_size=9), lambda inner: st.lists(inner, max_size=3))),
     min_size=1,

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from nexus.llm.gemini_logprobs import read_logprobs, write_logprobs
+from nexus.llm.gemini_partial import PartialCall
 from nexus.llm.gemini_parts import made_id, read_answer_part, write_answer_part, write_signature
 from nexus.llm.types import (
     AnyPart,
@@ -177,6 +178,7 @@ class AnswerReader:
         """Begin before the first piece."""
         self._answer = ""
         self._calls: dict[int, int] = {}
+        self._open: dict[int, PartialCall] = {}
         self._parts = 0
         self._seen: set[int] = set()
         self._over: set[int] = set()
@@ -200,6 +202,8 @@ class AnswerReader:
                 chunks.append(Chunk(index=index, role="assistant", **head))
             for part in (candidate.get("content") or {}).get("parts") or ():
                 chunks += self._part(part, index, head)
+            if candidate.get("finishReason") and (cut := self._open.pop(index, None)) is not None:
+                chunks += self._part(cut.whole(), index, head)
             if told := read_logprobs(candidate.get("logprobsResult")):
                 chunks.append(Chunk(index=index, extra=told, **head))
             if (native := finish_name(candidate.get("finishReason"))) is not None:
@@ -214,6 +218,12 @@ class AnswerReader:
         return chunks
 
     def _part(self, part: dict[str, Any], index: int, head: dict[str, Any]) -> list[Chunk]:
+        if "functionCall" in part and (index in self._open or part["functionCall"].get("willContinue")):
+            whole = self._open.setdefault(index, PartialCall()).add(part)
+            if whole is None:
+                return []
+            part = whole
+            del self._open[index]
         self._parts += 1
         seed = self._answer or json.dumps(part, sort_keys=True)
         read = read_answer_part(part, made_id(seed, index, self._parts))
