@@ -15,6 +15,7 @@ from google import genai
 from google.genai import errors, types
 from pydantic import BaseModel
 from tests.llm.conftest import Gateway
+from tests.llm.speakers import KINDS, account
 
 from nexus.testing.script import Script, Seen, chunked, response, stream_head
 from nexus.testing.upstream import FakeUpstream
@@ -498,3 +499,44 @@ def test_tokens_are_counted_by_the_provider(google: Gateway, upstream: FakeUpstr
     assert answer.json()["promptTokensDetails"][0]["tokenCount"] == 31
     assert upstream.seen[0].json["generateContentRequest"] == inner | {"model": "models/g"}
     assert google.row().kind == "count"
+
+
+# The SDK, with every kind of provider.
+
+
+@pytest.fixture(params=sorted(KINDS))
+def any_kind(request: pytest.FixtureRequest, make_gateway: Callable[..., Gateway], upstream: FakeUpstream) -> Gateway:
+    return make_gateway(providers=[account(request.param, upstream) | {"name": "up"}])
+
+
+def test_sdk_works_with_every_kind(any_kind: Gateway) -> None:
+    models = sdk(any_kind).models
+    answer = models.generate_content(model="up/echo", contents="alpha beta")
+    assert answer.text == "alpha beta"
+    assert answer.usage_metadata is not None
+    chunks = list(models.generate_content_stream(model="up/echo", contents="alpha beta"))
+    assert "".join(chunk.text or "" for chunk in chunks) == "alpha beta"
+    assert chunks[-1].usage_metadata is not None
+    assert chunks[-1].usage_metadata.prompt_token_count == answer.usage_metadata.prompt_token_count
+    weather = types.FunctionDeclaration(
+        name="weather", parameters_json_schema={"type": "object", "properties": {"city": {"type": "string"}}}
+    )
+    config = types.GenerateContentConfig(tools=[types.Tool(function_declarations=[weather])], max_output_tokens=500)
+    whole = models.generate_content(model="up/tools", contents="Rome?", config=config)
+    streamed = list(models.generate_content_stream(model="up/tools", contents="Rome?", config=config))
+    calls = [call for chunk in streamed for call in chunk.function_calls or ()]
+    for found in (whole.function_calls or [], calls):
+        assert [call.name for call in found][:1] == ["weather"]
+    assert [call.args for call in whole.function_calls or ()] == [call.args for call in calls]
+    said = whole.candidates[0].content if whole.candidates else None
+    assert said is not None
+    results = [
+        types.Part.from_function_response(name=call.name or "", response={"sky": "clear"})
+        for call in whole.function_calls or ()
+    ]
+    history = [
+        types.Content(role="user", parts=[types.Part(text="Rome?")]),
+        said,
+        types.Content(role="user", parts=results),
+    ]
+    assert models.generate_content(model="up/tools", contents=history, config=config).text
