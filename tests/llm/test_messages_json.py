@@ -198,6 +198,22 @@ def test_results_of_parallel_calls_come_first_in_one_turn() -> None:
     assert [block["type"] for block in mixed["messages"][0]["content"]] == ["tool_result", "text"]
 
 
+def test_only_seals_of_this_look_go_back() -> None:
+    thoughts = (
+        Thinking(text="a", signature="RXE="),
+        Thinking(text="b", signature="rs_1:gAAAAA"),
+        Thinking(text="c"),
+        Thinking(redacted="RXE="),
+        Thinking(redacted="rs_2:gAAAAA"),
+    )
+    turn = written(asked(*HELLO, said("assistant", *thoughts, Text(text="x"))))["messages"][1]["content"]
+    assert turn == [
+        {"type": "thinking", "thinking": "a", "signature": "RXE="},
+        {"type": "redacted_thinking", "data": "RXE="},
+        {"type": "text", "text": "x"},
+    ]
+
+
 def test_a_begun_answer_ends_without_white_space() -> None:
     body = written(asked(*HELLO, said("assistant", Text(text="The answer is: "))))
     assert body["messages"][1]["content"] == [{"type": "text", "text": "The answer is:"}]

@@ -38,6 +38,7 @@ _CHOICES_OUT = {"auto": "auto", "required": "any", "tool": "tool", "none": "none
 _EFFORT_IN = {"max": "xhigh"}
 _PICTURES = {"image/jpg": "image/jpeg"}
 _NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
+_SEAL = re.compile(r"[A-Za-z0-9+/=_-]+")
 # Fields of other forms that ask for something which would be missed; all others may stay behind.
 _MISSED = ("logit_bias", "functions", "web_search_options", "audio")
 _ONLY_JSON = "Answer with a single JSON object and nothing else: no words around it, no code fence."
@@ -297,10 +298,11 @@ def _write_part(part: AnyPart, message: Message, place: int) -> dict[str, Any] |
 
 
 def _write_thinking(part: Thinking) -> dict[str, Any] | None:
-    """Write thoughts; those without a seal are another model's, which this form does not take back."""
+    """Write thoughts; those without a seal, or with one of another look, are another model's and not taken back."""
     if part.redacted is not None:
-        return {"type": "redacted_thinking", "data": part.redacted}
-    return {"type": "thinking", "thinking": part.text, "signature": part.signature} if part.signature else None
+        return {"type": "redacted_thinking", "data": part.redacted} if _SEAL.fullmatch(part.redacted) else None
+    sealed = part.signature is not None and _SEAL.fullmatch(part.signature)
+    return {"type": "thinking", "thinking": part.text, "signature": part.signature} if sealed else None
 
 
 def _write_result(part: ToolResult, message: Message, place: int) -> dict[str, Any]:
