@@ -367,6 +367,7 @@ def test_old_credentials_serve_while_their_renewal_fails(
         ({}, "http://proxy:8080", {"AWS_DEFAULT_REGION": "us-gov-west-1"}, "us-gov-west-1"),
         ({}, "", {}, "us-west-2"),
         ({"profile": "empty"}, "", {}, "eu-west-1"),
+        ({"profile": "none"}, "http://proxy:8080", {}, "us-east-1"),
         ({}, "", {"AWS_PROFILE": "empty"}, "eu-west-1"),
     ],
 )

@@ -77,6 +77,7 @@ def test_where_calls_go(monkeypatch: pytest.MonkeyPatch) -> None:
     assert endpoint("key", "https://vpce-1.bedrock-runtime.us-west-2.vpce.amazonaws.com").base_url.startswith(
         "https://vpce-1."
     )
+    assert endpoint("key", "http://proxy:8080/aws").base_url == "http://proxy:8080/aws"
     monkeypatch.setenv("AWS_REGION", "ap-south-1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "env")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")

@@ -47,6 +47,7 @@ _SUFFIXES: Final = (
     ("us-iso-", "c2s.ic.gov"),
     ("eu-isoe-", "cloud.adc-e.uk"),
 )
+_FIRST_REGION: Final = "us-east-1"
 _REGION: Final = re.compile(r"^[a-z]{2,4}(-[a-z]+)+-\d{1,2}$")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -104,7 +105,10 @@ class CredentialSource:
 
 
 def region_of(options: Mapping[str, Any], base_url: str, around: Surroundings) -> str:
-    """Return the region: the provider's option, its address, the environment, the profile. Raises `NoCredentials`."""
+    """Return the region: the provider's option, its address, the environment, the profile. Raises `NoCredentials`.
+
+    Behind an address of one's own it is for signatures only, and the first of AWS's regions will do.
+    """
     told = around.variables
     profile = Profiles(around).get(options.get("profile") or told.get("AWS_PROFILE") or "default") or {}
     found = re.search(r"\.([a-z]{2,4}(?:-[a-z]+)+-\d{1,2})\.", base_url)
@@ -114,6 +118,7 @@ def region_of(options: Mapping[str, Any], base_url: str, around: Surroundings) -
         or told.get("AWS_REGION")
         or told.get("AWS_DEFAULT_REGION")
         or profile.get("region")
+        or (_FIRST_REGION if base_url else None)
     )
     if not named or not _REGION.match(str(named)):
         raise NoCredentials("NEXUS has no AWS region for this provider; an administrator must set one.")
