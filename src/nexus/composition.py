@@ -31,6 +31,7 @@ from nexus.ledger.budget_book import BudgetBook
 from nexus.ledger.budget_service import BudgetService
 from nexus.ledger.limiter import Limiter
 from nexus.ledger.service import Ledger
+from nexus.ledger.sharing import Sharing
 from nexus.llm.configuration import Configuration
 from nexus.llm.embedder import Embedder
 from nexus.llm.local_runtime import LocalRuntime
@@ -111,8 +112,15 @@ def build(settings: Settings, *, children: int) -> Parts:
         settings=settings.ledger,
         observe=count_lost,
     )
-    book = BudgetBook(database=database, ledger=ledger, clock=clock, refresh_seconds=settings.ledger.budget_seconds)
-    limiter = Limiter(access.limits, book)
+    sharing = Sharing(shared)
+    book = BudgetBook(
+        database=database,
+        ledger=ledger,
+        clock=clock,
+        refresh_seconds=settings.ledger.budget_seconds,
+        claim=sharing.claim,
+    )
+    limiter = Limiter(access.limits, book, sharing=sharing)
     budgets = BudgetService(database=database, book=book, clock=clock, find_key=access.keys.get)
     blobs = LocalBlobs(settings.data_dir / "blobs")
     # A folder of its own: the files service removes content that no file refers to any more.
@@ -130,8 +138,8 @@ def build(settings: Settings, *, children: int) -> Parts:
     services.put(clock, as_type=Clock)
     services.put(cache, as_type=Cache)
     # Before those that still record while they stop: what starts first stops last.
-    parts.starts += [access.start, ledger.start, book.start, files.start]
-    parts.stops += [access.stop, ledger.stop, book.stop, runs.stop, files.stop, compute.stop]
+    parts.starts += [access.start, ledger.start, book.start, lambda: sharing.start(limiter.counted), files.start]
+    parts.stops += [access.stop, ledger.stop, book.stop, sharing.stop, runs.stop, files.stop, compute.stop]
     _add_models(parts, cache, shared, blobs)
     automation = AutomationService(database=database, runs=runs, files=files, clock=clock)
     secrets = SecretService(database=database, keyring=keyring, clock=clock)

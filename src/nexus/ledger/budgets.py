@@ -71,6 +71,7 @@ class Budget:
         "spent",
         "start",
         "told",
+        "used_at",
     )
 
     def __init__(
@@ -95,6 +96,7 @@ class Budget:
         self.loaded = False
         self.spent = self.since = self.reserved = self.elsewhere = 0.0
         self.calls = 0
+        self.used_at = 0.0
         self.closed = 0.0
         self.closed_at: datetime | None = None
         self.told = 0
@@ -104,6 +106,19 @@ class Budget:
     def scope(self) -> BudgetScope:
         """Say whose budget it is."""
         return "project" if self.key_id is None else "key"
+
+    @property
+    def key(self) -> str:
+        """Return the name of this budget among processes."""
+        return f"budget:{self.id}"
+
+    def here(self) -> int:
+        """Return the millionths of a dollar that calls of this process hold."""
+        return round(self.reserved * 1e6)
+
+    def learn(self, elsewhere: int) -> None:
+        """Hear how many millionths of a dollar calls of other processes hold."""
+        self.elsewhere = elsewhere / 1e6
 
     @property
     def total(self) -> float:
@@ -130,8 +145,9 @@ class Budget:
             return False
         return held == 0 or self.total + held + dollars <= self.amount + 1e-9
 
-    def reserve(self, dollars: float) -> None:
-        """Hold what a call may cost."""
+    def reserve(self, dollars: float, now: float = 0.0) -> None:
+        """Hold what a call may cost; `now` is in seconds since 1970."""
+        self.used_at = now
         self.calls += 1
         self.reserved += dollars
 

@@ -25,6 +25,7 @@ from nexus.ledger.errors import BudgetExceeded, RateLimitExceeded
 from nexus.ledger.windows import Window
 
 _MOST_ACCOUNTS = 20_000
+_TRIES = 4
 _NOUNS = {"key": "this API key", "project": "this project"}
 
 
@@ -52,7 +53,7 @@ class Standing(NamedTuple):
 class Meter:
     """What one key or project uses. `elsewhere` are its calls under way in other processes."""
 
-    __slots__ = ("elsewhere", "id", "in_flight", "parallel", "requests", "scope", "tokens")
+    __slots__ = ("elsewhere", "id", "in_flight", "parallel", "requests", "scope", "tokens", "used_at")
 
     def __init__(self, owner: str, scope: str) -> None:
         """Count for nobody yet."""
@@ -63,11 +64,20 @@ class Meter:
         self.elsewhere = 0
         self.requests: Window | None = None
         self.tokens: Window | None = None
+        self.used_at = 0.0
 
     @property
     def key(self) -> str:
         """Return the name of this meter among processes."""
         return f"{self.scope}:{self.id}"
+
+    def here(self) -> int:
+        """Return the calls under way in this process."""
+        return self.in_flight
+
+    def learn(self, elsewhere: int) -> None:
+        """Hear of calls under way in other processes."""
+        self.elsewhere = elsewhere
 
 
 class Account(NamedTuple):
@@ -84,8 +94,8 @@ class Refill(Protocol):
         """Return a window that draws on the common count."""
         ...
 
-    async def fill(self, window: Window, amount: int) -> None:
-        """Get room for `amount` into the window, where there is any."""
+    async def fill(self, window: Window, amount: int) -> bool:
+        """Get room for `amount` into the window; tell whether there was any."""
         ...
 
 
@@ -134,18 +144,38 @@ class Limiter:
         """Return every meter that counts."""
         return list(self._meters.values())
 
+    def counted(self) -> list[Meter | Budget]:
+        """Return what other processes must know of: calls under way, and reservations of budgets."""
+        budgets = {id(budget): budget for account in self._accounts.values() if account for budget in account.budgets}
+        return [*(meter for meter in self._meters.values() if meter.parallel is not None), *budgets.values()]
+
     async def admit(self, hold: Hold, tokens: int, dollars: float) -> None:
         """Reserve for a call. Raises `RateLimitExceeded` or `BudgetExceeded`; nothing is reserved then."""
         account = hold.account
         if self._book is not None and not all(budget.loaded for budget in account.budgets):
             await self._book.load(account.budgets)
-        if self._sharing is not None:
-            for meter in account.meters:
-                if meter.requests is not None:
-                    await self._sharing.fill(meter.requests, 1)
-                if meter.tokens is not None:
-                    await self._sharing.fill(meter.tokens, tokens)
-        now = self._now()
+        for again in range(_TRIES, 0, -1):
+            drawn = self._sharing is None or await self._draw(self._sharing, account, tokens)
+            try:
+                self._take(hold, tokens, dollars)
+            except RateLimitExceeded:
+                # Another call of this process may have been quicker than the one that drew the permits.
+                if self._sharing is None or not drawn or again == 1:
+                    raise
+            else:
+                return
+
+    async def _draw(self, sharing: Refill, account: Account, tokens: int) -> bool:
+        """Get room for a call from the common counts; tell whether there was any."""
+        for meter in account.meters:
+            if meter.requests is not None and not await sharing.fill(meter.requests, 1):
+                return False
+            if meter.tokens is not None and not await sharing.fill(meter.tokens, tokens):
+                return False
+        return True
+
+    def _take(self, hold: Hold, tokens: int, dollars: float) -> None:
+        account, now = hold.account, self._now()
         with self._mutex:
             for meter in account.meters:
                 _check(meter, tokens, now)
@@ -153,12 +183,13 @@ class Limiter:
                 self._check_budget(budget, dollars)
             for meter in account.meters:
                 meter.in_flight += 1
+                meter.used_at = now
                 if meter.requests is not None:
                     meter.requests.take(1, now)
                 if meter.tokens is not None:
                     meter.tokens.take(min(tokens, meter.tokens.limit), now)
             for budget in account.budgets:
-                budget.reserve(dollars)
+                budget.reserve(dollars, now)
         hold.tokens, hold.dollars, hold.at, hold.open = tokens, dollars, now, True
 
     def settle(self, hold: Hold, tokens: int | None, dollars: float | None) -> None:
