@@ -40,11 +40,12 @@ from nexus.http.strict_json import StrictJSON
 from nexus.http.types import App
 from nexus.ledger import budget_routes
 from nexus.ledger import routes as ledger_routes
+from nexus.ledger.limiter import Limiter
 from nexus.llm import price_routes
 from nexus.llm import routes as llm_routes
 from nexus.llm.hot import chat_completions, hot_routes
 from nexus.llm.local_runtime import LocalRuntime
-from nexus.metering import watch_queues
+from nexus.metering import watch_budgets, watch_queues
 from nexus.runs import routes as runs_routes
 from nexus.runs.service import RunService
 from nexus.settings import Settings
@@ -113,6 +114,7 @@ def _api(parts: Parts, sampler: Sampler) -> FastAPI:
         beside = [
             asyncio.create_task(_warm(parts.services.get(LocalRuntime))),
             asyncio.create_task(watch_queues(parts.services.get(RunService))),
+            asyncio.create_task(watch_budgets(parts.services.get(Limiter))),
             asyncio.create_task(_warm_compute(parts.services.get(ComputePool))),
         ]
         try:

@@ -112,16 +112,6 @@ def build(settings: Settings, *, children: int) -> Parts:
         settings=settings.ledger,
         observe=count_lost,
     )
-    sharing = Sharing(shared)
-    book = BudgetBook(
-        database=database,
-        ledger=ledger,
-        clock=clock,
-        refresh_seconds=settings.ledger.budget_seconds,
-        claim=sharing.claim,
-    )
-    limiter = Limiter(access.limits, book, sharing=sharing)
-    budgets = BudgetService(database=database, book=book, clock=clock, find_key=access.keys.get)
     blobs = LocalBlobs(settings.data_dir / "blobs")
     # A folder of its own: the files service removes content that no file refers to any more.
     uploads = LocalBlobs(settings.data_dir / "files")
@@ -133,13 +123,14 @@ def build(settings: Settings, *, children: int) -> Parts:
     # Started by engines and schedulers only; services add what should happen by itself.
     scheduler = Scheduler(database=database, settings=settings.runs, clock=clock)
     events = Events(database, clock)
-    for service in (database, keyring, access, ledger, limiter, budgets, files, runs, compute, scheduler, events):
+    for service in (database, keyring, access, ledger, files, runs, compute, scheduler, events):
         services.put(service)
     services.put(clock, as_type=Clock)
     services.put(cache, as_type=Cache)
     # Before those that still record while they stop: what starts first stops last.
-    parts.starts += [access.start, ledger.start, book.start, lambda: sharing.start(limiter.counted), files.start]
-    parts.stops += [access.stop, ledger.stop, book.stop, sharing.stop, runs.stop, files.stop, compute.stop]
+    parts.starts += [access.start, ledger.start, files.start]
+    parts.stops += [access.stop, ledger.stop, runs.stop, files.stop, compute.stop]
+    _add_limits(parts, access, shared)
     _add_models(parts, cache, shared, blobs)
     automation = AutomationService(database=database, runs=runs, files=files, clock=clock)
     secrets = SecretService(database=database, keyring=keyring, clock=clock)
@@ -148,6 +139,20 @@ def build(settings: Settings, *, children: int) -> Parts:
     services.put(secrets)
     services.put(approvals)
     return parts
+
+
+def _add_limits(parts: Parts, access: AccessService, shared: Cache) -> None:
+    """Add what bounds the calls of keys and projects, in requests, tokens and dollars."""
+    database, clock, ledger = parts.database, parts.clock, parts.services.get(Ledger)
+    sharing = Sharing(shared)
+    pause = parts.settings.ledger.budget_seconds
+    book = BudgetBook(database=database, ledger=ledger, clock=clock, refresh_seconds=pause, claim=sharing.claim)
+    limiter = Limiter(access.limits, book, sharing=sharing)
+    budgets = BudgetService(database=database, book=book, clock=clock, find_key=access.keys.get)
+    for service in (book, limiter, budgets):
+        parts.services.put(service)
+    parts.starts += [book.start, lambda: sharing.start(limiter.counted)]
+    parts.stops += [book.stop, sharing.stop]
 
 
 def _add_models(parts: Parts, cache: Cache, shared: Cache, blobs: BlobStore) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections import Counter, defaultdict, deque
 
 from nexus.core.errors import NexusError
+from nexus.ledger.limiter import Limiter
 from nexus.ledger.types import Invocation
 from nexus.llm.routing import Router
 from nexus.llm.standing import Breaker, RoutingMeter
@@ -17,6 +18,7 @@ from nexus.vision.types import Timing
 log = logging.getLogger(__name__)
 
 _EVERY = 5.0
+_REFUSALS = ("rate_limit_exceeded", "budget_exceeded")
 _LANGUAGE = ("chat", "embedding", "text.")
 
 
@@ -45,6 +47,8 @@ def count_waiting() -> None:
             metrics.PREDICTIONS.labels(call.kind, call.model, call.status).inc()
         if not call.kind.startswith(_LANGUAGE):
             continue
+        if call.error_code in _REFUSALS:
+            metrics.RATELIMIT_REJECTIONS.labels(call.error_code).inc()
         provider = call.provider or "none"
         requests[provider, call.model, call.status] += 1
         for kind, count in (
@@ -102,6 +106,18 @@ class CallMeter(RoutingMeter):
         """Be told by `router`, and show how many streams it has open."""
         router.meter = self
         metrics.LLM_STREAMS.set_function(lambda: router.streams)
+
+
+async def watch_budgets(limiter: Limiter) -> None:
+    """Keep the gauge of what is left of each project's tightest budget true, until cancelled."""
+    while True:
+        left: dict[str, float] = {}
+        for budget in limiter.budgets():
+            rest = max(budget.amount - budget.total, 0.0)
+            left[budget.project_id] = min(rest, left.get(budget.project_id, rest))
+        for project, dollars in left.items():
+            metrics.BUDGET_REMAINING.labels(project).set(dollars)
+        await asyncio.sleep(_EVERY)
 
 
 async def watch_queues(runs: RunService) -> None:

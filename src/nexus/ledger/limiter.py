@@ -146,8 +146,12 @@ class Limiter:
 
     def counted(self) -> list[Meter | Budget]:
         """Return what other processes must know of: calls under way, and reservations of budgets."""
-        budgets = {id(budget): budget for account in self._accounts.values() if account for budget in account.budgets}
-        return [*(meter for meter in self._meters.values() if meter.parallel is not None), *budgets.values()]
+        return [*(meter for meter in self._meters.values() if meter.parallel is not None), *self.budgets()]
+
+    def budgets(self) -> list[Budget]:
+        """Return every budget that binds somebody who has called."""
+        bound = [account.budgets for account in list(self._accounts.values()) if account is not None]
+        return list({id(budget): budget for budgets in bound for budget in budgets}.values())
 
     async def admit(self, hold: Hold, tokens: int, dollars: float) -> None:
         """Reserve for a call. Raises `RateLimitExceeded` or `BudgetExceeded`; nothing is reserved then."""

@@ -129,6 +129,8 @@ class Registry:
             self._accounts = accounts
             self.routes = {name: self._with_prices(route) if priced else route for name, route in known.items()}
             self.left_out = left_out
+            if priced:
+                self._price_at = self._prices.changes_at
 
     def has_own_provider(self, name: str) -> bool:
         """Tell whether a provider of this name comes from the settings."""
@@ -178,6 +180,7 @@ class Registry:
             if not slash or not model or provider not in self._accounts or len(name) > 256:
                 raise UnknownModel("There is no model of this name here, or it is not yours to use.", field="model")
             direct = self._priced(self._deployment(provider, model, self._accounts))
+            self._price_at = min(self._price_at, self._prices.changes_at)
             return Route(name=name, deployments=(direct,), timeouts=self._timeouts)
         if route.task != task:
             noun = "chat" if route.task == "chat" else "embeddings"
