@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import openai
 import pytest
 
@@ -73,3 +75,42 @@ def test_errors_are_the_sdk_s_own(client: openai.OpenAI, place: Place) -> None:
     assert "messages" in str(bad.value.param)
     with pytest.raises(openai.AuthenticationError):
         client.with_options(api_key="nx_wrong").models.list()
+
+
+def test_responds_and_goes_on(client: openai.OpenAI) -> None:
+    first = client.responses.create(model="nexus-local", input="Say hello.", max_output_tokens=16, temperature=0)
+    assert first.output_text
+    assert first.usage
+    assert client.responses.retrieve(first.id).output_text == first.output_text
+    events = list(
+        client.responses.create(
+            model="nexus-local", input="And again.", previous_response_id=first.id, max_output_tokens=16, stream=True
+        )
+    )
+    text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert events[-1].type in ("response.completed", "response.incomplete")
+    final = events[-1].response
+    assert text == final.output_text
+    assert final.previous_response_id == first.id
+    items = client.responses.input_items.list(final.id, order="asc").data
+    assert [item.type for item in items] == ["message", "message", "message"]
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(first.id)
+
+
+def test_responds_in_the_background(client: openai.OpenAI) -> None:
+    made = client.responses.create(model="nexus-local", input="Say hello.", max_output_tokens=16, background=True)
+    assert made.status == "queued"
+    end = time.monotonic() + 60
+    while (found := client.responses.retrieve(made.id)).status in ("queued", "in_progress"):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    assert found.status in ("completed", "incomplete")
+    assert found.output_text
+    assert found.background is True
+
+
+def test_completes_in_the_older_form(client: openai.OpenAI) -> None:
+    done = client.completions.create(model="nexus-local", prompt="Once upon a time", max_tokens=8)
+    assert done.choices[0].text

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from nexus.core.clock import SystemClock
 from nexus.core.errors import NexusError
 from nexus.core.services import Services
 from nexus.ledger.service import Ledger
+from nexus.llm import storage
 from nexus.llm.jobs import respond
 from nexus.llm.responses_service import ResponsesService, responses_form
 from nexus.llm.service import LLMService
@@ -28,6 +30,7 @@ from nexus.runs.service import RunService
 from nexus.runs.settings import RunsSettings
 from nexus.runs.types import StepContext
 from nexus.storage.db import Database
+from nexus.testing.script import Script, Seen, response
 from nexus.testing.upstream import FakeUpstream, Said, saying
 
 OTHER = Principal("key", "key_2", "prj_2", frozenset({Scope.LLM_INVOKE}), key_id="key_2")
@@ -189,8 +192,20 @@ def test_conversations_are_refused_where_nobody_keeps_them(house: House) -> None
     assert refused.value.param == "conversation"
 
 
-def run_of(house: House) -> Any:
-    return asyncio.run(house.runs.list(WHO, limit=10))
+@pytest.mark.parametrize("model", ["chat", "own"])
+def test_an_error_within_a_stream_is_its_next_event(house: House, model: str) -> None:
+    def cut(seen: Seen) -> Script:
+        return Script((*saying(Said("one two three four five"))(seen).pieces[:-5], 0.05, "reset"))
+
+    house.upstream.answering = cut
+    body = {"model": f"{model}/m", "input": "x", "stream": True}
+    told = HTTP.post(f"{house.gateway.url}/v1/responses", json=body, timeout=20)
+    events = [json.loads(line[5:]) for line in told.text.split("\n") if line.startswith("data:")]
+    assert events[-1]["type"] == "error"
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    made = next(event["response"]["id"] for event in events if "response" in event)
+    with pytest.raises(openai.NotFoundError):
+        house.client().responses.retrieve(made)
 
 
 def worked_on(house: House, response_id: str) -> str:
@@ -248,8 +263,6 @@ def test_a_provider_s_own_background_is_asked(house: House) -> None:
     state = ["queued"]
 
     def answering(seen: Any) -> Any:
-        from nexus.testing.script import Script, response
-
         if seen.path.endswith("/cancel"):
             state[0] = "cancelled"
         return Script((response(200, json.dumps(body | {"status": state[0]}).encode()),))
@@ -269,10 +282,6 @@ def test_a_provider_s_own_background_is_asked(house: House) -> None:
 def test_old_responses_are_swept(house: House, database: Database) -> None:
     made = house.client().responses.create(model="chat/m", input="x")
     time.sleep(0.05)
-    from datetime import timedelta
-
-    from nexus.llm import storage
-
     asyncio.run(database.write(storage.sweep, SystemClock().now() + timedelta(seconds=1)))
     with pytest.raises(openai.NotFoundError):
         house.client().responses.retrieve(made.id)

@@ -53,7 +53,7 @@ from nexus.llm.types import (
 
 DIALECT = "openai.chat"
 _REASONS = re.compile(r"(?:^|/)(?:o\d|gpt-(?:[5-9]|\d\d)|codex)", re.ASCII)
-_LOW, _MEDIUM = 4_096, 16_384
+_LOW, _MEDIUM = 4_096, 8_192
 _PLAIN = ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "user")
 _BY_URL = {"image_url": "image", "audio_url": "audio", "video_url": "video", "document_url": "document"}
 _FINISH: dict[str, FinishReason] = {

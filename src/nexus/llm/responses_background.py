@@ -14,8 +14,8 @@ from nexus.llm import storage
 from nexus.llm.dialect import Dialect
 from nexus.llm.errors import UnknownResponse, Unsupported
 from nexus.llm.responses_answers import echo_of, response_head
-from nexus.llm.responses_items import DIALECT, with_ids
-from nexus.llm.responses_requests import ResponsesCall, items_of
+from nexus.llm.responses_items import DIALECT
+from nexus.llm.responses_requests import ResponsesCall
 from nexus.llm.service import LLMService
 from nexus.llm.tables import ResponseRow
 from nexus.runs.service import RunService
@@ -72,7 +72,7 @@ class Background:
             previous_id=call.previous,
             status="queued",
             held_by=None,
-            input=_encode(with_ids(items_of(asked.get("input")))),
+            input=call.input,
             body=body,
             request=call.body,
             created_at=self._clock.now(),

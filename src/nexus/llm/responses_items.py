@@ -339,19 +339,19 @@ _PREFIXES = {
 }
 
 
-def with_ids(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return items of a request as they are kept: with a type, parts and an id each."""
-    kept = []
-    for item in items:
+def with_ids(items: Sequence[dict[str, Any]], response_id: str) -> list[dict[str, Any]]:
+    """Return the items that a response was given as they are listed: with a type, parts and a lasting id each."""
+    told = []
+    for place, item in enumerate(items):
         kind = item.get("type") or "message"
         more: dict[str, Any] = {"type": kind}
         if not item.get("id"):
-            more["id"] = new_id(_PREFIXES.get(kind, "item"))
+            more["id"] = f"{_PREFIXES.get(kind, 'item')}_{response_id.removeprefix('resp_')}_{place}"
         if kind == "message" and isinstance(text := item.get("content"), str):
             part = "output_text" if item.get("role") == "assistant" else "input_text"
             more["content"] = [{"type": part, "text": text}]
-        kept.append(item | more)
-    return kept
+        told.append(item | more)
+    return told
 
 
 def has_seals(body: bytes) -> bool:

@@ -48,6 +48,11 @@ class ResponsesCall(Call, kw_only=True):
     held_by: str | None = None
     made_here: bool = False
 
+    @property
+    def input(self) -> bytes:
+        """Return the `input` as it was written, JSON."""
+        return bytes(_fields.decode(self.body).get("input", b"null"))
+
     def recall(self, history: list[dict[str, Any]], held_by: str | None) -> None:
         """Take the items of the earlier responses."""
         self.history, self.held_by = history, held_by

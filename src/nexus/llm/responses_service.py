@@ -44,7 +44,19 @@ _SWEEP_SECONDS = 3_600.0
 _ARRIVES_WITHIN = (0.05, 0.2)
 _LOOK_SECONDS = 0.5
 _OPEN = ("queued", "in_progress")
+_LONGEST_ID = 128
+
+
+class _Told(msgspec.Struct):
+    """What has to be known of an answer to keep it."""
+
+    id: str = ""
+    status: str = "completed"
+    store: bool | None = None
+
+
 _any = msgspec.json.Decoder()
+_told = msgspec.json.Decoder(_Told)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -97,7 +109,7 @@ class ResponsesService:
             raise Conflict("The previous response has not ended yet.", field="previous_response_id")
         history: list[dict[str, Any]] = []
         for row in rows:
-            history += _any.decode(row.input)
+            history += items_of(_any.decode(row.input))
             history += _any.decode(row.body).get("output") or ()
         call.recall(history, rows[-1].held_by)
         call.characters += sum(len(row.input) + len(row.body) for row in rows)
@@ -122,24 +134,25 @@ class ResponsesService:
 
     def keep(self, project_id: str, call: ResponsesCall, body: bytes, held_by: str | None) -> None:
         """Keep an answer; returns at once."""
-        told = _any.decode(body)
-        response_id = told.get("id")
-        if not isinstance(response_id, str) or not 0 < len(response_id) <= 128:
+        try:
+            told = _told.decode(body)
+        except msgspec.DecodeError:
             return
-        given = items_of(_any.decode(call.body).get("input"))
+        if not 0 < len(told.id) <= _LONGEST_ID:
+            return
         row = ResponseRow(
             project_id=project_id,
-            id=response_id,
+            id=told.id,
             previous_id=call.previous if call.history is not None else None,
-            status=str(told.get("status") or "completed")[:16],
-            held_by=held_by if held_by is not None and told.get("store") is not False else None,
-            input=_encode(with_ids(given)),
+            status=told.status[:16],
+            held_by=held_by if told.store is not False else None,
+            input=call.input,
             body=body,
             request=None,
             created_at=self._clock.now(),
             deleted=False,
         )
-        self._arriving[project_id, response_id] = row
+        self._arriving[project_id, told.id] = row
         task = asyncio.get_running_loop().create_task(self._write(row))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
@@ -206,7 +219,7 @@ class ResponsesService:
             raise UnknownResponse(f"Response with id '{response_id}' not found.")
         items: list[dict[str, Any]] = []
         for row in rows:
-            items += _any.decode(row.input)
+            items += with_ids(items_of(_any.decode(row.input)), row.id)
             if row is not rows[-1]:
                 items += _any.decode(row.body).get("output") or ()
         return items

@@ -53,7 +53,7 @@ class ResponsesSession:
         self._project_id = ""
         self._splitter = EventSplitter(limit=64_000_000) if call.stream else None
         self._answer = b""
-        self._sequence = -1
+        self._last = b""
 
     async def prepare(self, principal: Principal, call: Call) -> Call:
         """Return the call with what it refers to filled in. Raises `UnknownResponse`."""
@@ -77,11 +77,14 @@ class ResponsesSession:
         if self._splitter is None:
             self._answer = data
             return data
-        for event in self._splitter.feed(data):
-            self._see(event)
         if data.startswith(b"event: error\n"):
             # An error that we report is the next event of this stream.
-            return data.replace(b'"sequence_number":0', b'"sequence_number":%d' % (self._sequence + 1), 1)
+            found = _NUMBER.search(self._last)
+            number = int(found.group(1)) + 1 if found else 0
+            return data.replace(b'"sequence_number":0', b'"sequence_number":%d' % number, 1)
+        for event in self._splitter.feed(data):
+            self._see(event)
+            self._last = event
         return data
 
     def ended(self, error: BaseException | None) -> None:
@@ -98,8 +101,6 @@ class ResponsesSession:
         return deployment.key if deployment is not None and not self._call.made_here else None
 
     def _see(self, event: bytes) -> None:
-        if found := _NUMBER.search(event):
-            self._sequence = int(found.group(1))
         head = event[:200]
         # Who asks for work in the background may come back for it before its stream has ended.
         begins = _BEGINS in head and self._call.background

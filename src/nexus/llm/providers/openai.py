@@ -43,6 +43,8 @@ class OpenAIProvider(OpenAIWire):
 
     def serving(self, account: Account, model: str, call: Call) -> Provider:
         """Return the codec nearest to the caller's dialect that the upstream has."""
+        if call.dialect == self.dialect:
+            return self
         if call.dialect == self.responses.dialect and self._has(account, "responses", self._without_responses):
             asking = None if account.options.get("responses") is True else self._without_responses
             return self.responses(f"{account.name}/{model}", asking)
