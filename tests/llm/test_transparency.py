@@ -64,9 +64,10 @@ def test_2_a_refusal_stays_one(door: Callable[..., httpx.Response], upstream: Fa
     assert "".join(delta.get("refusal") or "" for delta in deltas) == "I cannot"
 
 
-def test_3_a_document_by_url_reaches_its_provider(door: Callable[..., httpx.Response], upstream: FakeUpstream) -> None:
+def test_3_a_document_by_url_reaches_its_provider(gateway: Gateway, upstream: FakeUpstream) -> None:
     part = {"type": "document_url", "document_url": "https://example.org/a.pdf"}
-    door(messages=[{"role": "user", "content": [part]}])
+    body = {"model": "up/m", "messages": [{"role": "user", "content": [part]}]}
+    assert HTTP.post(f"{gateway.url}/v1/chat/completions", json=body).status_code == 200
     assert upstream.seen[0].json["messages"] == [{"role": "user", "content": [part]}]
 
 
