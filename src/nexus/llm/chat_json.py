@@ -15,10 +15,10 @@ from typing import Any, cast
 
 import msgspec
 
+from nexus.llm.cache_marks import read_mark, write_mark
 from nexus.llm.chat_tools import (
     PLAIN,
     Manner,
-    read_cache,
     read_call,
     read_choice,
     read_tools,
@@ -180,7 +180,7 @@ def _write_reasoning(reasoning: Reasoning, model: str) -> dict[str, Any]:
 def _write_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
     if tool.value is not None and not own:
         raise Unsupported(f"This model does not have the tool {tool.name}.", field="tools")
-    return write_tool(tool) | (_write_cache(tool.cache) if own and tool.value is None else {})
+    return write_tool(tool) | (write_mark(tool.cache) if own and tool.value is None else {})
 
 
 def _write_messages(request: ChatRequest, *, own: bool, ways: Ways) -> list[dict[str, Any]]:
@@ -303,7 +303,7 @@ def _read_content(content: Any) -> list[AnyPart]:
 def _read_part(part: dict[str, Any]) -> AnyPart:
     kind = part.get("type")
     if kind in ("text", "input_text", "output_text"):
-        return Text(text=part["text"], cache=read_cache(part))
+        return Text(text=part["text"], cache=read_mark(part))
     if kind == "refusal":
         return Refusal(text=part["refusal"])
     if kind == "thinking" and isinstance(told := part.get("thinking"), list):
@@ -321,10 +321,6 @@ def _read_part(part: dict[str, Any]) -> AnyPart:
     return Foreign(dialect=DIALECT, value=part)
 
 
-def _write_cache(mark: str | None) -> dict[str, Any]:
-    return {"cache_control": {"type": "ephemeral"} | ({"ttl": mark} if mark != "5m" else {})} if mark else {}
-
-
 def _media_of_url(kind: Any, url: str, *, detail: str | None = None, name: str | None = None) -> Media:
     head, comma, data = url.partition(",")
     if comma and head.startswith("data:") and head.endswith(";base64"):
@@ -340,7 +336,7 @@ def _write_content(parts: tuple[AnyPart, ...]) -> str | list[dict[str, Any]]:
 
 def _write_part(part: AnyPart) -> dict[str, Any]:
     if isinstance(part, Text):
-        return {"type": "text", "text": part.text} | _write_cache(part.cache)
+        return {"type": "text", "text": part.text} | write_mark(part.cache)
     if isinstance(part, Foreign):
         return dict(part.value)
     assert isinstance(part, Media)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from nexus.llm.cache_marks import read_mark
 from nexus.llm.free_form import as_function, unwrapped, wrapped
 from nexus.llm.signatures import found_beside
 from nexus.llm.types import Tool, ToolCall, ToolChoice
@@ -37,12 +38,6 @@ class Manner(msgspec.Struct, frozen=True):
 PLAIN = Manner()
 
 
-def read_cache(marked: dict[str, Any]) -> str | None:
-    """Read the cache mark that many clients set on parts and tools, though this form's documents have none."""
-    mark = marked.get("cache_control")
-    return str(mark.get("ttl") or "5m") if isinstance(mark, dict) else None
-
-
 def read_tools(tools: Sequence[dict[str, Any]] | None, functions: Sequence[dict[str, Any]] | None) -> list[Tool]:
     """Read a request's tools, and its functions."""
     return [_read_tool(tool) for tool in tools or ()] + [_read_function(function) for function in functions or ()]
@@ -52,7 +47,7 @@ def _read_tool(tool: dict[str, Any]) -> Tool:
     kind = tool.get("type") or ("function" if "function" in tool else None)
     told = tool.get(kind) if isinstance(kind, str) else None
     if kind == "function" and isinstance(told, dict):
-        return msgspec.structs.replace(_read_function(told), cache=read_cache(tool))
+        return msgspec.structs.replace(_read_function(told), cache=read_mark(tool))
     if kind == "custom" and isinstance(told, dict):
         return as_function(
             str(told.get("name", "")), told.get("description"), (told.get("format") or {}).get("grammar")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from nexus.llm.cache_marks import read_mark, write_mark
 from nexus.llm.claude import claude, effort_of, thinking_fields
 from nexus.llm.errors import InvalidRequest, Unsupported
 from nexus.llm.signatures import unsealed
@@ -92,7 +93,7 @@ def read_content(content: Any) -> list[AnyPart]:
 
 def read_block(block: dict[str, Any]) -> list[AnyPart]:
     """Read one block, of a request or of an answer; some hold several parts."""
-    kind, cache = block.get("type"), _read_cache(block)
+    kind, cache = block.get("type"), read_mark(block)
     if kind == "text":
         return [Text(text=block["text"], cache=cache)]
     if kind == "thinking":
@@ -141,11 +142,6 @@ def _read_source(kind: Any, source: dict[str, Any], cache: str | None, name: str
     return Media(kind=kind, media_type=source.get("media_type"), name=name, cache=cache, **given)
 
 
-def _read_cache(marked: dict[str, Any]) -> str | None:
-    mark = marked.get("cache_control")
-    return str(mark.get("ttl") or "5m") if isinstance(mark, dict) else None
-
-
 def _read_tool(tool: dict[str, Any]) -> Tool:
     if (tool.get("type") or "custom") != "custom":
         return Tool(name=str(tool.get("name") or tool["type"]), value=tool)
@@ -154,7 +150,7 @@ def _read_tool(tool: dict[str, Any]) -> Tool:
         description=tool.get("description"),
         parameters=tool.get("input_schema"),
         strict=tool.get("strict"),
-        cache=_read_cache(tool),
+        cache=read_mark(tool),
     )
 
 
@@ -294,7 +290,7 @@ def _write_part(part: AnyPart, message: Message, place: int) -> dict[str, Any] |
     else:
         kind = part.value.get("type") if isinstance(part.value, dict) else None
         raise Unsupported(f"This model does not read content of type {kind}.", field=f"messages.{place}.content")
-    return block | write_cache(part.cache)
+    return block | write_mark(part.cache)
 
 
 def _write_thinking(part: Thinking) -> dict[str, Any] | None:
@@ -338,11 +334,6 @@ def _write_source(part: Media, field: str) -> dict[str, Any]:
     raise Unsupported(f"This model does not read documents of type {kind}.", field=field)
 
 
-def write_cache(mark: str | None) -> dict[str, Any]:
-    """Write a cache mark as the field that a block or tool has for it."""
-    return {"cache_control": {"type": "ephemeral"} | ({"ttl": mark} if mark != "5m" else {})} if mark else {}
-
-
 def read_arguments(arguments: str) -> dict[str, Any]:
     """Return a call's arguments as the object that this form wants, also where the model wrote none."""
     try:
@@ -367,7 +358,7 @@ def _write_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
         out["description"] = tool.description
     if tool.strict:
         out["strict"] = True
-    return out | write_cache(tool.cache)
+    return out | write_mark(tool.cache)
 
 
 def _write_tool_choice(choice: ToolChoice) -> dict[str, Any]:
