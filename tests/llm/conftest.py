@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ async def _live(services: tuple[Any, ...], receive: Any, send: Any) -> None:
         if hasattr(one, "start"):
             await one.start()
     await send({"type": "lifespan.startup.complete"})
-    await receive()
+    with suppress(asyncio.CancelledError):
+        await receive()
     for one in services:
         if hasattr(one, "stop"):
             await one.stop()

@@ -89,6 +89,7 @@ class Configuration:
         self._learn_secret = learn_secret
         self._version = 0
         self._stored: dict[str, Stored] = {}
+        self._loading = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -270,12 +271,14 @@ class Configuration:
                 log.warning("changes of providers and routes could not be read: %s", error.code)
 
     async def _load(self) -> None:
-        version, providers, routes, stored = await self._database.read(self._read)
-        await asyncio.to_thread(self._llm.registry.extend, providers, routes)
-        self._llm.reconfigured()
-        for name, why in self._llm.registry.left_out.items():
-            log.warning("%s is left out: %s", name, why)
-        self._version, self._stored = version, stored
+        # One after another, so that an older state never takes the place of a newer one.
+        async with self._loading:
+            version, providers, routes, stored = await self._database.read(self._read)
+            await asyncio.to_thread(self._llm.registry.extend, providers, routes)
+            self._llm.reconfigured()
+            for name, why in self._llm.registry.left_out.items():
+                log.warning("%s is left out: %s", name, why)
+            self._version, self._stored = version, stored
 
     def _read(self, session: Session) -> tuple[int, list[ProviderSettings], list[RouteSettings], dict[str, Stored]]:
         providers, stored = [], {}
