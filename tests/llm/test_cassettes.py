@@ -13,7 +13,7 @@ import httpx
 import pytest
 from tests.llm.conftest import Gateway
 
-from nexus.llm import chat_json
+from nexus.llm import chat_answers
 from nexus.testing.replay import Exchange, load_cassette, replay
 from nexus.testing.upstream import FakeUpstream
 
@@ -94,8 +94,8 @@ def check(
         recorded = json.loads(exchange.body)
         assert response.json() == recorded, name
         compare_usage(name, recorded.get("usage"), row)
-        completion = chat_json.read_completion(recorded)
-        again = chat_json.read_completion(json.loads(json.dumps(chat_json.write_completion(completion))))
+        completion = chat_answers.read_completion(recorded)
+        again = chat_answers.read_completion(json.loads(json.dumps(chat_answers.write_completion(completion))))
         assert [choice.message.text for choice in again.choices] == [c.message.text for c in completion.choices], name
         return "plain"
     theirs = events(exchange.body.decode())

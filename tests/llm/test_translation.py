@@ -19,7 +19,7 @@ import pytest
 from tests.llm.conftest import Gateway
 from tests.llm.test_cassettes import events, recordings
 
-from nexus.llm import chat_json
+from nexus.llm import chat_answers, chat_json
 from nexus.llm.errors import Unsupported
 from nexus.llm.providers.openai import OpenAIProvider
 from nexus.llm.types import (
@@ -259,7 +259,7 @@ def test_parameters_survive_the_way_there_and_back() -> None:
     ],
 )
 def test_usage_is_read_whatever_it_looks_like(usage: Any, expected: tuple[int, ...] | None) -> None:
-    found = chat_json.read_usage(usage)
+    found = chat_answers.read_usage(usage)
     got = found and (found.input_tokens, found.output_tokens, found.cache_read_tokens, found.reasoning_tokens)
     assert got == expected
 
@@ -304,6 +304,6 @@ def test_an_answer_of_several_texts_is_one_text_here() -> None:
     picture = Media(kind="image", media_type="image/png", data="QUJD")
     message = Message(role="assistant", parts=(Text(text="a"), record, Text(text="b"), picture))
     done = Completion(id="1", model="m", created=1, choices=(Choice(index=0, message=message),))
-    told = chat_json.write_completion(done)["choices"][0]["message"]
+    told = chat_answers.write_completion(done)["choices"][0]["message"]
     assert told["content"] == "ab"
     assert told["images"][0]["image_url"]["url"] == "data:image/png;base64,QUJD"

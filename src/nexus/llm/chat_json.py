@@ -1,4 +1,4 @@
-"""The chat-completions JSON form and our own, both ways, as plain functions on decoded JSON.
+"""Requests and messages of the chat-completions form and our own, both ways, as plain functions on decoded JSON.
 
 Source: https://platform.openai.com/docs/api-reference/chat. Half the field speaks this form, so a
 provider that answers in it and a dialect that writes it share this file. Fields without a word in our
@@ -8,7 +8,6 @@ form are kept in `extra`, parts without one in `Foreign`.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, cast
@@ -27,14 +26,10 @@ from nexus.llm.chat_tools import (
     write_tool,
 )
 from nexus.llm.errors import Unsupported
-from nexus.llm.signatures import beside, found_beside
+from nexus.llm.signatures import found_beside
 from nexus.llm.types import (
     AnyPart,
     ChatRequest,
-    Choice,
-    Chunk,
-    Completion,
-    FinishReason,
     Foreign,
     Media,
     Message,
@@ -46,9 +41,7 @@ from nexus.llm.types import (
     Thinking,
     Tool,
     ToolCall,
-    ToolDelta,
     ToolResult,
-    Usage,
 )
 
 DIALECT = "openai.chat"
@@ -56,28 +49,6 @@ _REASONS = re.compile(r"(?:^|/)(?:o\d|gpt-(?:[5-9]|\d\d)|codex)", re.ASCII)
 _LOW, _MEDIUM = 4_096, 8_192
 _PLAIN = ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "user")
 _BY_URL = {"image_url": "image", "audio_url": "audio", "video_url": "video", "document_url": "document"}
-_FINISH: dict[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-    "refusal": "refusal",
-    # In the words of servers that keep their own.
-    "complete": "stop",
-    "end_turn": "stop",
-    "eos": "stop",
-    "eos_token": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_length": "length",
-    "tool_call": "tool_calls",
-    "tool_use": "tool_calls",
-}
-_NATIVE = frozenset(("stop", "length", "tool_calls", "function_call", "content_filter"))
-_ANSWER_EXTRAS = ("service_tier", "system_fingerprint")
-_MESSAGE_EXTRAS = ("audio", "annotations")
-_FINISH_OUT = {"pause": "stop", "other": "stop", "refusal": "content_filter"}
 
 
 # Models that refuse a word about reasoning; elsewhere it is a leave to think, which is no loss to them.
@@ -210,7 +181,7 @@ def _write_messages(request: ChatRequest, *, own: bool, ways: Ways) -> list[dict
 def _write_foreign(message: Message, parts: Sequence[AnyPart], ways: Ways) -> dict[str, Any]:
     """Write a message that came in another form; that form's words for servers of its own stay behind."""
     plain = [msgspec.structs.replace(part, cache=None) if part.cache else part for part in parts]
-    out = _write_spoken(message, [part for part in plain if not isinstance(part, Thinking)])
+    out = write_spoken(message, [part for part in plain if not isinstance(part, Thinking)])
     if message.role == "developer":
         out["role"] = "system"
     thinking = "".join(part.text for part in parts if isinstance(part, Thinking))
@@ -238,15 +209,15 @@ def read_message(message: dict[str, Any]) -> Message:
     rest = dict(message)
     role, content = rest.pop("role", None) or "assistant", rest.pop("content", None)
     if role in ("tool", "function"):
-        told = tuple(part for part in _read_content(content) if isinstance(part, Text | Media))
+        told = tuple(part for part in read_content(content) if isinstance(part, Text | Media))
         result = ToolResult(id=rest.pop("tool_call_id", None) or rest.get("name") or "", content=told)
         return Message(role="tool", parts=(result,), name=rest.pop("name", None), extra=rest)
     parts: list[AnyPart] = []
     thinking = rest.pop("reasoning_content", None) or rest.pop("reasoning", None)
     if isinstance(thinking, str) and thinking:
         parts.append(Thinking(text=thinking))
-    parts += _read_content(content)
-    parts += [_read_part(image) for image in rest.pop("images", None) or () if isinstance(image, dict)]
+    parts += read_content(content)
+    parts += [read_part(image) for image in rest.pop("images", None) or () if isinstance(image, dict)]
     if (seal := found_beside(rest)) and parts and isinstance(last := parts[-1], Text):
         parts[-1] = msgspec.structs.replace(last, signature=seal)
     if refusal := rest.pop("refusal", None):
@@ -265,11 +236,12 @@ def write_message(message: Message) -> list[dict[str, Any]]:
     ]
     parts = [part for part in message.parts if not isinstance(part, ToolResult)]
     if parts or not written:
-        written.append(_write_spoken(message, parts) | message.extra)
+        written.append(write_spoken(message, parts) | message.extra)
     return written
 
 
-def _write_spoken(message: Message, parts: Sequence[AnyPart], manner: Manner = PLAIN) -> dict[str, Any]:
+def write_spoken(message: Message, parts: Sequence[AnyPart], manner: Manner = PLAIN) -> dict[str, Any]:
+    """Write a message of these parts, calls in the client's `manner`."""
     said = tuple(part for part in parts if isinstance(part, Text | Media) or _is_said(part, message.role))
     role = "user" if message.role == "tool" else message.role
     out: dict[str, Any] = {"role": role, "content": _write_content(said) if said else None}
@@ -294,13 +266,15 @@ def _is_said(part: AnyPart, role: Role) -> bool:
     return part.dialect == DIALECT
 
 
-def _read_content(content: Any) -> list[AnyPart]:
+def read_content(content: Any) -> list[AnyPart]:
+    """Read a content: a text, or parts."""
     if isinstance(content, str):
         return [Text(text=content)]
-    return [_read_part(part) for part in content or ()]
+    return [read_part(part) for part in content or ()]
 
 
-def _read_part(part: dict[str, Any]) -> AnyPart:
+def read_part(part: dict[str, Any]) -> AnyPart:
+    """Read one part of a content."""
     kind = part.get("type")
     if kind in ("text", "input_text", "output_text"):
         return Text(text=part["text"], cache=read_mark(part))
@@ -331,10 +305,11 @@ def _media_of_url(kind: Any, url: str, *, detail: str | None = None, name: str |
 def _write_content(parts: tuple[AnyPart, ...]) -> str | list[dict[str, Any]]:
     if all(isinstance(part, Text) and not part.cache for part in parts) and len(parts) <= 1:
         return "".join(part.text for part in parts if isinstance(part, Text))
-    return [_write_part(part) for part in parts]
+    return [write_part(part) for part in parts]
 
 
-def _write_part(part: AnyPart) -> dict[str, Any]:
+def write_part(part: AnyPart) -> dict[str, Any]:
+    """Write one part of a content. Raises `Unsupported` for media in a way that this form does not know."""
     if isinstance(part, Text):
         return {"type": "text", "text": part.text} | write_mark(part.cache)
     if isinstance(part, Foreign):
@@ -378,211 +353,3 @@ def _write_format(value: ResponseFormat) -> dict[str, Any]:
         "strict": value.strict,
     }
     return {"type": "json_schema", "json_schema": {key: item for key, item in told.items() if item is not None}}
-
-
-# Answers.
-
-
-def read_usage(usage: Any, tier: Any = None) -> Usage | None:
-    """Read a usage object, also one with missing, null or senseless figures; None when it says nothing.
-
-    `tier` is the service tier that the answer names.
-    """
-    if not isinstance(usage, dict):
-        return None
-    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if not _count(prompt) and not _count(completion):
-        return None
-    read, wrote = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    read, wrote = read if isinstance(read, dict) else {}, wrote if isinstance(wrote, dict) else {}
-    return Usage(
-        input_tokens=_count(prompt),
-        output_tokens=_count(completion),
-        cache_read_tokens=_count(
-            read.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or usage.get("cached_tokens")
-        ),
-        cache_write_tokens=_count(read.get("cache_write_tokens", read.get("cache_creation_tokens"))),
-        reasoning_tokens=_count(wrote.get("reasoning_tokens")),
-        audio_input_tokens=_count(read.get("audio_tokens")),
-        audio_output_tokens=_count(wrote.get("audio_tokens")),
-        tier=tier if isinstance(tier, str) and tier != "default" else None,
-    )
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-
-
-def write_usage(usage: Usage) -> dict[str, Any]:
-    """Write a usage object."""
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cache_read_tokens, "audio_tokens": usage.audio_input_tokens},
-        "completion_tokens_details": {
-            "reasoning_tokens": usage.reasoning_tokens,
-            "audio_tokens": usage.audio_output_tokens,
-        },
-    }
-
-
-def read_finish(reason: Any) -> FinishReason | None:
-    """Read a finish reason; unknown words are `other`."""
-    return _FINISH.get(reason.lower(), "other") if isinstance(reason, str) and reason else None
-
-
-def write_finish(reason: FinishReason | None, native: str | None = None) -> str | None:
-    """Write a finish reason: the provider's own word where this form has it, else the nearest."""
-    if native in _NATIVE:
-        return native
-    return None if reason is None else _FINISH_OUT.get(reason, reason)
-
-
-def read_completion(body: dict[str, Any]) -> Completion:
-    """Read a whole answer."""
-    rest = dict(body)
-    choices = []
-    for position, choice in enumerate(rest.pop("choices")):
-        more = dict(choice)
-        native = more.pop("finish_reason", None)
-        choices.append(
-            Choice(
-                index=more.pop("index", position),
-                message=read_message(with_call_ids([more.pop("message", None) or {}])[0]),
-                finish_reason=read_finish(native),
-                native_finish_reason=native,
-                extra=more,
-            )
-        )
-    rest.pop("object", None)
-    return Completion(
-        id=rest.pop("id", None) or "",
-        model=rest.pop("model", None) or "",
-        created=rest.pop("created", None) or int(time.time()),
-        choices=tuple(choices),
-        usage=read_usage(rest.pop("usage", None), rest.get("service_tier")),
-        extra=rest,
-    )
-
-
-def write_completion(completion: Completion, manner: Manner = PLAIN) -> dict[str, Any]:
-    """Write a whole answer, calls in the client's `manner`."""
-    body = {
-        "id": completion.id,
-        "object": "chat.completion",
-        "created": completion.created,
-        "model": completion.model,
-        "choices": [_write_choice(choice, manner) for choice in completion.choices],
-    }
-    body |= {name: completion.extra[name] for name in _ANSWER_EXTRAS if completion.extra.get(name) is not None}
-    return body | ({"usage": write_usage(completion.usage)} if completion.usage is not None else {})
-
-
-def _write_choice(choice: Choice, manner: Manner) -> dict[str, Any]:
-    """Write one answer: here its content is one text, and pictures stand beside it."""
-    message, finish = choice.message, write_finish(choice.finish_reason, choice.native_finish_reason)
-    told = {"refusal": None} | _write_spoken(message, message.parts, manner)
-    if isinstance(told["content"], list):
-        told["content"] = message.text or None
-    if images := [_write_part(part) for part in message.parts if isinstance(part, Media)]:
-        told["images"] = images
-    told |= {name: message.extra[name] for name in _MESSAGE_EXTRAS if message.extra.get(name) is not None}
-    calls = (part for part in message.parts if isinstance(part, ToolCall))
-    for written, part in zip(told.get("tool_calls") or (), calls, strict=True):
-        written |= beside(part.signature)
-    seals = [part.signature for part in message.parts if isinstance(part, Text) and part.signature]
-    told |= beside(seals[-1] if seals else None)
-    if manner.older and (older := told.pop("tool_calls", None)):
-        told["function_call"], finish = older[0]["function"], "function_call"
-    logprobs = choice.extra.get("logprobs")
-    return {"index": choice.index, "message": told, "logprobs": logprobs, "finish_reason": finish}
-
-
-def read_chunk(body: dict[str, Any]) -> list[Chunk]:
-    """Read one event of a stream into the pieces that it carries."""
-    head: dict[str, Any] = {"id": body.get("id"), "model": body.get("model"), "created": body.get("created")}
-    chunks: list[Chunk] = []
-    for choice in body.get("choices") or ():
-        delta, index = choice.get("delta") or {}, choice.get("index") or 0
-        text, thinking = _read_delta(delta)
-        logprobs = choice.get("logprobs")
-        extra = {name: delta[name] for name in _MESSAGE_EXTRAS if delta.get(name) is not None}
-        chunks += [Chunk(index=index, tool=tool, **head) for tool in _read_tool_deltas(delta)]
-        chunks.append(
-            Chunk(
-                index=index,
-                role=delta.get("role") or None,
-                text=text,
-                thinking=thinking,
-                refusal=delta.get("refusal"),
-                finish_reason=read_finish(choice.get("finish_reason")),
-                native_finish_reason=choice.get("finish_reason") or None,
-                extra=extra | ({"logprobs": logprobs} if logprobs else {}),
-                **head,
-            )
-        )
-        for image in delta.get("images") or ():
-            chunks.append(Chunk(index=index, part=_read_part(image), **head))
-    told = body.get("usage") or (body.get("x_groq") or {}).get("usage")
-    if (usage := read_usage(told, body.get("service_tier"))) is not None:
-        chunks.append(Chunk(usage=usage, **head))
-    return chunks
-
-
-def _read_delta(delta: dict[str, Any]) -> tuple[str | None, str | None]:
-    """Return what is said and what is thought; some servers send parts in the place of a text."""
-    content, thinking = delta.get("content"), delta.get("reasoning_content") or delta.get("reasoning")
-    if isinstance(content, list):
-        parts = _read_content(content)
-        thinking = "".join(part.text for part in parts if isinstance(part, Thinking)) or thinking
-        content = "".join(part.text for part in parts if isinstance(part, Text)) or None
-    return content if isinstance(content, str) else None, thinking if isinstance(thinking, str) else None
-
-
-def _read_tool_deltas(delta: dict[str, Any]) -> list[ToolDelta]:
-    calls = delta.get("tool_calls") or ()
-    if not calls and isinstance(older := delta.get("function_call"), dict):
-        calls = ({"index": 0, "id": "call_1" if older.get("name") else None, "function": older},)
-    deltas = []
-    for position, call in enumerate(calls):
-        function = call.get("function") or call.get("custom") or {}
-        arguments = function.get("arguments") or function.get("input") or ""
-        if not isinstance(arguments, str):
-            arguments = msgspec.json.encode(arguments).decode()
-        deltas.append(
-            ToolDelta(
-                position=position if call.get("index") is None else call["index"],
-                id=call.get("id"),
-                name=function.get("name"),
-                arguments=arguments,
-                kind=call.get("type"),
-                signature=found_beside(call),
-            )
-        )
-    return deltas
-
-
-def write_delta(chunk: Chunk) -> dict[str, Any]:
-    """Write the delta of one piece."""
-    delta: dict[str, Any] = {}
-    if chunk.role is not None:
-        delta["role"] = chunk.role
-    if chunk.text is not None:
-        delta["content"] = chunk.text
-    if chunk.thinking is not None:
-        delta["reasoning_content"] = chunk.thinking
-    if chunk.refusal is not None:
-        delta["refusal"] = chunk.refusal
-    if chunk.tool is not None:
-        function = {"arguments": chunk.tool.arguments} | ({"name": chunk.tool.name} if chunk.tool.name else {})
-        call: dict[str, Any] = {"index": chunk.tool.position, "function": function}
-        if chunk.tool.id is not None:
-            call |= {"id": chunk.tool.id, "type": chunk.tool.kind or "function"}
-        delta["tool_calls"] = [call | beside(chunk.tool.signature)]
-    if chunk.text is not None:
-        delta |= beside(chunk.signature)
-    if isinstance(chunk.part, Media) and chunk.part.kind == "image":
-        delta["images"] = [_write_part(chunk.part)]
-    delta |= {name: chunk.extra[name] for name in _MESSAGE_EXTRAS if chunk.extra.get(name) is not None}
-    return delta

@@ -201,6 +201,7 @@ def _read_format(value: dict[str, Any] | None) -> ResponseFormat | None:
     return ResponseFormat(
         kind=value.get("type", "text"),
         name=value.get("name"),
+        description=value.get("description"),
         schema=value.get("schema"),
         strict=value.get("strict"),
     )
@@ -266,4 +267,5 @@ def _write_tool(tool: Tool, position: int) -> dict[str, Any]:
 def _write_format(form: ResponseFormat) -> dict[str, Any]:
     if form.kind != "json_schema":
         return {"type": form.kind}
-    return {"type": "json_schema"} | _given(name=form.name or "answer", schema=form.schema, strict=form.strict)
+    told = _given(name=form.name or "answer", description=form.description, schema=form.schema, strict=form.strict)
+    return {"type": "json_schema"} | told

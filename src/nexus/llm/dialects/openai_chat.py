@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from nexus.core.errors import MalformedBody, NexusError
-from nexus.llm import chat_json, embeddings_json
+from nexus.llm import chat_answers, chat_json, embeddings_json
 from nexus.llm.chat_checks import checked
 from nexus.llm.chat_tools import PLAIN, Manner
 from nexus.llm.decoding import decode_checked, wrong_field
@@ -184,7 +184,7 @@ class OpenAIChat(Dialect):
 
     def completion(self, completion: Completion, call: Call) -> bytes:
         """Write a whole answer."""
-        return msgspec.json.encode(chat_json.write_completion(completion, _manner(call)))
+        return msgspec.json.encode(chat_answers.write_completion(completion, _manner(call)))
 
     def writer(self, call: Call) -> Writer:
         """Return a writer for one stream."""
@@ -288,14 +288,14 @@ class OpenAIWriter:
             if value := getattr(chunk, field):
                 self._head[field] = value
         out = b""
-        delta = chat_json.write_delta(chunk)
-        finish = chat_json.write_finish(chunk.finish_reason, chunk.native_finish_reason)
+        delta = chat_answers.write_delta(chunk)
+        finish = chat_answers.write_finish(chunk.finish_reason, chunk.native_finish_reason)
         if self._manner is not PLAIN:
             out, finish = self._in_manner(chunk, delta, finish)
         if delta or finish is not None:
             out += self._choice(chunk.index, delta, finish, chunk.extra.get("logprobs"))
         if chunk.usage is not None and self._call.wants_usage:
-            last = self._head | {"choices": [], "usage": chat_json.write_usage(chunk.usage)}
+            last = self._head | {"choices": [], "usage": chat_answers.write_usage(chunk.usage)}
             out += b"data: " + msgspec.json.encode(last) + b"\n\n"
         return out
 
@@ -424,7 +424,7 @@ def _count(tally: Tally, event: _Event) -> None:
         if choice.finish_reason:
             tally.finished += 1
             tally.finish_reason = str(choice.finish_reason)
-    if event.usage is not None and (usage := chat_json.read_usage(event.usage, event.service_tier)) is not None:
+    if event.usage is not None and (usage := chat_answers.read_usage(event.usage, event.service_tier)) is not None:
         tally.usage = usage
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from nexus.llm import chat_json
+from nexus.llm import chat_answers
 from nexus.llm.decoding import decode_checked
 from nexus.llm.dialect import Door, Operation, Writer
 from nexus.llm.dialects.openai_chat import OpenAIChat
@@ -121,7 +121,7 @@ class OpenAICompletions(OpenAIChat):
             "model": completion.model,
             "choices": choices,
         }
-        usage = {} if completion.usage is None else {"usage": chat_json.write_usage(completion.usage)}
+        usage = {} if completion.usage is None else {"usage": chat_answers.write_usage(completion.usage)}
         return msgspec.json.encode(body | usage)
 
     def writer(self, call: Call) -> Writer:
@@ -159,7 +159,7 @@ class CompletionsWriter:
             }
             out = b"data: " + msgspec.json.encode(self._head | {"choices": [choice]}) + b"\n\n"
         if chunk.usage is not None and self._call.wants_usage:
-            last = self._head | {"choices": [], "usage": chat_json.write_usage(chunk.usage)}
+            last = self._head | {"choices": [], "usage": chat_answers.write_usage(chunk.usage)}
             out += b"data: " + msgspec.json.encode(last) + b"\n\n"
         return out
 
@@ -209,7 +209,7 @@ def _read(head: _Head) -> ChatRequest:
 
 
 def _write_finish(reason: Any, native: str | None) -> str | None:
-    finish = chat_json.write_finish(reason, native)
+    finish = chat_answers.write_finish(reason, native)
     return "stop" if finish in ("tool_calls", "function_call") else finish
 
 

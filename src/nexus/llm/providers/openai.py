@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 
 from nexus.core.errors import NexusError
-from nexus.llm import chat_json
+from nexus.llm import chat_answers, chat_json
 from nexus.llm.account import Account, Endpoint
 from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.errors import UpstreamMalformed, UpstreamTruncated, UpstreamUnavailable, from_stream
@@ -80,7 +80,7 @@ class OpenAIProvider(OpenAIWire):
         if body.get("error") is not None and not body.get("choices"):
             raise from_stream(body["error"])
         try:
-            return chat_json.read_completion(body)
+            return chat_answers.read_completion(body)
         except (KeyError, TypeError, AttributeError, ValueError):
             raise UpstreamMalformed from None
 
@@ -157,7 +157,7 @@ class OpenAIDecoder:
         if body.get("error") is not None:
             raise from_stream(body["error"])
         try:
-            chunks = chat_json.read_chunk(body)
+            chunks = chat_answers.read_chunk(body)
         except (TypeError, AttributeError, ValueError):
             raise UpstreamMalformed from None
         self.tally.events += 1
