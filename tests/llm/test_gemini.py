@@ -317,7 +317,7 @@ EMBED_BAD: list[tuple[str, Any, str]] = [
     ("embedContent", {"content": {}}, "content.parts"),
     ("embedContent", {"content": {"parts": [{"text": "x"}]}, "taskType": ["CLUSTERING"]}, "taskType"),
     ("embedContent", {"content": {"parts": [{"text": "x"}]}, "outputDimensionality": 0}, "outputDimensionality"),
-    ("embedContent", {"content": {"parts": [{"inlineData": {"data": "QUJD"}}]}}, "input"),
+    ("embedContent", {"content": {"parts": [{"inlineData": {"data": "QUJD"}}]}}, "content"),
     ("batchEmbedContents", {}, "requests"),
     ("batchEmbedContents", {"requests": []}, "requests"),
     ("batchEmbedContents", {"requests": [{"content": {"parts": [{"text": "x"}]}}, 1]}, "requests.1.content"),
@@ -540,3 +540,20 @@ def test_sdk_works_with_every_kind(any_kind: Gateway) -> None:
         types.Content(role="user", parts=results),
     ]
     assert models.generate_content(model="up/tools", contents=history, config=config).text
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        ({"candidateCount": 2}, "generationConfig.candidateCount"),
+        ({"presencePenalty": 0.5}, "generationConfig.presencePenalty"),
+        ({"responseLogprobs": True}, "generationConfig.responseLogprobs"),
+    ],
+)
+def test_what_another_provider_refuses_is_named_in_googles_words(
+    make_gateway: Callable[..., Gateway], upstream: FakeUpstream, config: dict[str, Any], field: str
+) -> None:
+    gateway = make_gateway(providers=[account("anthropic", upstream) | {"name": "up"}])
+    told = ask(gateway, HELLO | {"generationConfig": config})
+    assert told.status_code == 400
+    assert told.json()["error"]["details"][-1]["fieldViolations"][0]["field"] == field

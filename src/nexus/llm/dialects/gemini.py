@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
+from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote
 
@@ -80,6 +81,28 @@ class Gemini(Dialect):
 
     name = DIALECT
     path = "/v1beta/models"
+    words = MappingProxyType(
+        {
+            "messages": "contents",
+            "n": "generationConfig.candidateCount",
+            "stop": "generationConfig.stopSequences",
+            "max_tokens": "generationConfig.maxOutputTokens",
+            "temperature": "generationConfig.temperature",
+            "top_p": "generationConfig.topP",
+            "top_k": "generationConfig.topK",
+            "seed": "generationConfig.seed",
+            "presence_penalty": "generationConfig.presencePenalty",
+            "frequency_penalty": "generationConfig.frequencyPenalty",
+            "logprobs": "generationConfig.responseLogprobs",
+            "top_logprobs": "generationConfig.logprobs",
+            "response_format": "generationConfig.responseSchema",
+            "reasoning_effort": "generationConfig.thinkingConfig",
+            "tool_choice": "toolConfig.functionCallingConfig",
+            "input": "content",
+            "dimensions": "outputDimensionality",
+            "task": "taskType",
+        }
+    )
     # A bare line end: Google's SDK takes a comment for an answer.
     heartbeat = b"\n"
     # Newer SDKs ask below /v1, where others have their lists of models.
