@@ -66,6 +66,7 @@ _FINISH_NUMBERS = {
 }
 _AUDIO = ("AUDIO", 4)
 _IMAGE = ("IMAGE", 2)
+_TIERS = frozenset(("flex", "priority"))
 
 
 # From Gemini.
@@ -115,7 +116,14 @@ def read_usage(usage: Any) -> Usage | None:
         audio_output_tokens=_of(_AUDIO, usage, "candidatesTokensDetails"),
         audio_cache_read_tokens=_of(_AUDIO, usage, "cacheTokensDetails"),
         image_output_tokens=_of(_IMAGE, usage, "candidatesTokensDetails"),
+        tier=_tier(usage),
     )
+
+
+def _tier(usage: dict[str, Any]) -> str | None:
+    """Return the service tier: the Gemini API says `flex`, Vertex AI `ON_DEMAND_FLEX`."""
+    told = str(usage.get("serviceTier") or usage.get("trafficType") or "").lower().removeprefix("on_demand_")
+    return told if told in _TIERS else None
 
 
 def _count(value: Any) -> int:
@@ -124,6 +132,8 @@ def _count(value: Any) -> int:
 
 def _of(modality: tuple[Any, ...], usage: dict[str, Any], name: str) -> int:
     told = usage.get(name)
+    if not told:
+        return 0
     items = [item for item in told if isinstance(item, dict)] if isinstance(told, list) else []
     return sum(_count(item.get("tokenCount")) for item in items if item.get("modality") in modality)
 
@@ -261,6 +271,8 @@ def write_usage(usage: Usage) -> dict[str, Any]:
     if usage.reasoning_tokens:
         out["thoughtsTokenCount"] = usage.reasoning_tokens
     out["totalTokenCount"] = usage.input_tokens + usage.output_tokens
+    if usage.tier in _TIERS:
+        out["serviceTier"] = usage.tier
     for name, audio, whole in (
         ("promptTokensDetails", usage.audio_input_tokens, usage.input_tokens),
         ("candidatesTokensDetails", usage.audio_output_tokens, out["candidatesTokenCount"]),
