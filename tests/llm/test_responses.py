@@ -167,6 +167,12 @@ BAD: list[tuple[object, str | None, str]] = [
         "input.0.output",
         "missing_required_parameter",
     ),
+    ({"model": "up/m", "input": [{"type": "item_reference", "id": "msg_1"}]}, "input.0.type", "unsupported_parameter"),
+    (
+        {"model": "up/m", "input": [*INPUT, {"type": "shell_call_output", "call_id": "c", "output": []}]},
+        "input.1.type",
+        "unsupported_parameter",
+    ),
     ({"model": "up/m", "input": "x", "temperature": 2.5}, "temperature", "invalid_value"),
     ({"model": "up/m", "input": "x", "temperature": "hot"}, "temperature", "invalid_type"),
     ({"model": "up/m", "input": "x", "top_p": -1}, "top_p", "invalid_value"),

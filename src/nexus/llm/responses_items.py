@@ -21,7 +21,7 @@ DIALECT = "openai.responses"
 _SIGNED, _REDACTED = "nexus.signed.", "nexus.redacted."
 _ROLES = frozenset(("user", "system", "developer", "assistant"))
 _CALLS = frozenset(("function_call", "custom_tool_call"))
-_OUTPUTS = frozenset(("function_call_output", "custom_tool_call_output"))
+OUTPUTS = frozenset(("function_call_output", "custom_tool_call_output"))
 
 
 class Names(NamedTuple):
@@ -101,7 +101,7 @@ def _read_item(item: dict[str, Any]) -> Message | None:
         return Message(role=cast("Role", role if role in _ROLES else "user"), parts=parts)
     if kind in _CALLS:
         return Message(role="assistant", parts=(_read_call(item),))
-    if kind in _OUTPUTS:
+    if kind in OUTPUTS:
         call_id, _ = unsealed(str(item.get("call_id") or ""))
         output = item.get("output")
         given = (Text(text=output),) if isinstance(output, str) else tuple(read_part(part) for part in output or ())

@@ -13,7 +13,7 @@ import msgspec
 from nexus.core.errors import NexusError
 from nexus.llm.errors import MissingParameter, UnknownResponse, Unsupported
 from nexus.llm.free_form import as_function
-from nexus.llm.responses_items import DIALECT, flat_name, has_seals, read_items, unsealed_items, write_items
+from nexus.llm.responses_items import DIALECT, OUTPUTS, flat_name, has_seals, read_items, unsealed_items, write_items
 from nexus.llm.types import (
     Call,
     ChatRequest,
@@ -30,6 +30,8 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
 # What only says how the answer is kept, addressed or billed: it has no meaning to a model elsewhere.
 _ASIDE = frozenset(("stream", "stream_options", "store", "background", "previous_response_id", "include", "truncation"))
+
+_SEALED = frozenset(("item_reference", "compaction", "mcp_approval_response"))
 
 
 class ResponsesCall(Call, kw_only=True):
@@ -117,7 +119,9 @@ def read_request(body: dict[str, Any], history: list[dict[str, Any]] | None = No
         raise _unknown(previous)
     if rest.pop("prompt", None) is not None:
         raise Unsupported("Stored prompts are not supported with this model.", field="prompt")
-    messages = read_items([*(history or ()), *items_of(rest.pop("input", None))])
+    given_items = items_of(rest.pop("input", None))
+    _check_readable(history or (), given_items)
+    messages = read_items([*(history or ()), *given_items])
     if instructions := rest.pop("instructions", None):
         messages = (Message(role="system", parts=(Text(text=instructions),)), *messages)
     given = rest.pop("text", None) or {}
@@ -141,6 +145,19 @@ def read_request(body: dict[str, Any], history: list[dict[str, Any]] | None = No
         user=rest.pop("user", None),
         extra=rest | ({"verbosity": given["verbosity"]} if given.get("verbosity") else {}),
     )
+
+
+def _check_readable(history: Sequence[dict[str, Any]], given: Sequence[dict[str, Any]]) -> None:
+    """Refuse items that say what only this form's own provider understands. Raises `Unsupported`.
+
+    A model's record of what its provider did is none of them: its words are in what it said afterwards.
+    """
+    for place, items in (("previous_response_id", history), ("input", given)):
+        for i, item in enumerate(items):
+            kind = str(item.get("type") or "message")
+            if kind in _SEALED or (kind.endswith("_output") and kind not in OUTPUTS):
+                field = f"input.{i}.type" if place == "input" else place
+                raise Unsupported(f"Items of type {kind} are not supported with this model.", field=field)
 
 
 def _read_tools(tools: Sequence[dict[str, Any]], choice: Any) -> list[Tool]:
