@@ -16,6 +16,7 @@ from nexus.access.types import Principal
 from nexus.analytics.dataset_service import DatasetService
 from nexus.analytics.service import AnalyticsService
 from nexus.automation.approvals import ApprovalService
+from nexus.automation.schedules import ScheduleService
 from nexus.automation.secrets import SecretService
 from nexus.automation.service import AutomationService
 from nexus.catalog.pool import ModelPool
@@ -138,6 +139,9 @@ def build(settings: Settings, *, children: int) -> Parts:
     services.put(automation)
     services.put(secrets)
     services.put(approvals)
+    schedules = ScheduleService(database=database, automation=automation, runs=runs, clock=clock)
+    services.put(schedules)
+    scheduler.add(schedules)
     return parts
 
 

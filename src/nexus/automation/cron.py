@@ -19,8 +19,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from importlib import resources
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
+
+import tzdata
 
 from nexus.automation.errors import CronInvalid
 
@@ -45,6 +48,7 @@ _BOUNDS: Final = (
     ("day of week", 0, 7),
 )
 _NTH: Final = re.compile(r"(\w+)(?:#([1-5])|(l))")
+_ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}")
 _LONGEST: Final = 200
 # A leap day on a given day of the week comes once in 28 years, and once in 40 around 2100.
 _HORIZON: Final = 366 * 41
@@ -152,14 +156,26 @@ def _change(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
     return after
 
 
+def zone_database() -> str:
+    """Return the version of the zones that answer here, such as `2026b`."""
+    return str(tzdata.IANA_VERSION)
+
+
+@lru_cache(maxsize=1024)
 def zone_of(name: str) -> ZoneInfo:
-    """Return the zone of an IANA name. Raises `CronInvalid`."""
+    """Return the zone of an IANA name. Raises `CronInvalid`.
+
+    It is read from the `tzdata` package and never from the machine, whose zones may be years older: all
+    processes must agree on when a schedule fires.
+    """
     try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise CronInvalid(
-            f"There is no time zone {name[:64]!r}; use an IANA name like Europe/Berlin.", field="timezone"
-        ) from None
+        if not _ZONE.fullmatch(name):
+            raise ValueError
+        with resources.files("tzdata").joinpath("zoneinfo", *name.split("/")).open("rb") as file:
+            return ZoneInfo.from_file(file, key=name)
+    except (OSError, ValueError):
+        text = f"There is no time zone {name[:64]!r}; use an IANA name like Europe/Berlin."
+        raise CronInvalid(text, field="timezone") from None
 
 
 @lru_cache(maxsize=1024)

@@ -9,6 +9,7 @@ InvalidInput
 NotFound
 |-- WorkflowNotFound       404 workflow_not_found
 |-- ApprovalNotFound       404 approval_not_found
+|-- ScheduleNotFound       404 schedule_not_found
 `-- SecretNotFound         404 secret_not_found
 Forbidden
 `-- NotYoursToApprove      403 approval_not_yours
@@ -17,6 +18,7 @@ Conflict
 |-- ApprovalDecided        409 approval_decided
 |-- ApprovalRejected       409 approval_rejected
 |-- ApprovalExpired        409 approval_expired
+|-- NameTaken              409 name_taken
 `-- ChildFailed            409 child_failed
 NexusError
 `-- RequestFailed          502 request_failed
@@ -94,6 +96,18 @@ class ApprovalNotFound(NotFound):
     """There is no approval with this id."""
 
     code = "approval_not_found"
+
+
+class ScheduleNotFound(NotFound):
+    """There is no schedule with this id."""
+
+    code = "schedule_not_found"
+
+
+class NameTaken(Conflict):
+    """There is one of this name already."""
+
+    code = "name_taken"
 
 
 class SecretNotFound(NotFound):

@@ -84,3 +84,37 @@ class SecretRow(Base):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     updated_by: Mapped[str] = mapped_column(String(80))
+
+
+class ScheduleRow(Base):
+    """A workflow that is started by the clock. `next_fire_at` moves by compare-and-set, so each fire counts once.
+
+    `starter` is whose rights its runs have; `misfire` and `overlap` are the words of `schedules`.
+    """
+
+    __tablename__ = "schedule"
+    __table_args__ = (
+        Index("uq_schedule_name", "project_id", "name", unique=True),
+        Index("ix_schedule_due", "next_fire_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(40))
+    name: Mapped[str] = mapped_column(String(63))
+    workflow_id: Mapped[str] = mapped_column(String(40), index=True)
+    version: Mapped[int | None]
+    inputs: Mapped[dict[str, Any]] = mapped_column(JSON)
+    cron: Mapped[str] = mapped_column(String(200))
+    timezone: Mapped[str] = mapped_column(String(64))
+    misfire: Mapped[str] = mapped_column(String(16))
+    catch_up_limit: Mapped[int]
+    overlap: Mapped[str] = mapped_column(String(16))
+    enabled: Mapped[bool]
+    starter: Mapped[dict[str, Any]] = mapped_column(JSON)
+    next_fire_at: Mapped[datetime | None]
+    last_fire_at: Mapped[datetime | None]
+    last_run_id: Mapped[str | None] = mapped_column(String(40))
+    last_error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    fired: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
