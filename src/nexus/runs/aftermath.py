@@ -20,11 +20,11 @@ from nexus.runs.engine_storage import Claimed, Ended, Terms, claimed_of
 from nexus.runs.outbox import PUT_MESSAGES, announce, message_of
 from nexus.runs.planting import FAR
 from nexus.runs.records import event_row, failure_json
-from nexus.runs.tables import EVENT, RUN, STEP
+from nexus.runs.tables import EVENT, RUN, STEP, WORKING
 from nexus.runs.transitions import after_need
 from nexus.runs.types import Failure, RunStatus, StepStatus
 
-_BEHIND: Final = select(STEP).where(
+_BEHIND: Final = select(*WORKING).where(
     STEP.c.run_id == bindparam("b_run"),
     STEP.c.key.in_(bindparam("b_keys", expanding=True)),
     STEP.c.status == "pending",
@@ -63,7 +63,7 @@ _ITEM_OVER: Final = (
     update(STEP)
     .where(STEP.c.run_id == bindparam("b_run"), STEP.c.key == bindparam("b_key"), STEP.c.map_index == -1)
     .values(items_left=STEP.c.items_left - bindparam("b_over"))
-    .returning(STEP)
+    .returning(*WORKING)
 )
 _JOIN: Final = (
     update(STEP)

@@ -18,7 +18,7 @@ from nexus.runs.engine_storage import Claimed, Ended, Terms, claimed_of, facts_o
 from nexus.runs.outbox import message
 from nexus.runs.planting import item_values
 from nexus.runs.records import failure_json
-from nexus.runs.tables import RUN, STEP
+from nexus.runs.tables import RUN, STEP, WORKING
 from nexus.runs.transitions import (
     Again,
     Cancelled,
@@ -86,7 +86,7 @@ _SPREAD: Final = (
     .where(*_FENCE)
     .values(status="waiting", epoch=STEP.c.epoch + 1, owner=None, lease_until=None, signal=None)
     .values(run_at=None, republish_at=None, items_left=bindparam("items_left"), state=bindparam("state"))
-    .returning(STEP)
+    .returning(*WORKING)
 )
 _CHUNK: Final = 500
 

@@ -25,7 +25,9 @@ from nexus.runs.waking import wake_step
 from nexus.storage.events import publish
 
 Render = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
-_RUN: Final = select(RUN).where(RUN.c.id == bindparam("b_run"))
+_RUN: Final = select(
+    *(column for column in RUN.c if column.name not in ("starter", "fingerprint", "created_at", "started_at", "result"))
+).where(RUN.c.id == bindparam("b_run"))
 _STEPS: Final = select(
     STEP.c.key, STEP.c.needed_by, STEP.c.status, STEP.c.output, STEP.c.error, STEP.c.finished_at, STEP.c.options
 ).where(STEP.c.run_id == bindparam("b_run"), STEP.c.map_index == -1)

@@ -21,7 +21,7 @@ from nexus.access.types import Principal
 from nexus.runs import lanes
 from nexus.runs.outbox import announce, message_of, send
 from nexus.runs.records import event_row, principal_of
-from nexus.runs.tables import EVENT, OUTBOX, RUN, STEP, OutboxRow, RunRow, StepEventRow, StepRow
+from nexus.runs.tables import EVENT, OUTBOX, RUN, STEP, WORKING, OutboxRow, RunRow, StepEventRow, StepRow
 from nexus.runs.types import RetryPolicy, RunStatus, StepStatus
 
 # How much earlier than its time a step may begin: clocks of two machines are never equal.
@@ -184,9 +184,13 @@ def _admitted(session: Session, run: Any, step_id: str, epoch: int, now: datetim
     return False
 
 
+_FACTS: Final = (
+    "id", "project_id", "kind", "name", "version", "starter", "inputs", "trigger", "round", "depth", "failing",
+    "error", "status", "cancel_requested", "paused", "started_at", "finished_at", "lane", "lane_limit",
+)  # fmt: skip
 _RUN_OF_STEP: Final = (
     select(
-        *(column for column in RUN.c if column.name not in ("plan", "result", "fingerprint")),
+        *(RUN.c[name] for name in _FACTS),
         STEP.c.lane.label("step_lane"),
         STEP.c.lane_limit.label("step_lane_limit"),
         STEP.c.epoch.label("step_epoch"),
@@ -213,7 +217,7 @@ _TAKE: Final = (
         held=False,
         woken=False,
     )
-    .returning(STEP)
+    .returning(*WORKING)
 )
 _BEGIN: Final = (
     update(RUN)

@@ -7,7 +7,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
@@ -85,7 +84,7 @@ def needed_by(steps: list[StepSpec]) -> dict[str, list[str]]:
 
 def fingerprint(spec: RunSpec) -> str:
     """Return a digest of all that is asked for. Raises `InvalidRunSpec` for values that are not JSON."""
-    return hashlib.sha256(encoded(asdict(spec), "inputs")).hexdigest()
+    return hashlib.sha256(encoded(spec, "inputs")).hexdigest()
 
 
 def encoded(value: Any, field: str) -> bytes:

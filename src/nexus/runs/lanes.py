@@ -18,7 +18,7 @@ from sqlalchemy import Row, bindparam, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from nexus.runs.planting import FAR
-from nexus.runs.tables import OUTBOX, RUN, STEP
+from nexus.runs.tables import OUTBOX, RUN, STEP, WORKING
 
 _BUSY: Final = (
     select(func.count())
@@ -50,7 +50,7 @@ _HOLD: Final = (
 _CALL: Final = update(STEP).where(STEP.c.id == bindparam("b_id")).values(held=False, republish_at=bindparam("until"))
 _NO_MESSAGE: Final = ~exists().where(OUTBOX.c.step_id == STEP.c.id, OUTBOX.c.epoch == STEP.c.epoch)
 _NEXT: Final = (
-    select(STEP)
+    select(*WORKING)
     .join(RUN, RUN.c.id == STEP.c.run_id)
     .where(
         STEP.c.lane == bindparam("lane"),
@@ -79,7 +79,7 @@ _NEXT_RUN: Final = (
     .limit(1)
 )
 _HELD_OF: Final = (
-    select(STEP)
+    select(*WORKING)
     .where(STEP.c.run_id == bindparam("b_run"), STEP.c.status == "ready", STEP.c.held, _NO_MESSAGE)
     .with_for_update(skip_locked=True)
 )

@@ -8,7 +8,7 @@ order of their commits, on PostgreSQL too.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sqlalchemy import JSON, BigInteger, Index, Integer, String, Table, Text, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -191,3 +191,12 @@ RUN: Table = cast("Table", RunRow.__table__)
 STEP: Table = cast("Table", StepRow.__table__)
 OUTBOX: Table = cast("Table", OutboxRow.__table__)
 EVENT: Table = cast("Table", StepEventRow.__table__)
+WORKING: Final = tuple(
+    STEP.c[name]
+    for name in (
+        "id", "run_id", "project_id", "position", "epoch", "status", "key", "map_index", "item", "items_left", "uses",
+        "with", "when", "timeout", "queue", "rank", "lane", "lane_limit", "attempts", "needs", "needed_by", "options",
+        "retries", "failures", "crashes", "child_crashes", "state", "signal", "needs_left", "needs_skipped",
+    )
+)  # fmt: skip
+"""The columns that the work on a step needs. Reading times and outputs along with them costs more than it looks."""
