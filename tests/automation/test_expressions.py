@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import time
 from typing import Any
 
@@ -147,6 +148,40 @@ HOSTILE = [
 ]
 
 
+DUNDERS = ["__class__", "__mro__", "__globals__", "__builtins__", "__subclasses__", "__init__", "__dict__", "_x"]
+BUILTINS = [
+    "eval", "exec", "compile", "open", "input", "vars", "dir", "id", "hash", "iter", "next", "map", "filter", "zip",
+    "range", "list", "dict", "set", "str", "int", "bytes", "super", "object", "setattr", "delattr", "breakpoint",
+    "memoryview", "help", "format", "repr", "sorted", "pow", "divmod", "chr", "ord", "__import__", "exit", "quit",
+]  # fmt: skip
+METHODS = ["format", "join", "encode", "replace", "zfill", "ljust", "center", "translate", "split", "upper", "mro"]
+HOSTILE += [
+    *(f"{value}.{name}" for value in ("inputs", "'a'", "[]", "(1)", "len", "{}", "true", "now()") for name in DUNDERS),
+    *(f"inputs['x']['{name}']" for name in DUNDERS),
+    *(f"{name}('1')" for name in BUILTINS),
+    *(f"'a'.{name}(10)" for name in METHODS),
+    *(f"inputs.name.{name}(*inputs.tags)" for name in METHODS),
+    *(f"{template}" for n in (1, 5, 9, 50) for template in (f"9**{n}", f"2 << {n}", f"'a' * {n}", f"[1] * {n}")),
+    *(f"{operator}1" for operator in ("~", "await ", "yield ", "*", "**", "lambda: ", "print ")),
+    *(f"1 {operator} 2" for operator in ("**", "//", "@", "<<", ">>", "|", "&", "^", ":=", "=", ";", "if", "for")),
+    *(f"[x for x in {source}]" for source in ("inputs.many", "range(9)", "'abc'", "[1]")),
+    *(f"{open_ * n}{close * n}" for n in (21, 100, 900) for open_, close in ("()", "[]", "{}")),
+    *(f"{word * n}" for n in (250, 900) for word in ("-", "not ", "1+", "a.", "a[0]", "len(", "'a'+")),
+    *(f"f'{{{name}}}'" for name in ("inputs", "inputs.name!r", "1:>99999999", "'a'")),
+    *(f"matches({text}, {pattern})" for text in ("1", "null", "[]") for pattern in ("'a'", "1")),
+    *(f"number('{text}')" for text in ("inf", "-inf", "nan", "1e308", "0x10", "1" * 41, "", " ", "1j")),
+    *(f"{name}()" for name in ("len", "lower", "contains", "matches", "number", "join", "pluck", "round", "first")),
+    *(f"{name}(1, 2, 3, 4)" for name in ("len", "lower", "startswith", "number", "join", "pluck", "round", "abs")),
+    *(f"pluck({value}, 'x')" for value in ("1", "'a'", "inputs", "null")),
+    "matches('a', inputs.glue)",
+    "matches(inputs.glue, '*')" if len(str(SCOPE["inputs"].get("glue", ""))) > 65_536 else "matches(1, '*')",
+]
+
+
+def test_there_are_at_least_300_of_them() -> None:
+    assert len(set(HOSTILE)) >= 300
+
+
 @pytest.mark.parametrize("expression", HOSTILE, ids=range(len(HOSTILE)))
 def test_refuses_in_no_time(expression: str) -> None:
     started = time.process_time()
@@ -193,3 +228,69 @@ def test_names_what_it_reads() -> None:
         "steps.a.output.x", "inputs.n", "steps.b.status",
     }  # fmt: skip
     assert template_references({"x": ["{{ steps.a.output }} and {{ inputs.n }}"]}) == {"steps.a.output", "inputs.n"}
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern", "fits"),
+    [
+        ("receipt.pdf", "*.pdf", True),
+        ("receipt.pdf", "receipt.???", True),
+        ("receipt.pdf", "*.png", False),
+        ("abc", "abc", True),
+        ("abc", "ab", False),
+        ("aXbXc", "a*b*c", True),
+        ("ab", "ab*b", False),
+        ("abab", "*ab", True),
+        ("a\nb", "a?b", True),
+        ("a.c", "a.c", True),
+        ("abc", "a.c", False),
+        ("", "*", True),
+        ("", "?", False),
+        ("aa", "a*a*a", False),
+        ("[x]", "[x]", True),
+    ],
+)
+def test_patterns(text: str, pattern: str, fits: bool) -> None:
+    assert evaluate(f"matches({text!r}, {pattern!r})", {}) is fits
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("ab?*", max_size=8), st.text("ab", max_size=8))
+def test_patterns_are_those_of_a_shell(pattern: str, text: str) -> None:
+    assert evaluate("matches(t, p)", {"t": text, "p": pattern}) is fnmatch.fnmatchcase(text, pattern)
+
+
+@pytest.mark.parametrize("pattern", ["*" + "a" * 250 + "b", "*a" * 16, "?" * 256, "*" + "?" * 250 + "b*"])
+def test_no_pattern_takes_long(pattern: str) -> None:
+    started = time.process_time()
+    evaluate("matches(t, p)", {"t": "a" * 65_536, "p": pattern})
+    assert time.process_time() - started < 0.5
+
+
+OPERATORS = ["+", "-", "*", "/", "%", "==", "<", "in", "and", "or"]
+FUNCTIONS = ["len", "lower", "number", "exists", "coalesce", "sum", "text", "first"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        st.sampled_from(["1", "'a'", "inputs.name", "inputs.tags", "true", "null", "inputs.nothing", "0.5"]),
+        lambda inner: st.one_of(
+            st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "%", "==", "<", "in", "and", "or"]), inner).map(
+                " ".join
+            ),
+            inner.map(lambda one: f"({one})"),
+            inner.map(lambda one: f"[{one}]"),
+            st.tuples(
+                st.sampled_from(["len", "lower", "number", "exists", "coalesce", "sum", "text", "first"]), inner
+            ).map(lambda pair: f"{pair[0]}({pair[1]})"),
+            st.tuples(inner, inner, inner).map(lambda three: f"{three[0]} if {three[1]} else {three[2]}"),
+        ),
+        max_leaves=30,
+    )
+)
+def test_any_expression_of_the_language_ends_soon(expression: str) -> None:
+    started = time.process_time()
+    with contextlib.suppress(ExpressionError):
+        evaluate(expression, SCOPE)
+    assert time.process_time() - started < 0.1

@@ -1,7 +1,8 @@
 """An engine as a process of its own, to be killed: `python engine_process.py SETTINGS_JSON`.
 
-Its one kind of step, `effect`, works a while, does an effect outside (a POST to the test's stub, with the
-step's idempotency key), works a while longer, and answers.
+The step `effect` works a while, does an effect outside (a POST to the test's stub, with the step's idempotency
+key), works a while longer, and answers. `nest` waits for a child run with one effect, `ask` for a signal, and `fail`
+fails.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import sys
 import urllib.request
 from typing import Any
 
+from nexus.core.errors import InvalidInput
+from nexus.runs.service import RunService
 from nexus.runs.settings import RunsSettings
-from nexus.runs.types import StepContext
+from nexus.runs.types import Parent, Parked, RunSpec, StepContext, StepSpec
 from nexus.runs.worker import EngineWorker
 from nexus.storage.db import Database
 
@@ -33,8 +36,28 @@ async def main() -> None:
         await asyncio.sleep(inputs.get("after", 0.05))
         return {"attempt": context.attempt}
 
+    async def nest(context: StepContext, inputs: dict[str, Any]) -> dict[str, Any]:
+        parent = Parent(context.run_id, context.step_id, 1)
+        key = f"{context.idempotency_key}.{context.round}"
+        steps = [StepSpec("c", "effect", inputs)]
+        run = await runs.start(context.principal, RunSpec("test", "child", steps, idempotency_key=key, parent=parent))
+        if not run.status.final:
+            raise Parked
+        return {"child": run.id, "status": run.status}
+
+    async def ask(context: StepContext, _inputs: dict[str, Any]) -> dict[str, Any]:
+        if context.signal is None:
+            raise Parked
+        return context.signal
+
+    async def fail(_context: StepContext, _inputs: dict[str, Any]) -> dict[str, Any]:
+        raise InvalidInput("It fails.")
+
     database = Database(said["database"])
-    worker = EngineWorker(database=database, handlers={"effect": effect}, settings=RunsSettings(**said["settings"]))
+    settings = RunsSettings(**said["settings"])
+    runs = RunService(database=database, settings=settings)
+    handlers = {"effect": effect, "nest": nest, "ask": ask, "fail": fail}
+    worker = EngineWorker(database=database, handlers=handlers, settings=settings)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await worker.start()

@@ -1,7 +1,12 @@
-"""What the kill tests share: engines as processes, and a stub outside that counts effects by key."""
+"""What the kill tests share: engines as processes, and a stub outside that counts effects by key.
+
+python -m tests.runs.killing 200                                            # seeds on SQLite
+python -m tests.runs.killing 200 postgresql://... redis://localhost:6379/0   # on PostgreSQL and Redis
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -21,12 +26,14 @@ from sqlalchemy import func, select
 
 from nexus.access.types import Principal
 from nexus.core.clock import SystemClock
-from nexus.runs import storage
+from nexus.runs import steering, storage
+from nexus.runs.errors import RunNotWaiting, StepNotFound
+from nexus.runs.failpoints import NAMES
 from nexus.runs.settings import RunsSettings
 from nexus.runs.signals import Bell
 from nexus.runs.tables import StepEventRow, StepRow
 from nexus.runs.types import Run, RunSpec, StepSpec
-from nexus.storage.db import Database
+from nexus.storage.db import Base, Database
 
 SCRIPT = Path(__file__).with_name("engine_process.py")
 WHO = Principal("key", "key_a", "prj_a")
@@ -103,6 +110,60 @@ class Yard:
         self.bell.ring("outbox")
         return runs
 
+    def start_flows(self) -> list[Run]:
+        """Start one run of everything at once, and one that fails and is told of it."""
+        quick = {"before": 0.01, "after": 0.01}
+        everything = RunSpec(
+            "test",
+            "everything",
+            [
+                StepSpec("a", "effect", quick),
+                StepSpec("each", "effect", quick, needs=["a"], map=[1, 2, 3], max_parallel=2),
+                StepSpec("nest", "nest", quick, needs=["a"]),
+                StepSpec("ask", "ask", needs=["each"]),
+                StepSpec("z", "effect", quick, needs=["ask", "nest"]),
+            ],
+        )
+        late = [StepSpec("warn", "effect", quick)]
+        failing = RunSpec(
+            "test", "failing", [StepSpec("a", "effect", quick), StepSpec("f", "fail", needs=["a"])], on_failure=late
+        )
+        now = SystemClock().now()
+        add = lambda spec: self.db.write_now(storage.add_run, spec, WHO, now, self.settings["republish"])[0]  # noqa: E731
+        runs = [add(everything), add(failing)]
+        self.bell.ring("outbox")
+        return runs
+
+    def answer(self, runs: list[Run]) -> None:
+        """Signal every step that asks."""
+        for run in runs:
+            with contextlib.suppress(RunNotWaiting, StepNotFound):
+                named = (run.project_id, run.id, SystemClock().now(), self.settings["republish"])
+                self.db.write_now(steering.wake_waiting, *named, key="ask", signal={"yes": 1})
+                self.bell.ring("outbox")
+
+    def all_answered(self, runs: list[Run]) -> bool:
+        self.answer(runs)
+        return self.all_ended(runs)
+
+    def check_flows(self, runs: list[Run]) -> None:
+        """Everything has ended as it should, each step once, and no effect was done without its key."""
+        everything, failing = (self.db.read_now(storage.run_with_steps, run.project_id, run.id) for run in runs)
+        assert everything.status == "succeeded", (everything, self.picture())
+        assert failing.status == "failed", (failing, self.picture())
+        assert failing.error is not None
+        assert failing.error.step == "f"
+        nested = next(step for step in everything.steps if step.key == "nest").output
+        assert nested["status"] == "succeeded"
+        keys = [f"{everything.id}.{key}" for key in ("a", "each.0", "each.1", "each.2", "z")]
+        expected = {*keys, f"{nested['child']}.c", f"{failing.id}.a", f"{failing.id}.warn"}
+        assert set(self.stub.asked) == expected
+        ended = select(func.count()).where(StepEventRow.type == "step.succeeded")
+        place = (StepEventRow.run_id, StepEventRow.step_key, StepEventRow.map_index)
+        counts = self.db.read_now(lambda s: s.execute(ended.group_by(*place)).scalars().all())
+        assert set(counts) == {1}
+        assert self.count(StepRow.status.in_(("ready", "running", "waiting", "pending"))) == 0
+
     def until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         end = time.monotonic() + seconds
         while not condition():
@@ -172,3 +233,48 @@ def kill_in_a_loop(made: Yard, runs: list[Run], kills: int, dice: random.Random)
         os.killpg(engine.pid, signal.SIGKILL)
         engine.wait()
     return hit
+
+
+def kill_at_a_failpoint(made: Yard, seed: int, **settings: Any) -> str:
+    """Let engines die at places that the seed chooses while everything is done; return where.
+
+    The last engine lives, and everything must have ended within a minute of its start.
+    """
+    dice = random.Random(seed)
+    made.stub.asked.clear()
+    runs = made.start_flows()
+    died = []
+    for _ in range(dice.randint(1, 2)):
+        name = dice.choice(NAMES)
+        engine = made.engine(wait=False, failpoints={name: dice.randint(1, 6)}, **settings)
+        made.until(lambda e=engine: e.poll() is not None or made.all_answered(runs), 60, f"stuck before dying {name}")  # type: ignore[misc]
+        died.append(name if engine.poll() is not None else f"({name})")
+        if engine.poll() is None:
+            os.killpg(engine.pid, signal.SIGKILL)
+        engine.wait()
+    last = made.engine(**settings)
+    made.until(lambda: made.all_answered(runs), 60, f"runs are left after dying {died}")
+    made.check_flows(runs)
+    os.killpg(last.pid, signal.SIGKILL)
+    last.wait()
+    return " ".join(died)
+
+
+def main(seeds: int, url: str = "", redis: str = "") -> None:
+    """Play so many seeds on SQLite, or on the PostgreSQL and Redis at these addresses."""
+    import tempfile
+
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            database = Database(url or f"sqlite:///{folder}/nexus.db")
+            Base.metadata.drop_all(database.engine)
+            Base.metadata.create_all(database.engine)
+            began = time.monotonic()
+            with yard(database, Path(folder)) as made:
+                died = kill_at_a_failpoint(made, seed, **({"broker_url": redis} if redis else {}))
+            database.close()
+            print(f"seed {seed}: died {died}, all well after {time.monotonic() - began:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), *sys.argv[2:])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.runs.killing import Yard, kill_in_a_loop, yard
+from tests.runs.killing import Yard, kill_at_a_failpoint, kill_in_a_loop, yard
 
 from nexus.runs.failpoints import NAMES
 from nexus.runs.tables import StepEventRow
@@ -62,6 +62,18 @@ def test_dying_at_each_crash_point_loses_nothing(made: Yard, name: str) -> None:
     made.until(lambda: made.all_ended(runs), 30, f"runs are left after dying {name}")
     assert time.monotonic() - before < 20
     made.check(runs)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dying_anywhere_in_flows_of_every_kind(made: Yard, seed: int) -> None:
+    kill_at_a_failpoint(made, seed)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(200))
+def test_dying_anywhere_200_times(any_database: Database, tmp_path: Path, seed: int) -> None:
+    with yard(any_database, tmp_path) as made:
+        kill_at_a_failpoint(made, seed)
 
 
 def test_a_frozen_engine_is_fenced_when_it_thaws(made: Yard) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -28,6 +29,7 @@ MAX_NODES: Final = 200
 MAX_DEPTH: Final = 20
 MAX_NUMBER: Final = 10**15
 MAX_TEXT: Final = 65_536
+MAX_PATTERN: Final = 256
 MAX_RENDERED: Final = 4 * 2**20
 
 _CONSTANTS: Final[dict[str, Any]] = {"true": True, "false": False, "null": None, "none": None}
@@ -293,23 +295,27 @@ def _to_number(value: Any) -> int | float:
 
 
 def _matches(text: Any, pattern: Any) -> bool:
-    """Match a whole text against a pattern with `*` and `?`, in time of text times stars at the most."""
-    text, pattern = _text(text)[:MAX_TEXT], _text(pattern)
-    if pattern.count("*") > 16:
-        raise ExpressionError("A pattern has at most 16 stars.")
-    at = want = 0
-    star, mark = -1, 0
-    while at < len(text):
-        if want < len(pattern) and pattern[want] != "*" and pattern[want] in ("?", text[at]):
-            at, want = at + 1, want + 1
-        elif want < len(pattern) and pattern[want] == "*":
-            star, mark, want = want, at, want + 1
-        elif star >= 0:
-            want, mark = star + 1, mark + 1
-            at = mark
-        else:
-            return False
-    return not pattern[want:].strip("*")
+    """Match a whole text against a pattern of `*` (anything) and `?` (one letter).
+
+    Each piece between two stars is looked for once, as far left as it can be: time grows with text times pattern,
+    both of which are bounded, and never with how the stars could share the text.
+    """
+    text, pattern = _text(text), _text(pattern)
+    if len(text) > MAX_TEXT or len(pattern) > MAX_PATTERN or pattern.count("*") > 16:
+        raise ExpressionError(f"A pattern has at most {MAX_PATTERN} letters and 16 stars, its text {MAX_TEXT} letters.")
+    first, *others = (_piece(part) for part in pattern.split("*"))
+    if not others:
+        return first.fullmatch(text) is not None
+    found = first.match(text)
+    *middle, last = others
+    for piece in middle:
+        found = None if found is None else piece.search(text, found.end())
+    size = len(pattern.rpartition("*")[2])
+    return found is not None and len(text) - size >= found.end() and last.fullmatch(text, len(text) - size) is not None
+
+
+def _piece(part: str) -> re.Pattern[str]:
+    return re.compile("".join("." if letter == "?" else re.escape(letter) for letter in part), re.DOTALL)
 
 
 def _edge(position: int) -> Callable[[Any], Any]:
@@ -419,4 +425,7 @@ def as_text(value: Any) -> str:
     """Return a value as it reads inside a text: text as it is, null as nothing, the rest as JSON."""
     if isinstance(value, str):
         return value
-    return "" if value is None else orjson.dumps(value, default=str).decode()
+    try:
+        return "" if value is None else orjson.dumps(value, default=str).decode()
+    except (TypeError, RecursionError):
+        raise ExpressionError("This value cannot be written as text.") from None
