@@ -26,9 +26,11 @@ from nexus.llm.jobs import respond
 from nexus.llm.responses_service import ResponsesService, responses_form
 from nexus.llm.service import LLMService
 from nexus.llm.settings import LLMSettings
+from nexus.llm.tables import ResponseRow
 from nexus.runs.service import RunService
 from nexus.runs.settings import RunsSettings
 from nexus.runs.types import StepContext
+from nexus.setup import migrate
 from nexus.storage.db import Database
 from nexus.testing.script import Script, Seen, response
 from nexus.testing.upstream import FakeUpstream, Said, saying
@@ -100,7 +102,8 @@ def test_a_conversation_goes_on_wherever_it_was(house: House, model: str, stream
         ("assistant", "two"),
         ("user", "three"),
     ]
-    ask("four", second, "twin/m")
+    fourth = ask("four", second, "twin/m")
+    assert client.responses.retrieve(fourth).previous_response_id in (second, None)
     told = [item["content"][0]["text"] for item in sent(house)["input"]]
     assert told == ["one", "one", "two", "two", "four"]
     assert "previous_response_id" not in sent(house)
@@ -166,6 +169,16 @@ def test_it_is_read_listed_and_deleted_by_its_project_only(house: House) -> None
         client.responses.retrieve(made.id)
     with pytest.raises(openai.NotFoundError):
         client.responses.create(model="own/m", input="x", previous_response_id=made.id)
+
+
+def test_a_conversation_with_a_gap_is_not_gone_on_with(house: House) -> None:
+    client = house.client()
+    first = client.responses.create(model="chat/m", input="one")
+    second = client.responses.create(model="chat/m", input="two", previous_response_id=first.id)
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.responses.create(model="chat/m", input="three", previous_response_id=second.id)
+    assert refused.value.param == "previous_response_id"
 
 
 def test_what_is_not_to_be_stored_is_not(house: House) -> None:
@@ -285,3 +298,37 @@ def test_old_responses_are_swept(house: House, database: Database) -> None:
     asyncio.run(database.write(storage.sweep, SystemClock().now() + timedelta(seconds=1)))
     with pytest.raises(openai.NotFoundError):
         house.client().responses.retrieve(made.id)
+
+
+@pytest.mark.slow
+def test_the_queries_hold_on_postgresql(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    migrate(database)
+
+    def row(name: str, previous: str | None, project: str = "prj_1") -> ResponseRow:
+        return ResponseRow(
+            project_id=project, id=name, previous_id=previous, status="queued", input=b'"x"', body=b"{}",
+            created_at=SystemClock().now(), deleted=False,
+        )  # fmt: skip
+
+    try:
+        for name, previous in (("a", None), ("b", "a"), ("c", "b")):
+            database.write_now(storage.keep, row(name, previous))
+        database.write_now(storage.keep, row("a", None, "prj_2"))
+        assert [item.id for item in database.read_now(storage.chain, "prj_1", "c", 10)] == ["a", "b", "c"]
+        assert database.read_now(storage.chain, "prj_2", "c", 10) == []
+        database.write_now(storage.finish, "prj_1", "c", "completed", b'{"status":"completed"}')
+        database.write_now(storage.finish, "prj_1", "c", "failed", b"late")
+        found = database.read_now(storage.response, "prj_1", "c")
+        assert found is not None
+        assert (found.status, found.body) == ("completed", b'{"status":"completed"}')
+        assert database.write_now(storage.forget, "prj_1", "b") is not None
+        assert database.write_now(storage.forget, "prj_1", "b") is None
+        database.write_now(storage.keep, row("b", "a"))
+        assert database.read_now(storage.response, "prj_1", "b") is None
+        assert database.read_now(storage.is_taken, "b")
+        assert [item.id for item in database.read_now(storage.chain, "prj_1", "c", 10)] == ["c"]
+        database.write_now(storage.sweep, SystemClock().now() + timedelta(seconds=1))
+        assert not database.read_now(storage.is_taken, "c")
+    finally:
+        database.close()

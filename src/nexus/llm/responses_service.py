@@ -107,6 +107,12 @@ class ResponsesService:
             return
         if rows[-1].status in _OPEN:
             raise Conflict("The previous response has not ended yet.", field="previous_response_id")
+        if rows[0].previous_id is not None:
+            if rows[-1].held_by is None:
+                raise UnknownResponse(
+                    "An earlier response of this one is no longer kept.", field="previous_response_id"
+                )
+            return  # its provider may still have all of them
         history: list[dict[str, Any]] = []
         for row in rows:
             history += items_of(_any.decode(row.input))
