@@ -165,6 +165,9 @@ def test_a_refusal_says_why_and_when_to_come_back() -> None:
     refusal = limited.refusal(target, 1.0)
     assert isinstance(refusal, UpstreamRateLimited)
     assert refusal.retry_after == 4.0
+    unwell = Router({})
+    unwell.standing(A).asked_to_wait(9.0, 0.0, limited=False)
+    assert isinstance(unwell.refusal(route("r", A), 1.0), UpstreamUnavailable)
     full = Router({}).refusal(route("r", A), 0.0)
     assert isinstance(full, UpstreamRateLimited)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from nexus.core.errors import NexusError
+from nexus.core.errors import NexusError, RateLimited
 from nexus.core.services import Services
 from nexus.llm.account import Account, Endpoint
 from nexus.llm.accounting import Entry
@@ -46,7 +46,7 @@ _HEALTHY = (UpstreamRateLimited, UpstreamModelMissing, UpstreamCredentials)
 _SHARE = 0.6
 _PAUSE = 0.25
 # A stream's first events name it and open its parts; by this many something has been said.
-_OPENING_EVENTS = 4
+_OPENING_EVENTS = 8
 
 
 class Target(NamedTuple):
@@ -214,7 +214,7 @@ class Delivery:
         else:
             standing.failed(now, error.code, probe=probe)
         if (wait := error.retry_after) is not None:
-            standing.asked_to_wait(wait, now)
+            standing.asked_to_wait(wait, now, limited=isinstance(error, RateLimited))
             return wait <= self.router.longest_wait
         return isinstance(error, _TRY_AGAIN)
 

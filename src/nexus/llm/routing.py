@@ -92,11 +92,11 @@ class Router:
 
     def refusal(self, route: Route, now: float) -> NexusError:
         """Return why nothing was tried: everything is resting, asked to be left alone, or at its limit."""
-        everywhere = self._everywhere(route)
-        waits = [self.standing(item).free_at(now) - now for item in everywhere]
+        standings = [self.standing(item) for item in self._everywhere(route)]
+        waits = [standing.free_at(now) - now for standing in standings]
         at_limit = any(wait <= 0 for wait in waits)
         wait = 1.0 if at_limit else max(min(waits), 0.0)
-        if at_limit or all(self.standing(item).waits_until > now for item in everywhere):
+        if at_limit or all(standing.waits_until > now and standing.limited for standing in standings):
             return UpstreamRateLimited(retry_after=wait)
         text = "The provider has failed repeatedly and is left alone for now."
         return UpstreamUnavailable(text, retry_after=wait)
@@ -219,7 +219,8 @@ class Plan:
     def _find(self, now: float) -> Step | None:
         while True:
             if self._left is None:
-                self._left = [item for item in self._router.order(self._route, now, self._call) if item != self._avoid]
+                ordered, avoid = self._router.order(self._route, now, self._call), self._avoid
+                self._left = list(ordered) if avoid is None else [item for item in ordered if item != avoid]
             while self._left:
                 deployment = self._left.pop(0)
                 if self._router.admits(deployment, self._call, now) and self._fits(deployment):
@@ -246,6 +247,8 @@ class Plan:
         """Tell whether there is somewhere else to go."""
         if len(self._route.deployments) > 1 if self._left is None else self._left:
             return True
+        if not self._route.fallbacks and not self._waiting:
+            return False
         return any(name not in self._seen for name in (*self._route.fallbacks, *(self._waiting or ())))
 
     def _turn_to_fallback(self) -> bool:

@@ -48,6 +48,7 @@ class Standing:
     last_error: str | None = None
     rests_until: float = 0.0
     waits_until: float = 0.0
+    limited: bool = False
     opened: bool = False
     probing: bool = False
     rest: float = REST
@@ -109,9 +110,13 @@ class Standing:
         self.rests_until = now + self.rest
         self.meter.breaker(self.key, "open")
 
-    def asked_to_wait(self, seconds: float, now: float) -> None:
-        """Note that the provider wants no calls for so long; five minutes at most are believed."""
+    def asked_to_wait(self, seconds: float, now: float, *, limited: bool = True) -> None:
+        """Note that the provider wants no calls for so long, because they are too many or because it is not well.
+
+        Five minutes at most are believed.
+        """
         self.waits_until = max(self.waits_until, now + min(seconds, LONGEST_WAIT))
+        self.limited = limited
 
     def free_at(self, now: float) -> float:
         """Return when calls may be sent again; a moment later than now while one call tries the breaker."""
