@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -176,6 +177,20 @@ def test_time_runs_out_by_the_route_and_by_the_request(
     assert how(ask(gateway)) == "hit", "kept longer than the route says, as was asked"
 
 
+def test_a_key_may_have_a_time_of_its_own(
+    make_gateway: Callable[..., Gateway], ledger: Ledger, upstream: FakeUpstream
+) -> None:
+    gateway = make_gateway(routes=[cached(keys={"key_short": 0.3, "key_off": 0})])
+    ask(gateway)
+    with serving(gateway.llm, ledger, replace(WHO, id="key_short", key_id="key_short")) as short:
+        assert how(ask(short)) == "hit"
+        time.sleep(0.35)
+        assert how(ask(short)) == "miss", "too old for this key"
+    with serving(gateway.llm, ledger, replace(WHO, id="key_off", key_id="key_off")) as off:
+        assert how(ask(off)) == "bypass"
+    assert len(upstream.seen) == 3
+
+
 NEVER = ["400", "500", "truncated", "reset_mid_stream", "error_event"]
 
 
@@ -229,6 +244,22 @@ def test_streams_and_whole_answers_serve_each_other(gateway: Gateway, upstream: 
     assert set(ids) == {"chatcmpl-fake"}
     assert len(upstream.seen) == 1
     assert [row.cached for row in gateway.rows] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["plain first", "stream first"])
+def test_dialects_serve_each_other(gateway: Gateway, upstream: FakeUpstream, first: bool) -> None:
+    assert how(ask(gateway, max_tokens=50, stream=first)) == "miss"
+    client = anthropic.Anthropic(base_url=gateway.url, api_key="nx_test", max_retries=0)
+    asked: Any = {"model": "r", "messages": BODY["messages"], "max_tokens": 50, "extra_body": {"temperature": 0}}
+    whole_ = client.messages.create(**asked)
+    with client.messages.stream(**asked) as stream_:
+        streamed = stream_.get_final_message()
+    for message in (whole_, streamed):
+        assert message.content[0].type == "text"
+        assert message.content[0].text == TEXT
+        assert (message.stop_reason, message.usage.output_tokens) == ("end_turn", 4)
+    assert len(upstream.seen) == 1
+    assert [row.cached for row in gateway.rows] == [False, True, True]
 
 
 def test_a_replayed_stream_leaves_usage_out_unless_asked(gateway: Gateway) -> None:

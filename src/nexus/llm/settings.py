@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -164,12 +164,16 @@ class SemanticSettings(BaseModel):
 
 
 class CacheSettings(BaseModel):
-    """Which answers of a route are kept. With `exact`, those to the same request of the same project."""
+    """Which answers of a route are kept. With `exact`, those to the same request of the same project.
+
+    `keys` has other seconds for the requests of some API keys, by their ids; 0 turns the cache off for them.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     exact: bool = False
     ttl: float = Field(3600.0, gt=0)
+    keys: dict[str, Annotated[float, Field(ge=0)]] = {}
     stale: float = Field(0.0, ge=0)
     any_temperature: bool = False
     tools: bool = False

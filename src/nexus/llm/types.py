@@ -376,9 +376,13 @@ class SemanticPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CachePolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Which answers of a route are kept, for how many seconds, and for how many more they serve in an outage."""
+    """Which answers of a route are kept, for how many seconds, and for how many more they serve in an outage.
+
+    `keys` has other seconds for the requests of some API keys, by their ids; 0 keeps none and uses none.
+    """
 
     ttl: float = 3600.0
+    keys: dict[str, float] = msgspec.field(default_factory=dict)
     stale: float = 0.0
     any_temperature: bool = False
     tools: bool = False
