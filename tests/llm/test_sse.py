@@ -105,3 +105,10 @@ def test_a_single_event_that_is_no_utf8_is_refused_too() -> None:
     assert splitter.feed("data: é\n\n".encode()) == ["data: é".encode()]
     with pytest.raises(UpstreamMalformed):
         splitter.feed(b"event: a\ndata: \xff\n\n")
+
+
+def test_a_name_may_stand_behind_its_data() -> None:
+    raw = b'data: {"a":1}\nevent: x\n\ndata: {"b":2}\nevent: y\n\n'
+    for size in range(1, 20):
+        events = read([raw[start : start + size] for start in range(0, len(raw), size)])
+        assert events == [b'data: {"a":1}\nevent: x', b'data: {"b":2}\nevent: y'], size

@@ -62,13 +62,15 @@ def read_usage(usage: Any, tier: Any = None) -> Usage | None:
         return None
     read, wrote = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     read, wrote = read if isinstance(read, dict) else {}, wrote if isinstance(wrote, dict) else {}
+    beside = (usage.get(name) for name in ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens"))
+    cached = _count(read.get("cached_tokens")) or next(filter(None, map(_count, beside)), 0)
+    # Some count what was read from a cache as written to it too; no token of the input counts twice.
+    stored = _count(read.get("cache_write_tokens", read.get("cache_creation_tokens")))
     return Usage(
         input_tokens=_count(prompt),
         output_tokens=_count(completion),
-        cache_read_tokens=_count(
-            read.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or usage.get("cached_tokens")
-        ),
-        cache_write_tokens=_count(read.get("cache_write_tokens", read.get("cache_creation_tokens"))),
+        cache_read_tokens=cached,
+        cache_write_tokens=min(stored, max(_count(prompt) - cached, 0)),
         reasoning_tokens=_count(wrote.get("reasoning_tokens")),
         audio_input_tokens=_count(read.get("audio_tokens")),
         audio_output_tokens=_count(wrote.get("audio_tokens")),

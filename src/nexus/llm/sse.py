@@ -13,8 +13,8 @@ import re
 from nexus.llm.errors import UpstreamMalformed
 
 _BOM = b"\xef\xbb\xbf"
-# A whole one-line JSON event (or the end mark) directly followed by the next one.
-_UNSEPARATED = re.compile(rb"(?:data: ?(?:\{.*\}|\[DONE\]))[ ]*\n(?=data:|event:)")
+# A whole one-line JSON event (or the end mark) directly followed by the next one; a name may stand behind its data.
+_UNSEPARATED = re.compile(rb"(?:data: ?(?:\{.*\}|\[DONE\]))[ ]*\n(?=data:|event:[^\n]*\ndata:)")
 
 
 class EventSplitter:

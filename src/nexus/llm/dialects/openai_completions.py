@@ -16,7 +16,7 @@ from nexus.llm.decoding import decode_checked
 from nexus.llm.dialect import Door, Operation, Writer
 from nexus.llm.dialects.openai_chat import OpenAIChat
 from nexus.llm.errors import InvalidRequest, MissingParameter, Unsupported
-from nexus.llm.types import Call, ChatRequest, Chunk, Completion, Message, Need, Text
+from nexus.llm.types import Call, ChatRequest, Chunk, Completion, Message, Need, Refusal, Text
 
 DIALECT = "openai.completions"
 _DONE = b"data: [DONE]\n\n"
@@ -107,7 +107,7 @@ class OpenAICompletions(OpenAIChat):
         """Write a whole answer."""
         choices = [
             {
-                "text": choice.message.text,
+                "text": _said(choice.message),
                 "index": choice.index,
                 "logprobs": _write_logprobs(choice.extra.get("logprobs")),
                 "finish_reason": _write_finish(choice.finish_reason, choice.native_finish_reason),
@@ -150,9 +150,9 @@ class CompletionsWriter:
             if value := getattr(chunk, field):
                 self._head[field] = value
         out = b""
-        if chunk.text or chunk.finish_reason is not None:
+        if chunk.text or chunk.refusal or chunk.finish_reason is not None:
             choice = {
-                "text": chunk.text or "",
+                "text": (chunk.text or "") + (chunk.refusal or ""),
                 "index": chunk.index,
                 "logprobs": _write_logprobs(chunk.extra.get("logprobs")),
                 "finish_reason": _write_finish(chunk.finish_reason, chunk.native_finish_reason),
@@ -162,6 +162,11 @@ class CompletionsWriter:
             last = self._head | {"choices": [], "usage": chat_answers.write_usage(chunk.usage)}
             out += b"data: " + msgspec.json.encode(last) + b"\n\n"
         return out
+
+
+def _said(message: Message) -> str:
+    """Return the words of a message; a refusal has no other place here."""
+    return "".join(part.text for part in message.parts if isinstance(part, Text | Refusal))
 
 
 def _count_prompts(prompt: str | list[Any]) -> tuple[int, int]:
