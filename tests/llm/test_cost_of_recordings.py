@@ -134,6 +134,9 @@ def asked(form: Form, door: str, model: str, exchange: Exchange) -> tuple[str, d
 def expected(form: Form, model: str, told: dict[str, Any]) -> Decimal | None:
     """Return what genai-prices itself makes of the answer; None where it knows no price."""
     usage = extract_usage(told | {"model": None}, provider_id=form.theirs, api_flavor=form.flavor).usage
+    if (told.get("usage") or {}).get("num_cached_tokens"):
+        # Mistral's word for what came from its cache: genai-prices knows the price of it, but not the word yet.
+        usage.cache_read_tokens = told["usage"]["num_cached_tokens"]
     tier = told.get("service_tier")
     context = {"service_tier": tier} if isinstance(tier, str) else None
     try:
