@@ -14,6 +14,7 @@ import msgspec
 
 from nexus.core.errors import NexusError
 from nexus.core.plugins import PluginFolder
+from nexus.llm.abilities import able_as
 from nexus.llm.account import Account
 from nexus.llm.errors import UnknownModel
 from nexus.llm.pricing import PriceTable, Row
@@ -252,7 +253,7 @@ class Registry:
         own = given.price if given else None
         price = msgspec.structs.replace(own.price(), source="deployment") if own else None
         row = self._rows.get(account.kind)
-        able = (row.capabilities if row else None) or plug.capabilities
+        able = able_as(model, (row.capabilities if row else None) or plug.capabilities)
         changed = (given.capabilities if given else None) or CapabilitySettings()
         able = msgspec.structs.replace(able, **changed.model_dump(exclude_none=True))
         limits: dict[str, Any] = {"weight": given.weight, "rpm": given.rpm, "tpm": given.tpm} if given else {}
