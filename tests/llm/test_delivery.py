@@ -144,7 +144,7 @@ def test_another_deployment_takes_over_at_once_from_one_that_is_limited(
     began = time.monotonic()
     for _ in range(4):
         assert said(ask(gateway, "r")) == TEXT
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
     assert Counter(asked(upstream)) == {"limited": 1, "echo": 4}, "seven seconds it is left alone"
 
 
@@ -218,14 +218,15 @@ def test_what_a_model_cannot_do_goes_to_one_that_can(
     assert asked(upstream) == ["echo"]
 
 
+@pytest.mark.slow
 def test_a_stalled_plain_call_leaves_time_for_the_fallback(make_gateway: Callable[..., Gateway]) -> None:
     gateway = make_gateway(
         routes=[route("best", "fault-stall_at_once", fallbacks=["next"]), route("next", "echo")],
-        timeouts={"total": 1.0},
+        timeouts={"total": 3.0},
     )
     began = time.monotonic()
     assert said(ask(gateway, "best")) == TEXT
-    assert 0.5 < time.monotonic() - began < 1.0
+    assert 1.7 < time.monotonic() - began < 3.0
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
@@ -240,7 +241,7 @@ def test_all_attempts_together_end_in_time(
     began = time.monotonic()
     response = ask(gateway, "r", streamed=streamed)
     assert (response.status_code, response.json()["error"]["code"]) == (504, "upstream_timeout")
-    assert 1.0 < time.monotonic() - began < 1.6
+    assert 1.0 < time.monotonic() - began < 2.2
     assert len(upstream.seen) == 3
 
 
@@ -256,7 +257,7 @@ def test_an_outage_of_a_lone_deployment_is_answered_at_once(
     gateway.llm.router.standing(gateway.llm.registry.find("up/echo").deployments[0]).rests_until -= 9.4
     began = time.monotonic()
     response = ask(gateway, "up/echo")
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - began < 0.5
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert "left alone" in response.json()["error"]["message"]
     assert len(upstream.seen) == FAILURES
