@@ -158,20 +158,22 @@ class Sharing:
         self._exchanging: asyncio.Task[None] | None = None
         self._epoch = -1
         self._warn_at = 0.0
+        self._stopping = asyncio.Event()
         self.processes = 1
 
     async def start(self, counted: Callable[[], Iterable[Counted]] = lambda: ()) -> None:
         """Begin to exchange; `counted` returns what others must know of."""
         self._counted = counted
+        self._stopping.clear()
         if self._exchanging is None:
             self._exchanging = asyncio.create_task(self._exchange(), name="limits")
 
     async def stop(self) -> None:
         """Give everything back."""
+        # By a flag, not by cancelling: a client of the shared counts may take a cancellation for its own timeout.
+        self._stopping.set()
         if self._exchanging is not None:
-            self._exchanging.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._exchanging
+            await self._exchanging
             self._exchanging = None
         with suppress(*_AWAY):
             for window in self._windows:
@@ -282,7 +284,10 @@ class Sharing:
 
     async def _exchange(self) -> None:
         while True:
-            await asyncio.sleep(self._pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self._pause)
+            if self._stopping.is_set():
+                return
             with suppress(*_AWAY):
                 await self.exchange()
 
