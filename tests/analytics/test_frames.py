@@ -54,7 +54,7 @@ NOTED = table(DAYS, [f'{n},"a ""quoted"",\nlong note"' for n in range(10)], head
         "\r\n\n" + PLAIN,
         PLAIN.encode("utf-8-sig"),
         PLAIN.encode("utf-16"),
-        gzip.compress(PLAIN.encode()),
+        gzip.compress(PLAIN.encode(), mtime=0),
         PLAIN.replace(",", ";"),
         PLAIN.replace(",", "\t"),
         PLAIN.replace(",", " , "),
