@@ -183,7 +183,9 @@ class Yard:
         counts = self.db.read_now(
             lambda s: s.execute(select(StepRow.status, func.count()).group_by(StepRow.status)).all()
         )
-        return f"steps {counts}, log: {(self.folder / 'engine.log').read_text()[-3000:]}"
+        left = select(StepRow.key, StepRow.map_index, StepRow.status, StepRow.held, StepRow.run_at, StepRow.republished)
+        rows = self.db.read_now(lambda s: s.execute(left.where(StepRow.finished_at.is_(None))).all())
+        return f"steps {counts}, left {rows}, log: {(self.folder / 'engine.log').read_text()[-3000:]}"
 
     def check(self, runs: list[Run]) -> None:
         """Nothing is lost, no step has ended twice, and no effect was done without its key."""

@@ -373,3 +373,17 @@ def test_a_broken_status_would_be_seen(bench: Bench) -> None:
     with bench.db.engine.begin() as connection:
         connection.execute(update(StepRow).where(StepRow.run_id == run.id).values(status=StepStatus.CANCELLED))
     assert bench.end(claimed, Succeeded({})).fenced
+
+
+def test_one_idempotency_key_makes_one_run_however_many_ask(bench: Bench) -> None:
+    spec = RunSpec("test", "x", [A, B], idempotency_key="k")
+
+    def start(_: int) -> tuple[str, bool]:
+        run, _digest, created = bench.db.write_now(storage.add_run, spec, bench.who, T0, 60.0)
+        return run.id, created
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(start, range(24)))
+    assert len({run_id for run_id, _ in made}) == 1
+    assert sum(created for _, created in made) == 1
+    assert len(bench.publish()) == 1

@@ -31,7 +31,7 @@ _EXAMPLE: dict[str, Any] = {
         {
             "key": "note",
             "uses": "llm.summarize",
-            "with": {"text": "{{ join(pluck(steps.read.output, 'text'), '\n') }}"},
+            "with": {"text": "{{ join(pluck(steps.read.output, 'text')) }}"},
             "when": "len(steps.read.output) > 0",
         },
         {

@@ -27,8 +27,9 @@ _FRESH_STEP: Final = {
 }
 _FRESH_RUN: Final = {**dict.fromkeys(("started_at", "finished_at", "error", "result")), "paused": False, "round": 0}
 _PUT_RUN: Final = {
-    "sqlite": sqlite.insert(RUN).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(RUN).on_conflict_do_nothing(),
+    # Asked for by RETURNING: with column defaults on the server, PostgreSQL's driver counts no rows.
+    "sqlite": sqlite.insert(RUN).on_conflict_do_nothing().returning(RUN.c.id),
+    "postgresql": postgresql.insert(RUN).on_conflict_do_nothing().returning(RUN.c.id),
 }
 _PUT_STEPS: Final = insert(STEP)
 _PUT_EVENTS: Final = insert(EVENT)
@@ -46,7 +47,7 @@ def add_run(
     connection = session.connection()
     digest = digest or fingerprint(spec)
     values = {**run_values(spec, principal, now), "fingerprint": digest}
-    if not connection.execute(_PUT_RUN[connection.dialect.name], values).rowcount:
+    if connection.execute(_PUT_RUN[connection.dialect.name], values).one_or_none() is None:
         first = select(RunRow).where(
             RunRow.project_id == principal.project_id,
             RunRow.kind == spec.kind,
