@@ -36,6 +36,7 @@ from nexus.ledger.sharing import Sharing
 from nexus.llm.configuration import Configuration
 from nexus.llm.embedder import Embedder
 from nexus.llm.local_runtime import LocalRuntime
+from nexus.llm.price_book import PriceBook
 from nexus.llm.responses_service import ResponsesService, responses_form
 from nexus.llm.service import LLMService
 from nexus.llm.text import TextTasks
@@ -202,11 +203,13 @@ def _add_language(parts: Parts, shared: Cache, local: LocalRuntime, embedder: Em
     """Add the language models: kept answers, stored providers and routes, responses with a memory, text tasks."""
     settings, services = parts.settings, parts.services
     answers = LayeredCache(MemoryCache(settings.storage.cache_bytes), shared)
+    prices = PriceBook(settings.data_dir / "prices.json")
     llm = LLMService(
         settings=settings.llm,
         record=services.get(Ledger).record,
         local=local,
         embedder=embedder,
+        published=prices,
         cache=answers,
         limiter=services.get(Limiter),
     )
@@ -232,7 +235,13 @@ def _add_language(parts: Parts, shared: Cache, local: LocalRuntime, embedder: Em
     for service in (llm, configuration, responses, TextTasks(llm=llm)):
         services.put(service)
     parts.starts += [configuration.start, llm.start, responses.start]
-    parts.stops += [answers.close, llm.stop, configuration.stop, responses.stop]
+    parts.stops += [
+        answers.close,
+        llm.stop,
+        configuration.stop,
+        responses.stop,
+        lambda: asyncio.to_thread(prices.close),
+    ]
 
 
 def _caches(settings: Settings, database: Database) -> tuple[Cache, Cache]:

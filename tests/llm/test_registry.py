@@ -39,6 +39,8 @@ def test_a_route_a_direct_name_and_a_stranger() -> None:
     assert route.deployments[0].price.input == 9
     direct = found.find("up/org/model:tag")
     assert (direct.deployments[0].model, direct.deployments[0].price) == ("org/model:tag", None)
+    assert found.find("up/gpt-4o").deployments[0].price is None, "nobody waits for it here"
+    found.price("up/gpt-4o")
     known = found.find("up/gpt-4o").deployments[0].price
     assert known is not None
     assert known.input == 2.5

@@ -46,6 +46,6 @@ class Admission:
         dollars = 0.0
         if hold.counts_dollars:
             # Nobody knows yet where the call will end; the dearest place of its route is the one to be ready for.
-            places = self._registry.find(model, task=task).deployments
+            places = (await self._registry.priced(model, task=task)).deployments
             dollars = max(cost(usage, place.price) or 0.0 for place in places)
         await hold.admit(usage.input_tokens + output, dollars)

@@ -28,7 +28,7 @@ async def list_prices(
     `source` is `deployment` (the route's own), `settings` (`llm.prices`), `nexus` (shipped) or the version of
     genai-prices.
     """
-    await asyncio.to_thread(llm.registry.price)
+    await asyncio.to_thread(llm.registry.price, model or "")
     if model is not None:
         routes = [llm.registry.find(model, task=_task_of(llm, model))] if who.may_use_model(model) else []
     else:

@@ -9,9 +9,9 @@ import re
 import threading
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -46,12 +46,29 @@ class Shipped(msgspec.Struct, frozen=True, kw_only=True):
     published: list[Alias]
 
 
+class Question(NamedTuple):
+    """Whose price is wanted: a publisher's name of a provider, the model's name there, and where it is called."""
+
+    provider: str | None
+    model: str
+    base_url: str = ""
+
+
 class Published(Protocol):
     """Where prices are looked up that are not ours."""
 
-    def find(self, name: str | None, model: str, base_url: str) -> tuple[Price | None, float]:
-        """Return the price now, and when (seconds since 1970) it may be another."""
+    def find_all(self, questions: Sequence[Question]) -> list[tuple[Price | None, float]]:
+        """Return for each the price now, and when (seconds since 1970) it may be another. May take a second."""
         ...
+
+
+class Priced(NamedTuple):
+    """What a price is for: a provider's kind, the model, where it is called, and the account's name."""
+
+    kind: str
+    model: str
+    base_url: str = ""
+    account: str = ""
 
 
 class PriceTable:
@@ -74,20 +91,33 @@ class PriceTable:
         return cls(msgspec.convert(tomllib.loads(text), Shipped), published, rows)
 
     def find(self, kind: str, model: str, base_url: str = "", account: str = "") -> Price | None:
-        """Return the price of a model at a kind of provider, or None where it is not known."""
-        for row_kind, pattern, price in self._rows:
-            if row_kind in (kind, account) and pattern.fullmatch(model):
-                return price
-        if self._published is None:
-            return None
-        key = (kind, model, base_url)
+        """Return the price of a model at a kind of provider, or None where it is not known; may take a second."""
+        wanted = Priced(kind, model, base_url, account)
+        self.look_up([wanted])
+        return self.known(wanted)
+
+    def look_up(self, wanted: Iterable[Priced]) -> None:
+        """Look all of these up at once, but for those that are known; may take a second."""
         with self._mutex:
-            if key not in self._found:
-                if len(self._found) >= _MOST_REMEMBERED:
-                    self._found.clear()
-                self._found[key], until = self._published.find(*self._known_as(kind, model), base_url)
+            wanted = list(wanted)
+            if len(self._found) + len(wanted) > _MOST_REMEMBERED:
+                self._found.clear()
+            keys = list({item[:3]: None for item in wanted if not self.knows(item)})
+            if not keys or self._published is None:
+                return
+            asked = [Question(*self._known_as(kind, model), base_url) for kind, model, base_url in keys]
+            for key, (price, until) in zip(keys, self._published.find_all(asked), strict=True):
+                self._found[key] = price
                 self.changes_at = min(self.changes_at, until)
-            return self._found[key]
+
+    def knows(self, wanted: Priced) -> bool:
+        """Tell whether nothing has to be looked up for this price."""
+        return self._published is None or wanted[:3] in self._found or self._row(wanted) is not None
+
+    def known(self, wanted: Priced) -> Price | None:
+        """Return the price as far as it is known without looking it up."""
+        row = self._row(wanted)
+        return row if row is not None else self._found.get(wanted[:3])
 
     def renew(self, now: float | None = None) -> bool:
         """Forget what was published once some of it may have changed; tell whether that is so."""
@@ -97,6 +127,12 @@ class PriceTable:
             self._found.clear()
             self.changes_at = float("inf")
         return True
+
+    def _row(self, wanted: Priced) -> Price | None:
+        whose = (wanted.kind, wanted.account)
+        return next(
+            (price for kind, models, price in self._rows if kind in whose and models.fullmatch(wanted.model)), None
+        )
 
     def _known_as(self, kind: str, model: str) -> tuple[str | None, str]:
         alias = self._aliases.get(kind)

@@ -1,20 +1,23 @@
 """Prices as providers publish them, from the data that comes with `genai-prices`. Never touches the network.
 
-The package takes half a second to import and a fifth of a millisecond for each look-up, so it is imported
-when first needed (`LLMService.start` does so in a thread) and its figures are kept as plain numbers.
+The package takes half a second and 24 MB to import, so a program of its own does (`python -m
+nexus.llm.published_prices`, started by `nexus.llm.price_book`): on each line of its input a JSON list of
+questions, on each line of its output the answers.
 Source: https://github.com/pydantic/genai-prices.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 import msgspec
 
+from nexus.llm.pricing import Question
 from nexus.llm.types import Price, PriceTier
 
 # The unit's name there, and our field. Dollars for a million tokens, but for the last two: for a thousand.
@@ -38,9 +41,10 @@ _FOREVER = float("inf")
 class PublishedPrices:
     """The data of `genai-prices`, by its own names of providers."""
 
-    def find(self, name: str | None, model: str, base_url: str = "") -> tuple[Price | None, float]:
-        """Return the price now and until when it holds; the provider is the one at `base_url`, else `name`."""
-        return self.at(datetime.now(UTC), name, model, base_url)
+    def find_all(self, questions: Sequence[Question]) -> list[tuple[Price | None, float]]:
+        """Return the prices now and until when they hold; the provider is the one at the address, else the named."""
+        now = datetime.now(UTC)
+        return [self.at(now, *question) for question in questions]
 
     def at(self, moment: datetime, name: str | None, model: str, base_url: str = "") -> tuple[Price | None, float]:
         """Return the price at a moment and until when (seconds since 1970) it holds."""
@@ -114,3 +118,17 @@ def _changes_at(found: Any, moment: datetime) -> float:
             today = datetime.combine(moment.astimezone(UTC).date(), hour, hour.tzinfo or UTC)
             ahead += [today, today + timedelta(days=1)]
     return min((change.timestamp() for change in ahead if change > moment), default=_FOREVER)
+
+
+def main() -> None:
+    """Answer the questions of standard input until it ends. A price without an end has None for it."""
+    published = PublishedPrices()
+    for line in sys.stdin.buffer:
+        found = published.find_all(msgspec.json.decode(line, type=list[Question]))
+        answers = [(price, None if until == _FOREVER else until) for price, until in found]
+        sys.stdout.buffer.write(msgspec.json.encode(answers) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

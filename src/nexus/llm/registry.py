@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, TypeAlias
 
@@ -17,7 +18,7 @@ from nexus.core.plugins import PluginFolder
 from nexus.llm.abilities import able_as
 from nexus.llm.account import Account
 from nexus.llm.errors import UnknownModel
-from nexus.llm.pricing import PriceTable, Row
+from nexus.llm.pricing import Priced, PriceTable, Published, Row
 from nexus.llm.provider import Provider
 from nexus.llm.published_prices import PublishedPrices
 from nexus.llm.settings import (
@@ -71,12 +72,15 @@ def compatible_rows() -> dict[str, _Row]:
 class Registry:
     """What a model name means: routes by name, accounts by name, and their plugs."""
 
-    def __init__(self, settings: LLMSettings, prices: PriceTable | None = None) -> None:
-        """Resolve everything now. Raises `ConfigurationInvalid` for what cannot work."""
+    def __init__(self, settings: LLMSettings, published: Published | None = None) -> None:
+        """Resolve everything but prices now. Raises `ConfigurationInvalid` for what cannot work.
+
+        `published` looks prices up; without it they are read in this process.
+        """
         # The folder only checks with isinstance, so an abstract contract will do.
         self._kinds = PluginFolder("nexus.llm.providers", Provider, noun="provider kind")  # type: ignore[type-abstract]
         self._rows = compatible_rows()
-        self._prices = prices or PriceTable.shipped(PublishedPrices(), _rows(settings))
+        self._prices = PriceTable.shipped(published or PublishedPrices(), _rows(settings))
         self._price_at = 0.0
         self._pricing = threading.Lock()
         self._timeouts = Timeouts(**settings.timeouts.model_dump())
@@ -127,6 +131,8 @@ class Registry:
             del known[broken[0]]
         with self._pricing:
             priced = self._price_at > 0
+            if priced:
+                self._prices.look_up(_wanted(known.values(), accounts))
             self._accounts = accounts
             self.routes = {name: self._with_prices(route) if priced else route for name, route in known.items()}
             self.left_out = left_out
@@ -156,33 +162,40 @@ class Registry:
             raise UnknownModel("The provider of this model is not there any more.", field="model")
         return found
 
-    def price(self) -> None:
-        """Look up the price of every deployment; takes half a second the first time, so call it in a thread.
-
-        Whoever asks for a route before that has been done waits for it: no call goes without its price.
-        """
+    def price(self, name: str = "") -> None:
+        """Look up the price of every deployment and of `name`; may take a second, so call it in a thread."""
         with self._pricing:
             now = time.time()
-            if now < self._price_at:
-                return
-            if self._price_at:
-                self._prices.renew(now)
-            for name, route in list(self.routes.items()):
-                self.routes[name] = self._with_prices(route)
+            if now >= self._price_at:
+                if self._price_at:
+                    self._prices.renew(now)
+                self._prices.look_up(_wanted(self.routes.values(), self._accounts))
+                for known, route in list(self.routes.items()):
+                    self.routes[known] = self._with_prices(route)
+            if (direct := self._direct(name)) is not None:
+                self._prices.look_up(_wanted([direct], self._accounts))
             self._price_at = self._prices.changes_at
 
+    async def priced(self, name: str, *, task: str = "chat") -> Route:
+        """Return what `find` does, once its prices are known: no call goes without its price.
+
+        Only the first call after a start or a change, and the first to a `provider/model`, has to wait for them.
+        """
+        if time.time() >= self._price_at or not self._is_priced(name):
+            await asyncio.to_thread(self.price, name)
+        return self.find(name, task=task)
+
     def find(self, name: str, *, task: str = "chat") -> Route:
-        """Return the route of this name, or one made for `provider/model`. Raises `UnknownModel`."""
-        if time.time() >= self._price_at:
-            self.price()
+        """Return the route of this name, or one made for `provider/model`, with its prices as far as they are known.
+
+        Raises `UnknownModel`.
+        """
         route = self.routes.get(name)
         if route is None:
-            provider, slash, model = name.partition("/")
-            if not slash or not model or provider not in self._accounts or len(name) > 256:
+            direct = self._direct(name)
+            if direct is None:
                 raise UnknownModel("There is no model of this name here, or it is not yours to use.", field="model")
-            direct = self._priced(self._deployment(provider, model, self._accounts))
-            self._price_at = min(self._price_at, self._prices.changes_at)
-            return Route(name=name, deployments=(direct,), timeouts=self._timeouts)
+            return self._with_prices(direct)
         if route.task != task:
             noun = "chat" if route.task == "chat" else "embeddings"
             raise UnknownModel(f"The model {name} is for {noun}.", field="model")
@@ -259,15 +272,42 @@ class Registry:
         limits: dict[str, Any] = {"weight": given.weight, "rpm": given.rpm, "tpm": given.tpm} if given else {}
         return Deployment(provider=provider, model=model, capabilities=able, price=price, **limits)
 
-    def _priced(self, deployment: Deployment) -> Deployment:
-        if deployment.provider not in self._accounts or (deployment.price and deployment.price.source == "deployment"):
-            return deployment
-        account = self._accounts[deployment.provider][0]
-        price = self._prices.find(account.kind, deployment.model, account.base_url, account.name)
-        return msgspec.structs.replace(deployment, price=price)
+    def _direct(self, name: str) -> Route | None:
+        """Return the route that `provider/model` stands for, without prices."""
+        provider, slash, model = name.partition("/")
+        if not slash or not model or provider not in self._accounts or len(name) > 256:
+            return None
+        return Route(
+            name=name, deployments=(self._deployment(provider, model, self._accounts),), timeouts=self._timeouts
+        )
+
+    def _is_priced(self, name: str) -> bool:
+        """Tell whether nothing has to be looked up for this name, be it a model's or not."""
+        if name in self.routes or (direct := self._direct(name)) is None:
+            return True
+        return all(map(self._prices.knows, _wanted([direct], self._accounts)))
 
     def _with_prices(self, route: Route) -> Route:
-        return msgspec.structs.replace(route, deployments=tuple(self._priced(item) for item in route.deployments))
+        return msgspec.structs.replace(route, deployments=tuple(map(self._with_price, route.deployments)))
+
+    def _with_price(self, deployment: Deployment) -> Deployment:
+        wanted = _price_of(deployment, self._accounts)
+        return deployment if wanted is None else msgspec.structs.replace(deployment, price=self._prices.known(wanted))
+
+
+def _wanted(routes: Iterable[Route], accounts: Accounts) -> list[Priced]:
+    """Return the prices that the deployments of these routes go by."""
+    found = (_price_of(deployment, accounts) for route in routes for deployment in route.deployments)
+    return [wanted for wanted in found if wanted is not None]
+
+
+def _price_of(deployment: Deployment, accounts: Accounts) -> Priced | None:
+    """Return which price a deployment goes by, None for one that has its own or is in this process."""
+    own = deployment.price is not None and deployment.price.source == "deployment"
+    if own or deployment.provider not in accounts:
+        return None
+    account = accounts[deployment.provider][0]
+    return Priced(account.kind, deployment.model, account.base_url, account.name)
 
 
 def _without_fallback(routes: Mapping[str, Route]) -> tuple[str, str] | None:

@@ -35,6 +35,7 @@ from nexus.llm.kept import tally_of
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.overhearing import ask, overhear
 from nexus.llm.pieces import gathered, pieces_of
+from nexus.llm.pricing import Published
 from nexus.llm.provider import Provider
 from nexus.llm.quotas import Quotas
 from nexus.llm.registry import IN_PROCESS, Registry
@@ -70,15 +71,16 @@ class LLMService:
         embedder: Embedder | None = None,
         client: HttpClient | None = None,
         registry: Registry | None = None,
+        published: Published | None = None,
         cache: Cache | None = None,
         limiter: Limiter | None = None,
     ) -> None:
         """Take `record` and `limiter` from the ledger; `local` and `embedder` serve the built-in models.
 
-        `cache` keeps answers.
+        `cache` keeps answers, `published` looks prices up.
         """
         self.settings = settings
-        self.registry = registry or Registry(settings)
+        self.registry = registry or Registry(settings, published)
         self.client = client or HttpClient(
             connections=settings.connections,
             keepalive=settings.keepalive,
@@ -142,7 +144,7 @@ class LLMService:
                 entry.tally = tally_of(completion)
                 return completion
 
-            completion = await self._delivery.along(self.registry.find(call.model), entry, attempt, call)
+            completion = await self._delivery.along(await self.registry.priced(call.model), entry, attempt, call)
             return msgspec.structs.replace(
                 completion, usage=entry.usage(), invocation_id=entry.id, cost_usd=entry.cost()
             )
@@ -213,12 +215,12 @@ class LLMService:
                 own = target.provider.dialect == call.dialect
                 return TokenCount(tokens=target.provider.counted(answer), body=answer.body if own else b"")
 
-            return await self._delivery.along(self.registry.find(call.model), entry, attempt, call)
+            return await self._delivery.along(await self.registry.priced(call.model), entry, attempt, call)
 
     async def answer(self, call: Call, dialect: Dialect, entry: Entry) -> bytes:
         """Return a whole answer in the client's dialect: the provider's own bytes where both speak the same."""
         await self._admission.chat(call, entry)
-        route = self.registry.find(call.model)
+        route = await self.registry.priced(call.model)
         if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
             return await self.cache.answer(question, lambda: ask(self._delivery, route, call, dialect, entry))
 
@@ -237,7 +239,7 @@ class LLMService:
     async def open(self, call: Call, dialect: Dialect, entry: Entry) -> Stream[bytes]:
         """Open a stream in the client's dialect; its first piece has come when this returns."""
         await self._admission.chat(call, entry)
-        route = self.registry.find(call.model)
+        route = await self.registry.priced(call.model)
         if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
             return await self.cache.open(question, lambda: overhear(self._delivery, route, call, dialect, entry))
         if route.continuation:
@@ -260,7 +262,7 @@ class LLMService:
         async def attempt(target: Target) -> Flow[list[Chunk]]:
             return await self._delivery.begin(target, call, entry, target.provider.decoder(call))
 
-        return await self._delivery.along(self.registry.find(call.model), entry, attempt, call)
+        return await self._delivery.along(await self.registry.priced(call.model), entry, attempt, call)
 
     def _entry(self, principal: Principal, kind: str, model: str, **more: Any) -> Entry:
         hold = self._admission.open(principal)
@@ -271,7 +273,7 @@ class LLMService:
         return None if call.dialect in self._sessions else self.cache.question(route, call, dialect, entry)
 
     async def _embedding(self, request: EmbeddingRequest, entry: Entry) -> Embedding:
-        route = self.registry.find(request.model, task="embedding")
+        route = await self.registry.priced(request.model, task="embedding")
         if route.deployments[0].provider == IN_PROCESS:
             if self._embedder is None:
                 raise UnknownModel("This process does not serve the built-in embedding model.", field="model")
