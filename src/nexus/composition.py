@@ -19,6 +19,8 @@ from nexus.automation.approvals import ApprovalService
 from nexus.automation.schedules import ScheduleService
 from nexus.automation.secrets import SecretService
 from nexus.automation.service import AutomationService
+from nexus.automation.trigger_firing import TriggerFiring
+from nexus.automation.trigger_service import TriggerService
 from nexus.catalog.pool import ModelPool
 from nexus.catalog.runner import PullStarter
 from nexus.catalog.service import CatalogService
@@ -143,7 +145,27 @@ def build(settings: Settings, *, children: int) -> Parts:
     schedules = ScheduleService(database=database, automation=automation, runs=runs, clock=clock)
     services.put(schedules)
     scheduler.add(schedules)
+    _add_triggers(parts, automation)
     return parts
+
+
+def _add_triggers(parts: Parts, automation: AutomationService) -> None:
+    """Add what starts workflows by what happens."""
+    database, clock, services, settings = parts.database, parts.clock, parts.services, parts.settings.automation
+    firing = TriggerFiring(
+        database=database,
+        automation=automation,
+        runs=services.get(RunService),
+        events=services.get(Events),
+        clock=clock,
+        keep_days=settings.delivery_days,
+    )
+    triggers = TriggerService(
+        database=database, automation=automation, firing=firing, keyring=parts.keyring, clock=clock
+    )
+    for service in (settings, firing, triggers):
+        services.put(service)
+    services.get(Scheduler).add(firing)
 
 
 def _add_limits(parts: Parts, access: AccessService, shared: Cache) -> None:

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from nexus.access.settings import AccessSettings
 from nexus.analytics.settings import AnalyticsSettings
+from nexus.automation.settings import AutomationSettings
 from nexus.catalog.settings import CatalogSettings
 from nexus.compute.settings import ComputeSettings
 from nexus.core.errors import NexusError
@@ -71,6 +72,7 @@ class Settings(BaseSettings):
     llm: LLMSettings = LLMSettings()
     vision: VisionSettings = VisionSettings()
     analytics: AnalyticsSettings = AnalyticsSettings()
+    automation: AutomationSettings = AutomationSettings()
 
     @field_validator("model_sources", mode="before")
     @classmethod

@@ -6,10 +6,18 @@ InvalidInput
 |-- InputsInvalid          422 workflow_inputs_invalid
 |-- NestedTooDeep          422 workflow_nested_too_deep
 |-- SecretInvalid          422 secret_invalid
+|-- TriggerInvalid         422 trigger_invalid
+Unauthenticated
+|-- HookUnsigned           401 hook_signature_invalid
+|-- HookStale              401 hook_timestamp_invalid
+|-- HookReplayed           401 hook_replayed
 NotFound
 |-- WorkflowNotFound       404 workflow_not_found
 |-- ApprovalNotFound       404 approval_not_found
 |-- ScheduleNotFound       404 schedule_not_found
+|-- TriggerNotFound        404 trigger_not_found
+|-- DeliveryNotFound       404 delivery_not_found
+|-- HookNotFound           404 hook_not_found
 `-- SecretNotFound         404 secret_not_found
 Forbidden
 `-- NotYoursToApprove      403 approval_not_yours
@@ -19,6 +27,7 @@ Conflict
 |-- ApprovalRejected       409 approval_rejected
 |-- ApprovalExpired        409 approval_expired
 |-- NameTaken              409 name_taken
+|-- DeliverySettled        409 delivery_settled
 `-- ChildFailed            409 child_failed
 NexusError
 `-- RequestFailed          502 request_failed
@@ -29,7 +38,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nexus.core.errors import Conflict, Forbidden, InvalidInput, NexusError, NotFound
+from nexus.core.errors import Conflict, Forbidden, InvalidInput, NexusError, NotFound, Unauthenticated
 
 
 class ExpressionError(InvalidInput):
@@ -102,6 +111,54 @@ class ScheduleNotFound(NotFound):
     """There is no schedule with this id."""
 
     code = "schedule_not_found"
+
+
+class TriggerInvalid(InvalidInput):
+    """The trigger is not valid."""
+
+    code = "trigger_invalid"
+
+
+class TriggerNotFound(NotFound):
+    """There is no trigger with this id."""
+
+    code = "trigger_not_found"
+
+
+class DeliveryNotFound(NotFound):
+    """The trigger has no delivery with this id."""
+
+    code = "delivery_not_found"
+
+
+class DeliverySettled(Conflict):
+    """The delivery has started a run; run that again instead."""
+
+    code = "delivery_settled"
+
+
+class HookNotFound(NotFound):
+    """There is no webhook at this address."""
+
+    code = "hook_not_found"
+
+
+class HookUnsigned(Unauthenticated):
+    """The webhook's signature is missing or does not fit."""
+
+    code = "hook_signature_invalid"
+
+
+class HookStale(Unauthenticated):
+    """The webhook was signed too long ago, or in the future."""
+
+    code = "hook_timestamp_invalid"
+
+
+class HookReplayed(Unauthenticated):
+    """The same signed webhook has come before under another id."""
+
+    code = "hook_replayed"
 
 
 class NameTaken(Conflict):

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 
 from nexus.access.guard import requires
 from nexus.access.types import Principal, Scope
-from nexus.automation import approval_routes, schedule_routes, secret_routes
+from nexus.automation import approval_routes, schedule_routes, secret_routes, trigger_routes
 from nexus.automation.schemas import (
     Rerun,
     StartRun,
@@ -149,4 +149,5 @@ async def list_steps(_who: Reader) -> dict[str, list[StepKindOut]]:
 
 router.include_router(approval_routes.router)
 router.include_router(schedule_routes.router)
+router.include_router(trigger_routes.router)
 router.include_router(secret_routes.router)

@@ -112,6 +112,7 @@ QUEUE_AGE = _gauge("nexus_queue_oldest_age_seconds", "Age of the oldest waiting 
 DEAD_LETTERS = _counter("nexus_dead_letters_total", "Steps given up.", "uses")
 SCHEDULER_LAG = Gauge("nexus_scheduler_lag_seconds", "How late the last schedule fired.", registry=registry)
 WEBHOOK_DELIVERIES = _counter("nexus_webhook_deliveries_total", "Webhooks sent.", "outcome")
+HOOKS = _counter("nexus_webhooks_received_total", "Webhooks that came in.", "outcome")
 
 OUTBOUND_BLOCKED = _counter("nexus_outbound_blocked_total", "URLs that were not fetched.", "reason")
 AUTH_FAILURES = _counter("nexus_auth_failures_total", "Refused credentials.", "reason")
