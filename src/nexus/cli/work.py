@@ -14,7 +14,7 @@ from nexus.cli.output import AsJson, console, fail, print_json, print_table
 from nexus.cli.waiting import follow
 
 workflows = typer.Typer(help="Workflows: apply, run, list.", no_args_is_help=True)
-runs = typer.Typer(help="Runs: list, show, logs, cancel, retry.", no_args_is_help=True)
+runs = typer.Typer(help="Runs: list, show, logs, cancel, pause, resume, retry.", no_args_is_help=True)
 
 
 @workflows.command("apply")
@@ -144,7 +144,27 @@ def cancel_run(run_id: str, data_dir: DataDir = None, url: Url = None, key: Key 
 
 
 @runs.command("retry")
-def retry_run(run_id: str, data_dir: DataDir = None, url: Url = None, key: Key = None) -> None:
+def retry_run(
+    run_id: str,
+    begin: Annotated[str | None, typer.Option("--from", help="A step to execute again, and all behind it.")] = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
     """Try the failed steps of a run again."""
     with connect(data_dir, url, key) as client:
-        console.print(client.json("POST", f"/api/v1/runs/{run_id}/retry")["status"])
+        console.print(client.json("POST", f"/api/v1/runs/{run_id}/retry", json={"from": begin})["status"])
+
+
+@runs.command("pause")
+def pause_run(run_id: str, data_dir: DataDir = None, url: Url = None, key: Key = None) -> None:
+    """Begin no further step of a run."""
+    with connect(data_dir, url, key) as client:
+        console.print(client.json("POST", f"/api/v1/runs/{run_id}/pause")["status"])
+
+
+@runs.command("resume")
+def resume_run(run_id: str, data_dir: DataDir = None, url: Url = None, key: Key = None) -> None:
+    """Let a paused run, or one that waits, go on."""
+    with connect(data_dir, url, key) as client:
+        console.print(client.json("POST", f"/api/v1/runs/{run_id}/resume")["status"])

@@ -7,7 +7,7 @@ costs a third of the same through the unit of work (measured by `nexus bench run
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -262,8 +262,7 @@ def _take(ending: Ending, row: Row[Any], owner: str, epoch: int, skipped: int) -
     known = claimed.known
     if not claimed.is_item and ending.status is StepStatus.SUCCEEDED:
         known = {**known, claimed.key: {"output": ending.output, "status": ending.status.value}}
-    taken = claimed_of(claimed.run, row, epoch=epoch, attempt=row.attempts + 1, known=known)
-    ending.following = replace(taken, signal=None)
+    ending.following = claimed_of(claimed.run, row, epoch=epoch, attempt=row.attempts + 1, known=known)
     ending.event(row.key, "step.started", row.map_index, attempt=row.attempts + 1)
 
 
