@@ -57,14 +57,14 @@ class AnalyticsService:
         self._runs = runs
 
     async def forecast(
-        self, who: Principal, source: Source | str, spec: ForecastSpec, *, request_id: str | None = None
+        self, who: Principal, source: Source | str, spec: ForecastSpec, **origin: str | None
     ) -> dict[str, Any]:
         """Forecast every series of a table, or of the data set with this id.
 
-        The answer has the shape of design/contract.md. Raises what is wrong with the table or the
-        request (`InvalidInput` and below), `ComputeBusy`, `ComputeTimeout`.
+        `origin` is request_id, or run_id and step_key. The answer has the shape of design/contract.md. Raises what
+        is wrong with the table or the request (`InvalidInput` and below), `ComputeBusy`, `ComputeTimeout`.
         """
-        with recorded(self._ledger, who, "forecast", spec.model, request_id=request_id) as invocation:
+        with recorded(self._ledger, who, "forecast", spec.model, **origin) as invocation:
             if spec.horizon > self.settings.max_horizon:
                 raise InvalidInput(f"At most {self.settings.max_horizon} steps can be forecast.", field="horizon")
             check_model(spec.model)
@@ -88,13 +88,13 @@ class AnalyticsService:
         return Budget(settings.max_series, settings.max_history, settings.backtest_windows, settings.backtest_seconds)
 
     async def find_anomalies(
-        self, who: Principal, source: Source | str, spec: AnomalySpec, *, request_id: str | None = None
+        self, who: Principal, source: Source | str, spec: AnomalySpec, **origin: str | None
     ) -> dict[str, Any]:
         """Score the moments of series or the rows of a table, and name the anomalies among them.
 
         The answer has the shape of design/contract.md. Raises as `forecast` does.
         """
-        with recorded(self._ledger, who, "anomalies", spec.model, request_id=request_id) as invocation:
+        with recorded(self._ledger, who, "anomalies", spec.model, **origin) as invocation:
             check_detector(spec.model)
             body = await self._pool.run(
                 detect_table,
@@ -183,14 +183,14 @@ class AnalyticsService:
         *,
         alias: str | None = None,
         version: int | None = None,
-        request_id: str | None = None,
+        **origin: str | None,
     ) -> dict[str, Any]:
         """Ask a trained model about rows.
 
         The answer has the shape of design/contract.md. Raises `ModelNotFound`, `AliasNotFound`,
         `NotATabularModel`, and `InvalidValue` for a cell or a column that does not fit.
         """
-        with recorded(self._ledger, who, "predict", name, request_id=request_id) as invocation:
+        with recorded(self._ledger, who, "predict", name, **origin) as invocation:
             if len(rows) > self.settings.max_predict_rows:
                 raise TableTooLarge(f"At most {self.settings.max_predict_rows} rows go into one call.", field="rows")
             found = await self._catalog.find(name, version=version, alias=alias, principal=who)

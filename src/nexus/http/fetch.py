@@ -77,6 +77,14 @@ async def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+async def checked_addresses(host: str, port: int) -> list[str]:
+    """Return the addresses of a host that a user named and may reach, for what speaks another protocol.
+
+    Connect to these, not to the name again. Raises `FetchFailed` and `UrlNotAllowed`.
+    """
+    return check_answers(await resolve(host, port), _defaults.allow)
+
+
 async def safe_fetch(
     url: str,
     *,

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from nexus.access.types import Principal
+from nexus.automation.data.answers import seconds_of
 from nexus.automation.errors import RequestFailed, RequestFailedForNow
 from nexus.automation.handlers import handler_of
 from nexus.automation.step import STEPS
-from nexus.automation.steps.http_request import _seconds
 from nexus.core.errors import InvalidInput, NexusError
 from nexus.http import fetch
 from nexus.runs.types import StepContext
@@ -82,7 +82,7 @@ async def test_sends_json_with_a_key_that_is_the_same_for_every_attempt(server: 
     ],
 )
 def test_a_retry_after_is_at_most_an_hour(text: str, seconds: float | None) -> None:
-    assert _seconds(text) == seconds
+    assert seconds_of(text) == seconds
 
 
 async def test_calls_nothing_without_an_address() -> None:

@@ -12,13 +12,11 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import Field
 
-from nexus.automation.errors import RequestFailed, RequestFailedForNow
+from nexus.automation.data.answers import failure_of
 from nexus.automation.step import StepModel
-from nexus.core.errors import NexusError
-from nexus.http.fetch import Fetched, safe_fetch
+from nexus.http.fetch import safe_fetch
 from nexus.runs.types import StepContext
 
-_TRANSIENT = frozenset({408, 409, 423, 425, 429, 500, 502, 503, 504, 529})
 _OWN_HEADERS = frozenset({"host", "content-length", "transfer-encoding", "connection", "idempotency-key"})
 
 
@@ -73,7 +71,7 @@ class HttpRequest:
         )
         context.log(f"{inputs.method} answered {fetched.status}")
         if not fetched.ok:
-            raise _failure(fetched)
+            raise failure_of(fetched)
         text = fetched.body.decode(errors="replace")
         return HttpRequestOutputs(
             called=True, status=fetched.status, headers=fetched.headers, text=text, json_=_json(fetched.body)
@@ -96,19 +94,6 @@ def _json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-
-
-def _seconds(text: str) -> float | None:
-    """Return what a Retry-After header asks for, an hour at the most; None for none or a date."""
-    return min(float(text), 3600.0) if text.isascii() and text.isdigit() and len(text) < 8 else None
-
-
-def _failure(fetched: Fetched) -> NexusError:
-    message = f"The other side answered with status {fetched.status}."
-    if fetched.status not in _TRANSIENT:
-        return RequestFailed(message, answer_status=fetched.status)
-    after = fetched.headers.get("retry-after", "")
-    return RequestFailedForNow(message, answer_status=fetched.status, retry_after=_seconds(after))
 
 
 plug = HttpRequest()
