@@ -10,14 +10,16 @@ import os
 import re
 import threading
 import time
+from base64 import b32encode
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID = re.compile(r"^[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{26}$")
 
 
-_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _BYTES = 10
 _POOL = 4096
+# Sixteen letters of base 32 hold ten bytes; only the letters differ from those of RFC 4648.
+_TO_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _ALPHABET.encode())
 
 
 class _Randomness(threading.local):
@@ -27,12 +29,12 @@ class _Randomness(threading.local):
         self.pool = b""
         self.used = 0
 
-    def take(self) -> int:
+    def take(self) -> bytes:
         start = self.used
         if start + _BYTES > len(self.pool):
             self.pool, start = os.urandom(_POOL), 0
         self.used = start + _BYTES
-        return int.from_bytes(self.pool[start : self.used], "big")
+        return self.pool[start : self.used]
 
     def forget(self) -> None:
         self.pool = b""
@@ -43,11 +45,23 @@ _randomness = _Randomness()
 os.register_at_fork(after_in_child=_randomness.forget)
 
 
+class _Moment:
+    """The last millisecond written out; ids often come in swarms."""
+
+    value = -1
+    text = ""
+
+
 def new_id(prefix: str) -> str:
     """Return a new id such as `run_01ja8w3xk5v0m2c7tqz9r4h6ye`."""
-    value = (time.time_ns() // 1_000_000) << 80 | _randomness.take()
-    digits = "".join([_PAIRS[(value >> shift) & 1023] for shift in range(120, -1, -10)])
-    return f"{prefix}_{digits}"
+    moment = time.time_ns() // 1_000_000
+    if moment != _Moment.value:
+        text = "".join([_ALPHABET[(moment >> shift) & 31] for shift in range(45, -1, -5)])
+        # One after the other: another thread then sees the old pair or makes the new one itself.
+        _Moment.text, _Moment.value = text, moment
+    else:
+        text = _Moment.text
+    return f"{prefix}_{text}{b32encode(_randomness.take()).translate(_TO_CROCKFORD).decode()}"
 
 
 def is_id(text: str, prefix: str) -> bool:

@@ -45,10 +45,10 @@ _BUT_CACHE: Final = tuple(item for item in _ALWAYS if item != _NO_STORE)
 
 def secured(headers: RawHeaders, *, https: bool) -> RawHeaders:
     """Return the headers of an answer with each of ours that it does not set itself."""
-    present = {name.lower() for name, _ in headers} & _NAMES
+    present = [name for name, _ in headers if name in _NAMES]  # ASGI has them in lower case
     if not present:
         out = [*headers, *_ALWAYS]
-    elif present == {b"cache-control"}:
+    elif present == [b"cache-control"]:
         out = [*headers, *_BUT_CACHE]
     else:
         out = [*headers, *(item for item in _ALWAYS if item[0] not in present)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from datetime import UTC, datetime
+from typing import Final
 
 from nexus.core.clock import rfc3339
 from nexus.http.types import RawHeaders
@@ -26,22 +27,33 @@ def rate_headers(path: str, requests: Standing | None, tokens: Standing | None) 
     if path == "/v1/messages" or path.startswith("/v1/messages/"):
         for name, standing in found:
             reset = rfc3339(datetime.fromtimestamp(time.time() + standing.reset, UTC)) or ""
-            figures = (("limit", standing.limit), ("remaining", standing.left), ("reset", reset))
-            headers += [_line(f"anthropic-ratelimit-{name}-{what}", figure) for what, figure in figures]
+            headers += zip(
+                _ANTHROPIC[name], (b"%d" % standing.limit, b"%d" % standing.left, reset.encode()), strict=True
+            )
     elif path.startswith("/v1/"):
         for name, standing in found:
-            figures = (("limit", standing.limit), ("remaining", standing.left), ("reset", _span(standing.reset)))
-            headers += [_line(f"x-ratelimit-{what}-{name}", figure) for what, figure in figures]
-    policies, standings = [], []
-    for name, standing in found:
-        short, unit = ("req", "") if name == "requests" else ("tok", ';qu="tokens"')
-        policies.append(f'"{short}";q={standing.limit};w={SECONDS}{unit}')
-        standings.append(f'"{short}";r={standing.left};t={math.ceil(standing.reset)}')
-    return [*headers, _line("ratelimit-policy", ", ".join(policies)), _line("ratelimit", ", ".join(standings))]
+            reset = _span(standing.reset)
+            figures = (b"%d" % standing.limit, b"%d" % standing.left, reset.encode())
+            headers += zip(_OPENAI[name], figures, strict=True)
+    told = [b'"%s";r=%d;t=%d' % (_SHORT[name], item.left, math.ceil(item.reset)) for name, item in found]
+    headers += ((b"ratelimit-policy", _policy(*found)), (b"ratelimit", b", ".join(told)))
+    return headers
 
 
-def _line(name: str, value: object) -> tuple[bytes, bytes]:
-    return name.encode(), str(value).encode()
+_OPENAI: Final = {
+    name: [f"x-ratelimit-{what}-{name}".encode() for what in ("limit", "remaining", "reset")]
+    for name in ("requests", "tokens")
+}
+_ANTHROPIC: Final = {
+    name: [f"anthropic-ratelimit-{name}-{what}".encode() for what in ("limit", "remaining", "reset")]
+    for name in ("requests", "tokens")
+}
+_SHORT: Final = {"requests": b"req", "tokens": b"tok"}
+_UNIT: Final = {"requests": b"", "tokens": b';qu="tokens"'}
+
+
+def _policy(*found: tuple[str, Standing]) -> bytes:
+    return b", ".join(b'"%s";q=%d;w=%d%s' % (_SHORT[name], item.limit, SECONDS, _UNIT[name]) for name, item in found)
 
 
 def _span(seconds: float) -> str:

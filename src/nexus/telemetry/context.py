@@ -36,6 +36,11 @@ def bound(**ids: str | None) -> Iterator[None]:
         _ids.reset(token)
 
 
+def ids() -> dict[str, str | None]:
+    """Return the ids as they stand, those that are None too; not to be changed."""
+    return _ids.get({})
+
+
 def current() -> dict[str, str]:
     """Return the ids that are set."""
     return {name: value for name, value in _ids.get({}).items() if value is not None}

@@ -18,7 +18,7 @@ from typing import Any, Final, TextIO
 
 import orjson
 
-from nexus.telemetry.context import current
+from nexus.telemetry.context import current, ids
 from nexus.telemetry.redact import Redactor, redactor
 from nexus.telemetry.settings import TelemetrySettings
 
@@ -149,7 +149,7 @@ def write_access(fields: dict[str, Any]) -> bool:
         return False
     line = {"time": _rfc3339(time.time()), "level": "info", "logger": "nexus.access", "message": "request"}
     try:
-        text = orjson.dumps(line | current() | fields).decode()
+        text = orjson.dumps({**line, **ids(), **fields}).decode()
     except (TypeError, ValueError):
         return False
     # Of a route's own name and an id of ours nothing is secret.
