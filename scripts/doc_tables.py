@@ -11,6 +11,7 @@ from pydantic_core import PydanticUndefined
 from nexus.analytics.forecaster import FORECASTERS
 from nexus.analytics.predictor import PREDICTORS
 from nexus.app import openapi
+from nexus.automation.channel import CHANNELS
 from nexus.automation.step import STEPS
 from nexus.automation.trigger import TRIGGERS
 from nexus.bench.bench import BENCHES
@@ -100,6 +101,7 @@ def plugs() -> str:
     rows: list[tuple[str, str, str]] = []
     rows += [("step", f"`{name}`", plug.summary) for name, plug in STEPS.all().items()]
     rows += [("trigger", f"`{name}`", plug.summary) for name, plug in TRIGGERS.all().items()]
+    rows += [("channel", f"`{name}`", plug.summary) for name, plug in CHANNELS.all().items()]
     rows += [("text task", f"`{name}`", plug.summary) for name, plug in TEXT_TASKS.all().items()]
     rows += [("vision task", f"`{name}`", plug.title) for name, plug in TASKS.all().items()]
     rows += [("forecaster", f"`{name}`", _first(plug)) for name, plug in FORECASTERS.all().items()]

@@ -15,7 +15,14 @@ from nexus.access.service import AccessService
 from nexus.access.types import Principal
 from nexus.analytics.dataset_service import DatasetService
 from nexus.analytics.service import AnalyticsService
+from nexus.automation.alert_measuring import Measures
+from nexus.automation.alert_rule_service import AlertRuleService
+from nexus.automation.alert_watch import AlertWatch
+from nexus.automation.alerts import AlertService
 from nexus.automation.approvals import ApprovalService
+from nexus.automation.channel_service import ChannelService
+from nexus.automation.drafting import DraftService
+from nexus.automation.metric_sampler import MetricSampler
 from nexus.automation.schedules import ScheduleService
 from nexus.automation.secrets import SecretService
 from nexus.automation.service import AutomationService
@@ -146,6 +153,8 @@ def build(settings: Settings, *, children: int) -> Parts:
     services.put(schedules)
     scheduler.add(schedules)
     _add_triggers(parts, automation)
+    services.put(DraftService(automation=automation, llm=services.get(LLMService)))
+    _add_alerts(parts)
     return parts
 
 
@@ -166,6 +175,27 @@ def _add_triggers(parts: Parts, automation: AutomationService) -> None:
     for service in (settings, firing, triggers):
         services.put(service)
     services.get(Scheduler).add(firing)
+
+
+def _add_alerts(parts: Parts) -> None:
+    """Add what looks out for trouble, and the ways to tell people of it."""
+    services, database, clock = parts.services, parts.database, parts.clock
+    runs, secrets = services.get(RunService), services.get(SecretService)
+    channels = ChannelService(
+        database=database, runs=runs, secrets=secrets, clock=clock, public_url=parts.settings.public_url
+    )
+    alerts = AlertService(database=database, runs=runs, channels=channels, clock=clock)
+    measures = Measures(database=database, clock=clock, book=services.get(BudgetBook))
+    rules = AlertRuleService(database=database, alerts=alerts, measures=measures, runs=runs, clock=clock)
+    for service in (channels, alerts, rules):
+        services.put(service)
+    watch = AlertWatch(
+        database=database, events=services.get(Events), alerts=alerts, measures=measures, runs=runs, clock=clock
+    )
+    services.get(Scheduler).add(watch)
+    sampler = MetricSampler(database=database, clock=clock)
+    parts.starts.append(sampler.start)
+    parts.stops.append(sampler.stop)
 
 
 def _add_limits(parts: Parts, access: AccessService, shared: Cache) -> None:

@@ -6,6 +6,10 @@ InvalidInput
 |-- InputsInvalid          422 workflow_inputs_invalid
 |-- NestedTooDeep          422 workflow_nested_too_deep
 |-- SecretInvalid          422 secret_invalid
+|-- ChannelInvalid         422 channel_invalid
+|-- AlertRuleInvalid       422 alert_rule_invalid
+|-- DraftInvalid           422 draft_invalid
+|-- ModelRequired          400 model_required
 |-- TriggerInvalid         422 trigger_invalid
 Unauthenticated
 |-- HookUnsigned           401 hook_signature_invalid
@@ -18,6 +22,10 @@ NotFound
 |-- TriggerNotFound        404 trigger_not_found
 |-- DeliveryNotFound       404 delivery_not_found
 |-- HookNotFound           404 hook_not_found
+|-- ChannelNotFound        404 channel_not_found
+|-- NoticeNotFound         404 notice_not_found
+|-- AlertRuleNotFound      404 alert_rule_not_found
+|-- AlertNotFound          404 alert_not_found
 `-- SecretNotFound         404 secret_not_found
 Forbidden
 `-- NotYoursToApprove      403 approval_not_yours
@@ -28,9 +36,13 @@ Conflict
 |-- ApprovalExpired        409 approval_expired
 |-- NameTaken              409 name_taken
 |-- DeliverySettled        409 delivery_settled
+|-- AlertResolved          409 alert_resolved
+|-- ChannelDisabled        409 channel_disabled
+|-- CredentialMissing      409 credential_missing
 `-- ChildFailed            409 child_failed
 NexusError
 `-- RequestFailed          502 request_failed
+    |-- ChannelGone          502 channel_gone
     `-- RequestFailedForNow  502 request_failed_for_now, retryable
 """
 
@@ -227,3 +239,76 @@ class RequestFailedForNow(RequestFailed):
 
     code = "request_failed_for_now"
     retryable = True
+
+
+class ChannelGone(RequestFailed):
+    """The other side says that there is nobody to tell any more; the channel was disabled."""
+
+    code = "channel_gone"
+
+
+class ChannelInvalid(InvalidInput):
+    """The settings of the channel are not valid."""
+
+    code = "channel_invalid"
+
+
+class ChannelNotFound(NotFound):
+    """There is no channel with this id or name."""
+
+    code = "channel_not_found"
+
+
+class ChannelDisabled(Conflict):
+    """The channel is disabled."""
+
+    code = "channel_disabled"
+
+
+class CredentialMissing(Conflict):
+    """The channel needs a credential, and the project has no secret of the name it was given."""
+
+    code = "credential_missing"
+
+
+class NoticeNotFound(NotFound):
+    """Nothing with this id was sent to a channel."""
+
+    code = "notice_not_found"
+
+
+class AlertRuleInvalid(InvalidInput):
+    """The alert rule is not valid."""
+
+    code = "alert_rule_invalid"
+
+
+class AlertRuleNotFound(NotFound):
+    """There is no alert rule with this id or name."""
+
+    code = "alert_rule_not_found"
+
+
+class AlertNotFound(NotFound):
+    """There is no alert with this id."""
+
+    code = "alert_not_found"
+
+
+class AlertResolved(Conflict):
+    """The alert is resolved already."""
+
+    code = "alert_resolved"
+
+
+class ModelRequired(InvalidInput):
+    """This needs a real language model; the built-in one is for demonstrations only."""
+
+    code = "model_required"
+    status = 400
+
+
+class DraftInvalid(InvalidInput):
+    """The model's draft is no valid workflow, even after being shown what is wrong."""
+
+    code = "draft_invalid"

@@ -8,7 +8,15 @@ from fastapi import APIRouter, Header, Path, Request, Response
 
 from nexus.access.guard import requires
 from nexus.access.types import Principal, Scope
-from nexus.automation import approval_routes, schedule_routes, secret_routes, trigger_routes
+from nexus.automation import (
+    alert_routes,
+    approval_routes,
+    channel_routes,
+    draft_routes,
+    schedule_routes,
+    secret_routes,
+    trigger_routes,
+)
 from nexus.automation.schemas import (
     Rerun,
     StartRun,
@@ -151,3 +159,6 @@ router.include_router(approval_routes.router)
 router.include_router(schedule_routes.router)
 router.include_router(trigger_routes.router)
 router.include_router(secret_routes.router)
+router.include_router(alert_routes.router)
+router.include_router(channel_routes.router)
+router.include_router(draft_routes.router)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -150,11 +150,26 @@ def before_render(hook: Callable[[], None]) -> None:
     _hooks.append(hook)
 
 
-def render(accept: str = "") -> tuple[bytes, str]:
-    """Return the exposition that a scraper with this Accept header reads, and its content type."""
+def samples(wanted: Collection[str]) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Return `(labels, value)` of every series of the metrics `wanted`, by the names that `/metrics` shows."""
+    _gather()
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for metric in registry.collect():
+        for sample in metric.samples:
+            if sample.name in wanted:
+                found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+def _gather() -> None:
     _count_answered()
     for hook in _hooks:
         hook()
+
+
+def render(accept: str = "") -> tuple[bytes, str]:
+    """Return the exposition that a scraper with this Accept header reads, and its content type."""
+    _gather()
     encoder, content_type = choose_encoder(accept)
     return encoder(registry), content_type
 
