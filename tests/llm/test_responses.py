@@ -12,7 +12,10 @@ import pytest
 from pydantic import BaseModel
 from tests.llm.conftest import Gateway
 
+from nexus.llm.errors import Unsupported
+from nexus.llm.responses_requests import write_request
 from nexus.llm.sse import data_of
+from nexus.llm.types import ChatRequest, Message, Text
 from nexus.testing.faults import CANARIES, FAULTS
 from nexus.testing.script import streamed
 from nexus.testing.upstream import FakeUpstream, Said, Script, Seen, saying
@@ -217,6 +220,28 @@ def test_bad_input_names_the_field(
     assert (told.status_code, error["param"], error["code"]) == (400, param, code), error
     assert error["type"] == "invalid_request_error"
     assert not upstream.seen
+
+
+def test_what_the_model_cannot_do_is_named_as_this_form_calls_it(
+    make_gateway: Callable[..., Gateway], upstream: FakeUpstream
+) -> None:
+    gateway = make_gateway(providers=[{"name": "up", "kind": "anthropic", "base_url": upstream.url, "api_key": "k"}])
+    asked = {"model": "up/echo", "input": "x", "include": ["message.output_text.logprobs"]}
+    told = HTTP.post(f"{gateway.url}/v1/responses", json=asked)
+    assert (told.status_code, told.json()["error"]["param"]) == (400, "include"), told.text
+    assert not upstream.seen
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [({"seed": 0}, "seed"), ({"top_k": 5}, "top_k"), ({"presence_penalty": 0.5}, "presence_penalty"),
+     ({"frequency_penalty": -1.0}, "frequency_penalty"), ({"stop": ("a",)}, "stop"), ({"choices": 2}, "n")],
+)  # fmt: skip
+def test_what_this_form_cannot_say_is_refused(more: dict[str, Any], field: str) -> None:
+    request = ChatRequest(model="m", messages=(Message(role="user", parts=(Text(text="x"),)),), **more)
+    with pytest.raises(Unsupported) as refused:
+        write_request(request, "m", stream=False, thinks=False)
+    assert refused.value.field == field
 
 
 @pytest.mark.slow

@@ -240,6 +240,36 @@ def test_parameters_survive_the_way_there_and_back() -> None:
     assert chat_json.write_request(request, "b", stream=False) == {"model": "b"} | body
 
 
+MISTRAL = chat_json.Ways(rename={"seed": "random_seed", "user": "", "top_k": "", "logprobs": ""}, document_url=True)
+
+
+def test_a_server_s_own_parts_for_documents() -> None:
+    by_url = Media(kind="document", url="https://x.test/a.pdf", name="a")
+    by_data = Media(kind="document", media_type="application/pdf", data="QUJD")
+    shown = ToolResult(id="c1", content=(by_url,))
+    messages = (Message(role="tool", parts=(shown,)), Message(role="user", parts=(Text(text="read"), by_data)))
+    request = ChatRequest(dialect="other", model="m", messages=messages)
+    parts = [
+        {"type": "document_url", "document_url": "https://x.test/a.pdf", "document_name": "a"},
+        {"type": "text", "text": "read"},
+        {"type": "document_url", "document_url": "data:application/pdf;base64,QUJD"},
+    ]
+    said = chat_json.write_request(request, "m", stream=False, ways=MISTRAL)["messages"]
+    assert [part for message in said if message["role"] == "user" for part in message["content"]] == parts
+    assert chat_json.write_request(request, "m", stream=False)["messages"][-1]["content"][-1]["type"] == "file"
+
+
+@pytest.mark.parametrize(("more", "field"), [({"top_k": 1}, "top_k"), ({"logprobs": 0}, "logprobs")])
+def test_what_a_server_has_no_name_for_is_refused(more: dict[str, Any], field: str) -> None:
+    asked = (Message(role="user", parts=(Text(text="x"),)),)
+    request = ChatRequest(dialect="other", model="m", messages=asked, seed=1, user="u")
+    body = chat_json.write_request(request, "m", stream=False, ways=MISTRAL)
+    assert body == {"model": "m", "messages": [{"role": "user", "content": "x"}], "random_seed": 1}
+    with pytest.raises(Unsupported) as refused:
+        chat_json.write_request(msgspec.structs.replace(request, **more), "m", stream=False, ways=MISTRAL)
+    assert refused.value.field == field
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [

@@ -64,13 +64,15 @@ class Ways(msgspec.Struct, frozen=True, kw_only=True):
 
     `stream_usage`: it takes `stream_options`. `reasoning_field`: where earlier reasoning goes back to it, or
     nowhere. `newer_limit`: the limit of output is `max_completion_tokens`; None leaves that to the model's name.
-    `rename`: what parameters are called there; nothing for those that it does not know.
+    `rename`: what parameters are called there; nothing for those that it does not know. `document_url`: documents
+    have a part of this name, which takes addresses.
     """
 
     stream_usage: bool = True
     reasoning_field: str | None = None
     newer_limit: bool | None = None
     rename: dict[str, str] = {}
+    document_url: bool = False
 
 
 def read_request(body: dict[str, Any]) -> ChatRequest:
@@ -128,8 +130,11 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, ways: Ways 
         if ways.stream_usage:
             body["stream_options"] = {"include_usage": True}
     for name, other in ways.rename.items():
-        if (value := body.pop(name, None)) is not None and other:
+        value = body.pop(name, None)
+        if value is not None and other:
             body[other] = value
+        elif value is not None and name != "user" and not (name == "parallel_tool_calls" and value is True):
+            raise Unsupported(f"This model does not support {name}.", field=name)
     return body | request.extra if own else body
 
 
@@ -166,7 +171,7 @@ def _write_messages(request: ChatRequest, *, own: bool, ways: Ways) -> list[dict
         for part in results:
             words = tuple(Text(text=item.text) for item in part.content if isinstance(item, Text))
             out.append({"role": "tool", "tool_call_id": part.id, "content": _write_content(words)})
-            shown += [item for item in part.content if isinstance(item, Media)]
+            shown += [_media_there(item, ways) for item in part.content if isinstance(item, Media)]
         if results and parts:
             parts, shown = shown + parts, []
         elif shown and not results:
@@ -180,12 +185,25 @@ def _write_messages(request: ChatRequest, *, own: bool, ways: Ways) -> list[dict
 
 def _write_foreign(message: Message, parts: Sequence[AnyPart], ways: Ways) -> dict[str, Any]:
     """Write a message that came in another form; that form's words for servers of its own stay behind."""
-    plain = [msgspec.structs.replace(part, cache=None) if part.cache else part for part in parts]
+    there = [_media_there(part, ways) if isinstance(part, Media) else part for part in parts]
+    plain = [msgspec.structs.replace(part, cache=None) if part.cache else part for part in there]
     out = write_spoken(message, [part for part in plain if not isinstance(part, Thinking)])
     if message.role == "developer":
         out["role"] = "system"
     thinking = "".join(part.text for part in parts if isinstance(part, Thinking))
     return out | ({ways.reasoning_field: thinking} if thinking and ways.reasoning_field else {})
+
+
+def _media_there(part: Media, ways: Ways) -> Media | Foreign:
+    """Put a document into the part that the server has for it, where that is one of its own."""
+    if part.kind != "document" or part.file_id or not ways.document_url:
+        return part
+    value = {"type": "document_url", "document_url": _url_of(part)}
+    return Foreign(dialect=DIALECT, value=value | ({"document_name": part.name} if part.name else {}))
+
+
+def _url_of(part: Media) -> str:
+    return part.url or f"data:{part.media_type or 'application/octet-stream'};base64,{part.data}"
 
 
 def with_call_ids(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -317,7 +335,7 @@ def write_part(part: AnyPart) -> dict[str, Any]:
     assert isinstance(part, Media)
     if part.data is None and (part.kind == "audio" or (part.url is None and part.kind != "document")):
         raise Unsupported(f"This model takes {part.kind} as data only, not by reference.", field="messages")
-    url = part.url or f"data:{part.media_type or 'application/octet-stream'};base64,{part.data}"
+    url = _url_of(part)
     if part.kind == "audio":
         return {"type": "input_audio", "input_audio": {"data": part.data, "format": (part.media_type or "/wav")[6:]}}
     if part.kind == "document":

@@ -226,6 +226,7 @@ def _refuse(request: ChatRequest, *, own: bool) -> None:
         "logprobs": request.logprobs is not None,
         "presence_penalty": request.presence_penalty,
         "frequency_penalty": request.frequency_penalty,
+        "seed": request.seed is not None,
     }
     if not own:
         asked |= {name: request.extra.get(name) for name in _MISSED}

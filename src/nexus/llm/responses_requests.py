@@ -247,9 +247,17 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, thinks: boo
         "top_p": request.top_p,
         "user": request.user,
     }
-    if request.stop or request.choices > 1:
-        field = "stop" if request.stop else "n"
-        raise Unsupported(f"This model does not support {field}.", field=field)
+    asked: dict[str, Any] = {
+        "stop": request.stop,
+        "n": request.choices > 1,
+        "seed": request.seed is not None,
+        "top_k": request.top_k,
+        "presence_penalty": request.presence_penalty,
+        "frequency_penalty": request.frequency_penalty,
+    }
+    for field, value in asked.items():
+        if value:
+            raise Unsupported(f"This model does not support {field}.", field=field)
     if request.tools:
         body["tools"] = [_write_tool(tool, i) for i, tool in enumerate(request.tools)]
     if (choice := request.tool_choice) is not None:

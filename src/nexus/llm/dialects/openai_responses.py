@@ -7,6 +7,7 @@ everything else travels as the client wrote it and is the provider's to judge.
 from __future__ import annotations
 
 import functools
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
@@ -140,6 +141,15 @@ class OpenAIResponses(Dialect):
     name = DIALECT
     path = "/v1/responses"
     doors = (Door("POST", "/v1/responses"), Door("POST", "/v1/responses/input_tokens", "count"))
+    words = MappingProxyType(
+        {
+            "messages": "input",
+            "max_tokens": "max_output_tokens",
+            "response_format": "text.format",
+            "reasoning_effort": "reasoning.effort",
+            "logprobs": "include",
+        }
+    )
 
     def parse(self, body: bytes, *, path: str = "", headers: dict[bytes, bytes] | None = None) -> Call:
         """Read and check a request. Raises `InvalidRequest` naming the field, or `MalformedBody`."""

@@ -70,6 +70,7 @@ class OpenAIProvider(OpenAIWire):
                 reasoning_field=endpoint.options.get("reasoning_field"),
                 newer_limit=endpoint.options.get("max_completion_tokens"),
                 rename=endpoint.options.get("rename", {}),
+                document_url=endpoint.options.get("document_url") is True,
             )
             body = encode(chat_json.write_request(call.parse(), model, stream=call.stream, ways=ways))
         return self.request(endpoint, "/chat/completions", body, model, headers)
