@@ -94,10 +94,11 @@ async def test_every_header_gives_the_same_verdict(access: AccessService, browse
     assert (await client.get("/api/v1/probe/usage.read", headers=headers(token[:-1] + "!"))).status_code == 401
 
 
-async def test_the_key_parameter_counts_below_v1beta_only(access: AccessService, browser: NewBrowser) -> None:
+async def test_the_key_parameter_counts_where_google_asks(access: AccessService, browser: NewBrowser) -> None:
     client = browser().client
     token = await make_key(access)
     assert (await client.get(f"/v1beta/models?key={token}")).text == '"reached"'
+    assert (await client.get(f"/v1/models/m:generateContent?key={token}")).text == '"reached"'
     assert (await client.get(f"/v1/models?key={token}")).status_code == 401
     assert (await client.get(f"/api/v1/keys?key={token}")).status_code == 401
 

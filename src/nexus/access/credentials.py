@@ -1,7 +1,7 @@
 """What a request shows to prove who it is: one resolver for every header and path.
 
 An API key may come as `Authorization: Bearer`, `x-api-key`, `api-key`, `x-goog-api-key`, or `?key=`
-below /v1beta; all are read, and two different ones are refused. The session cookie counts only
+below /v1beta and /v1/models; all are read, and two different ones are refused. The session cookie counts only
 where browsers belong (not on /v1, /v1beta, /v2, /mcp, /hooks) and only without an API key.
 """
 
@@ -78,7 +78,7 @@ def read_credentials(scope: Scope, path: str, public_url: str | None) -> Credent
         elif name == b"sec-fetch-site":
             site = value
     segment = first_segment(path)
-    if segment == "v1beta" and b"key=" in scope.get("query_string", b""):
+    if (segment == "v1beta" or path.startswith("/v1/models/")) and b"key=" in scope.get("query_string", b""):
         tokens.update(parse_qs(scope["query_string"].decode("latin-1")).get("key", []))
     if len(tokens) > 1:
         raise InvalidKey("The request carries different API keys; send one.")
