@@ -30,6 +30,7 @@ class Cycle(RequestResponseCycle):
 
     loop: asyncio.AbstractEventLoop
     _head: bytes = b""
+    _until_close = False
 
     async def send(self, message: Message) -> None:  # type: ignore[override]
         """Take a piece of the answer. Raises RuntimeError for one that breaks HTTP or ASGI."""
@@ -64,8 +65,12 @@ class Cycle(RequestResponseCycle):
         if not self.keep_alive and not closes:
             lines.append(b"connection: close\r\n")
         if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in (204, 304):
-            self.chunked_encoding = True
-            lines.append(b"transfer-encoding: chunked\r\n")
+            if self.scope["http_version"] == "1.0":
+                # Such a client knows no chunks; its connection is closed after the answer.
+                self._until_close = True
+            else:
+                self.chunked_encoding = True
+                lines.append(b"transfer-encoding: chunked\r\n")
         lines.append(b"\r\n")
         self._head = b"".join(lines)
         if self.chunked_encoding is not False:
@@ -100,6 +105,8 @@ class Cycle(RequestResponseCycle):
             out = b"%s%x\r\n%s\r\n" % (head, len(body), body) if body else head
             if not more:
                 out += b"0\r\n\r\n"
+        elif self._until_close:
+            out = head + body
         else:
             self.expected_content_length -= len(body)
             if self.expected_content_length < 0:

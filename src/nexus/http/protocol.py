@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import unquote
@@ -51,6 +52,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _body_bytes = 0
     _body_began = 0.0
     _idle_since = 0.0
+    _wishes = False
     url = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -70,7 +72,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Count bytes while headers are incomplete, watch the time while the body is."""
         if self._in_headers:
             self._header_bytes += len(data)
-        super().data_received(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("")
         if self.transport.is_closing():
             self._stop_clock()
         elif self._in_headers:
@@ -82,6 +88,20 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self.cycle.more_body:
             self._watch_body(len(data))
 
+    def _feed(self, data: bytes) -> None:
+        """Parse. A wish for another protocol (h2c of Java's clients, say) is passed over, RFC 9110, section 7.8."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as wish:
+            # The parser leaves the body to the other protocol, so it reads the request again without the wish.
+            if not self._wishes:
+                return
+            self._wishes = False
+            method, version = self.parser.get_method(), self.parser.get_http_version().encode("ascii")
+            lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
+            lines += [b"%s: %s" % header for header in _without_wish(self.headers)]
+            self._feed(b"\r\n".join(lines) + b"\r\n\r\n" + data[wish.args[0] :])
+
     def on_message_begin(self) -> None:
         """A request begins; the clock for its headers starts if they do not come at once."""
         super().on_message_begin()
@@ -89,6 +109,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The headers are there in time."""
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._wishes = True
+            return
         if self._clock is not None:
             self._stop_clock()
         self._in_headers = False
@@ -167,6 +190,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """What comes next are the headers of another request."""
+        if self._wishes:
+            return
         super().on_message_complete()
         if self._clock is not None:
             self._stop_clock()
@@ -234,6 +259,18 @@ def _split(url: bytes) -> tuple[bytes, bytes]:
         return path, query
     parsed = httptools.parse_url(url)
     return parsed.path or b"/", parsed.query or b""
+
+
+def _without_wish(headers: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the headers of a request but those that ask for another protocol."""
+    for name, value in headers:
+        if name == b"connection":
+            tokens = (token.strip() for token in value.split(b","))
+            value = b", ".join(token for token in tokens if token.lower() not in (b"upgrade", b"http2-settings"))
+            if not value:
+                continue
+        if name not in (b"upgrade", b"http2-settings"):
+            yield name, value
 
 
 async def _answer_overloaded(scope: Any, receive: Any, send: Any) -> None:
