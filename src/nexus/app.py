@@ -46,7 +46,7 @@ from nexus.llm import price_routes
 from nexus.llm import routes as llm_routes
 from nexus.llm.hot import chat_completions, hot_routes
 from nexus.llm.local_runtime import LocalRuntime
-from nexus.metering import watch_budgets, watch_queues
+from nexus.metering import watch_budgets, watch_queues, watch_runs
 from nexus.runs import routes as runs_routes
 from nexus.runs.service import RunService
 from nexus.settings import Settings
@@ -115,6 +115,7 @@ def _api(parts: Parts, sampler: Sampler) -> FastAPI:
         beside = [
             asyncio.create_task(_warm(parts.services.get(LocalRuntime))),
             asyncio.create_task(watch_queues(parts.services.get(RunService))),
+            asyncio.create_task(watch_runs(parts.database, parts.clock)),
             asyncio.create_task(watch_budgets(parts.services.get(Limiter))),
             asyncio.create_task(_warm_compute(parts.services.get(ComputePool))),
         ]

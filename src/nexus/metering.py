@@ -6,12 +6,16 @@ import asyncio
 import logging
 from collections import Counter, defaultdict, deque
 
+from nexus.automation import counting
+from nexus.automation.counting import Done, Mark
+from nexus.core.clock import Clock
 from nexus.core.errors import NexusError
 from nexus.ledger.limiter import Limiter
 from nexus.ledger.types import Invocation
 from nexus.llm.routing import Router
 from nexus.llm.standing import Breaker, RoutingMeter
 from nexus.runs.service import RunService
+from nexus.storage.db import Database
 from nexus.telemetry import metrics
 from nexus.vision.types import Timing
 
@@ -118,6 +122,36 @@ async def watch_budgets(limiter: Limiter) -> None:
         for project, dollars in left.items():
             metrics.BUDGET_REMAINING.labels(project).set(dollars)
         await asyncio.sleep(_EVERY)
+
+
+async def watch_runs(database: Database, clock: Clock) -> None:
+    """Count what engines do, whichever they are, until cancelled."""
+    mark: Mark | None = None
+    while True:
+        try:
+            if mark is None:
+                mark = await database.read(counting.begin, clock.now())
+            done, mark = await database.read(counting.done_since, mark, clock.now())
+        except NexusError as error:
+            log.warning("the runs could not be counted: %s", error.code)
+        else:
+            count_runs(done)
+        await asyncio.sleep(_EVERY)
+
+
+def count_runs(done: Done) -> None:
+    """Count what has happened since the last time."""
+    for labels, number in done.runs.items():
+        metrics.RUNS.labels(*labels).inc(number)
+    for name, seconds in done.durations:
+        metrics.RUN_SECONDS.labels(name).observe(seconds)
+    for uses, number in done.retries.items():
+        metrics.STEP_RETRIES.labels(uses).inc(number)
+    for uses, number in done.dead.items():
+        metrics.DEAD_LETTERS.labels(uses).inc(number)
+    for outcome, number in done.deliveries.items():
+        metrics.WEBHOOK_DELIVERIES.labels(outcome).inc(number)
+    metrics.SCHEDULER_LAG.set(done.lag)
 
 
 async def watch_queues(runs: RunService) -> None:

@@ -31,12 +31,15 @@ from nexus.automation.errors import (
     ChannelNotFound,
     NameTaken,
 )
+from nexus.automation.metric_sampler import MetricSampler
 from nexus.automation.secrets import SecretService
 from nexus.core.clock import Clock
 from nexus.core.errors import Forbidden
 from nexus.core.secrets import Keyring
 from nexus.core.services import Services
 from nexus.http import fetch
+from nexus.llm.service import LLMService
+from nexus.llm.settings import LLMSettings
 from nexus.runs.service import RunService
 from nexus.runs.settings import RunsSettings
 from nexus.runs.tables import RunRow, StepRow
@@ -44,8 +47,10 @@ from nexus.runs.types import RunSpec, StepSpec
 from nexus.runs.worker import EngineWorker
 from nexus.storage.db import Database
 from nexus.storage.events import Events, publish
+from nexus.telemetry import metrics
+from nexus.testing.said import Said
 from nexus.testing.script import Script, Seen, response
-from nexus.testing.upstream import FakeUpstream
+from nexus.testing.upstream import FakeUpstream, saying
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 ADMIN = Principal("key", "key_a", "prj_a", frozenset(Scope), key_id="key_a")
@@ -320,10 +325,10 @@ def _signed(seen: Seen, key: str) -> bool:
     return seen.headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
 
 
-async def _work(place: Place) -> None:
+async def _work(place: Place, *more: Any) -> None:
     """Let an engine do what waits, moving the clock on to the next attempt."""
     services = Services()
-    for service in (place.database, place.runs, place.channels):
+    for service in (place.database, place.runs, place.channels, *more):
         services.put(service)
     services.put(place.clock, as_type=Clock)
     worker = EngineWorker(
@@ -371,3 +376,53 @@ async def test_a_delivery_is_sent_again_under_the_same_message_id(database: Data
         assert (await place.channels.delivery(ADMIN, again.id)).status == "delivered"
         assert len({seen.headers["webhook-id"] for seen in upstream.seen}) == 1
         assert len(upstream.seen) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("loopback")
+@pytest.mark.parametrize("model", ["good", "broken", "none"])
+async def test_a_real_model_adds_a_summary_and_holds_up_nothing(database: Database, tmp_path: Path, model: str) -> None:
+    with FakeUpstream(lambda _r: Script((response(200, b"ok"),))) as hook, FakeUpstream() as upstream:
+        if model == "good":
+            upstream.answering = saying(Said(text="The table is missing. Look at the last migration."))
+        providers = [{"name": "up", "kind": "openai", "base_url": f"{upstream.url}/v1", "api_key": "k"}]
+        name = "fault-401" if model == "broken" else "gpt-4o"
+        routes = [{"name": "smart", "deployments": [{"provider": "up", "model": name}]}]
+        given = {} if model == "none" else {"providers": providers, "routes": routes}
+        llm = LLMService(settings=LLMSettings.model_validate(given), record=lambda _call: None)
+        place = Place(database, tmp_path)
+        await place.channel(config={"url": f"{hook.url}/hook"})
+        await place.rule({"kind": "run_failed"}, channels=["ops"], summarize=True)
+        watch = place.watch()
+        await watch.tick()
+        await place.ended("load", "failed", code="x", message="no such table", step="a")
+        await watch.tick()
+        await _work(place, llm)
+        assert len(hook.seen) == 1
+        (alert,) = await place.alerts.page(ADMIN)
+        text = hook.seen[0].json["data"]["text"]
+        if model == "good":
+            assert alert.summary == text == "The table is missing. Look at the last migration."
+            assert "no such table" in upstream.seen[0].json["messages"][1]["content"]
+        else:
+            assert (alert.summary, text) == (None, "")
+        assert bool(upstream.seen) is (model != "none")
+
+
+@pytest.mark.slow
+async def test_metrics_of_processes_and_budgets_are_measured(place: Place) -> None:
+    rule = await place.rule({"kind": "metric", "metric": "nexus_runs_total", "threshold": 0.5, "of": "increase"})
+    metrics.RUNS.labels("sampled", "succeeded").inc()
+    sampler = MetricSampler(database=place.database, clock=place.clock)
+    await sampler.sample()
+    metrics.RUNS.labels("sampled", "succeeded").inc(3)
+    place.clock.at += timedelta(seconds=10)
+    await sampler.sample()
+    seen = await place.rules.test(ADMIN, rule.id)
+    assert (seen["firing"], seen["readings"][0]["value"]) == (True, 3.0)
+    await place.watch().tick()
+    assert place.found() == [("metric", "firing", 1)]
+    # The process is gone: nothing is known, so nothing changes.
+    place.clock.at += timedelta(seconds=120)
+    await place.watch().tick()
+    assert place.found() == [("metric", "firing", 1)]

@@ -110,8 +110,8 @@ STEP_RETRIES = _counter("nexus_step_retries_total", "Steps tried again.", "uses"
 QUEUE_DEPTH = _gauge("nexus_queue_depth", "Steps waiting.", "queue")
 QUEUE_AGE = _gauge("nexus_queue_oldest_age_seconds", "Age of the oldest waiting step.", "queue")
 DEAD_LETTERS = _counter("nexus_dead_letters_total", "Steps given up.", "uses")
-SCHEDULER_LAG = Gauge("nexus_scheduler_lag_seconds", "How late the last schedule fired.", registry=registry)
-WEBHOOK_DELIVERIES = _counter("nexus_webhook_deliveries_total", "Webhooks sent.", "outcome")
+SCHEDULER_LAG = Gauge("nexus_scheduler_lag_seconds", "How late the schedule that waits longest is.", registry=registry)
+WEBHOOK_DELIVERIES = _counter("nexus_webhook_deliveries_total", "Notices sent to channels.", "outcome")
 HOOKS = _counter("nexus_webhooks_received_total", "Webhooks that came in.", "outcome")
 
 OUTBOUND_BLOCKED = _counter("nexus_outbound_blocked_total", "URLs that were not fetched.", "reason")
