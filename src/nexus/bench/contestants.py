@@ -18,6 +18,7 @@ import httpx2
 import psutil
 import yaml
 
+from nexus.bench.environments import own_environment
 from nexus.cli.instance import ALONE, private
 from nexus.compute.settings import inherited_environment
 
@@ -140,8 +141,8 @@ def litellm(upstream_port: int, home: Path) -> Iterator[Contestant | None]:
 
     None where it cannot be installed. No database, no callbacks, one worker, quiet logs.
     """
-    program = _install(home / f"litellm-{LITELLM}")
-    if program is None:
+    programs = own_environment(home / f"litellm-{LITELLM}", [f"litellm[proxy]=={LITELLM}"])
+    if programs is None:
         yield None
         return
     port = free_port()
@@ -156,9 +157,10 @@ def litellm(upstream_port: int, home: Path) -> Iterator[Contestant | None]:
             "LITELLM_MODE": "PRODUCTION",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         }
-        arguments = ["--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"]
+        command = [str(programs / "litellm"), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--num_workers", "1"]
         quiet = subprocess.DEVNULL
-        process = subprocess.Popen([str(program), *arguments], env=environment, stdout=quiet, stderr=quiet, cwd=folder)
+        process = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, cwd=folder)
         try:
             _wait(port, 120)
             parent = psutil.Process(process.pid)
@@ -171,18 +173,6 @@ def litellm(upstream_port: int, home: Path) -> Iterator[Contestant | None]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def _install(folder: Path) -> Path | None:
-    program = folder / "bin" / "litellm"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", f"litellm[proxy]=={LITELLM}"]
-        if subprocess.run(pip, check=False, stdout=subprocess.DEVNULL).returncode:
-            return None
-        (folder / "complete").touch()
-    return program
 
 
 def _wait(port: int, seconds: float) -> None:
