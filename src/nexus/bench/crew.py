@@ -58,6 +58,7 @@ class Crew:
         """Start nothing yet; `folder` gets the marks and the logs."""
         self.marks: list[Mark] = []
         self.workers: list[subprocess.Popen[str]] = []
+        self._everyone: list[subprocess.Popen[str]] = []
         self._programs = programs
         self._folder = folder
         self._path = marks_of(folder)
@@ -88,7 +89,13 @@ class Crew:
                 cwd=self._folder,
                 start_new_session=True,
             )
-        self._heard(process, "ready")
+        self._everyone.append(process)
+        impatience = threading.Timer(_START_LIMIT, process.kill)
+        impatience.start()
+        try:
+            self._heard(process, "ready")
+        finally:
+            impatience.cancel()
         return process
 
     def _heard(self, process: subprocess.Popen[str], first: str) -> str:
@@ -153,8 +160,7 @@ class Crew:
 
     def close(self) -> None:
         """End everything."""
-        everyone = [*self.workers, *([self._driver] if self._driver else [])]
-        for process in everyone:
+        for process in self._everyone:
             self.kill(process)
             for stream in (process.stdin, process.stdout):
                 if stream:

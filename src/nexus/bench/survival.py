@@ -23,6 +23,7 @@ SECONDS: Final = 0.5
 LIMIT: Final = 60.0
 _MIDDLE: Final = 2
 _BEGIN_LIMIT: Final = 120.0
+_LOOK: Final = 0.02
 
 
 def held_by(pids: set[int], marks: Sequence[Mark]) -> set[str]:
@@ -42,51 +43,47 @@ class Trial:
 
     engine: Engine
     crew: Crew
-    began: float
-    killed: float | None = None
+    killed: float = 0.0
     held: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     seconds: float = 0.0
 
-    def look(self) -> bool:
-        """Kill when it is time, count what has ended; tell whether there is nothing left to wait for."""
-        marks = self.crew.look()
-        if self.killed is None:
-            if not any(mark.step >= _MIDDLE for mark in marks):
-                return time.monotonic() - self.began > _BEGIN_LIMIT
-            self._kill()
-            return False
-        ended = self.held & finished(marks)
+    def kill(self) -> None:
+        """Start runs, and kill in the middle of them. Raises `CrewFailed` when no step was at work."""
+        made = self.crew
+        made.ask(4 if self.engine.slow else 10, STEPS, SECONDS)
+        end = time.monotonic() + _BEGIN_LIMIT
+        while not any(mark.step >= _MIDDLE for mark in made.look()) and time.monotonic() < end:
+            time.sleep(_LOOK)
+        families = [made.family(worker) for worker in made.workers]
+        counts = [len(held_by(family, made.look())) for family in families]
+        chosen = counts.index(max(counts))
+        made.kill(made.workers[chosen])
+        self.killed = time.monotonic()
+        self.held = held_by(families[chosen], made.look())
+        if not self.held:
+            raise CrewFailed(f"no worker of {self.engine.name} was at a step when it was to be killed")
+
+    def over(self) -> bool:
+        """Count what has ended; tell whether there is nothing left to wait for."""
+        ended = self.held & finished(self.crew.look())
         waited = time.monotonic() - self.killed
         if ended != self.ended:
             self.ended, self.seconds = ended, waited
         return ended == self.held or waited > LIMIT
 
-    def _kill(self) -> None:
-        families = [self.crew.family(worker) for worker in self.crew.workers]
-        counts = [len(held_by(family, self.crew.marks)) for family in families]
-        chosen = counts.index(max(counts))
-        self.crew.kill(self.crew.workers[chosen])
-        self.killed = time.monotonic()
-        self.held = held_by(families[chosen], self.crew.look())
-
 
 def kill_all(engines: Sequence[Engine]) -> list[Trial]:
-    """Put every engine that survives its caller to the test; return how each did. Raises `CrewFailed`."""
+    """Put engines to the test, and wait for all at the same time; return how each did. Raises `CrewFailed`."""
     with contextlib.ExitStack() as stack:
-        started = []
+        trials = []
         for engine in engines:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexus-bench-")))
             programs = stack.enter_context(engine.programs(folder))
-            started.append((engine, stack.enter_context(crew(programs, folder, workers=2))))
-        trials = []
-        for engine, made in started:
-            made.ask(4 if engine.slow else 10, STEPS, SECONDS)
-            trials.append(Trial(engine, made, time.monotonic()))
-        waiting = trials
-        while waiting := [trial for trial in waiting if not trial.look()]:
-            time.sleep(0.02)
+            trials.append(Trial(engine, stack.enter_context(crew(programs, folder, workers=2))))
         for trial in trials:
-            if not trial.held:
-                raise CrewFailed(f"no worker of {trial.engine.name} was at a step when it was to be killed")
+            trial.kill()
+        waiting = trials
+        while waiting := [trial for trial in waiting if not trial.over()]:
+            time.sleep(_LOOK)
         return trials

@@ -14,7 +14,7 @@ from celery import Celery, chain
 
 SAID = json.loads(sys.argv[2])
 app = Celery("bench", broker=SAID["broker"])
-app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True)
+app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True, worker_redirect_stdouts=False)
 
 
 @app.task(name="step")
