@@ -110,7 +110,7 @@ def soak(folder: Path, fake: str, streams: int, seconds: int) -> None:
             f"{max(fds for _, _, fds in seen)} at most, {left} left"
         )
         assert set(load.counts) == {"whole"}, load.counts
-        assert load.counts["whole"] >= streams * (seconds // 6)
+        assert load.counts["whole"] >= streams * (seconds // 8)
         assert max(fds for _, _, fds in seen) >= streams, "they were open at once"
         assert growth < 10e6 + streams * 5_000
         assert max(rss) < 250e6

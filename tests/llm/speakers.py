@@ -21,6 +21,7 @@ SECRET = "sk-upstream-secret-key"
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "openai": ("/v1", {"api_key": SECRET}),
     "openai_responses": ("/v1", {"api_key": SECRET}),
+    "azure": ("", {"api_key": SECRET}),
     "anthropic": ("", {"api_key": SECRET}),
     "google": ("/v1beta", {"api_key": SECRET}),
     "vertex": ("/v1beta1", {"api_key": SECRET}),
