@@ -28,6 +28,7 @@ from nexus.automation.secrets import SecretService
 from nexus.automation.service import AutomationService
 from nexus.automation.trigger_firing import TriggerFiring
 from nexus.automation.trigger_service import TriggerService
+from nexus.automation.watching import FolderWatch
 from nexus.catalog.pool import ModelPool
 from nexus.catalog.runner import PullStarter
 from nexus.catalog.service import CatalogService
@@ -170,11 +171,13 @@ def _add_triggers(parts: Parts, automation: AutomationService) -> None:
         keep_days=settings.delivery_days,
     )
     triggers = TriggerService(
-        database=database, automation=automation, firing=firing, keyring=parts.keyring, clock=clock
+        database=database, automation=automation, firing=firing, keyring=parts.keyring, clock=clock, settings=settings
     )
     for service in (settings, firing, triggers):
         services.put(service)
-    services.get(Scheduler).add(firing)
+    scheduler = services.get(Scheduler)
+    scheduler.add(firing)
+    scheduler.add(FolderWatch(database=database, files=services.get(FileService), settings=settings, clock=clock))
 
 
 def _add_alerts(parts: Parts) -> None:

@@ -24,6 +24,7 @@ from nexus.automation.trigger import TRIGGERS
 from nexus.automation.trigger_firing import DEEPEST, TriggerFiring, fits
 from nexus.automation.trigger_service import TriggerService
 from nexus.automation.trigger_tables import TriggerDeliveryRow, TriggerRow
+from nexus.catalog.storage import move_alias
 from nexus.core.secrets import Keyring
 from nexus.core.services import Services
 from nexus.files.service import FileService
@@ -31,6 +32,7 @@ from nexus.http.dispatch import Dispatch
 from nexus.http.edge import build_edge
 from nexus.http.lifecycle import Lifecycle
 from nexus.http.settings import HTTPSettings
+from nexus.runs.records import principal_of, starter_of
 from nexus.runs.service import RunService
 from nexus.runs.settings import RunsSettings
 from nexus.runs.tables import RunRow
@@ -412,6 +414,25 @@ async def test_what_does_not_fit_is_refused(house: House) -> None:
     for act in (house.triggers.get, house.triggers.delete, house.triggers.deliveries):
         with pytest.raises(TriggerNotFound):
             await act(other, "mine")
+
+
+@pytest.mark.slow
+async def test_uploads_and_promotions_are_told(house: House) -> None:
+    await house.files.add(WHO, b"a,b", "a.csv", purpose="user_data")
+    await house.files.add(WHO, b"a,b", "again.csv")
+    await house.files.add(principal_of("prj_a", starter_of(WHO)), b"of a step", "b.txt")
+    for version in (1, 2, 2):
+        house.database.write_now(
+            move_alias, "prj_a", "churn", "champion", version, expected=None, by="key_a", at=house.clock.at
+        )
+    told = [(event.type, event.subject, event.data) for event in await house.events.newest("prj_a")]
+    assert [(type_, subject) for type_, subject, _ in reversed(told)] == [
+        ("file.uploaded", "a.csv"),
+        ("file.uploaded", "again.csv"),
+        ("model.promoted", "churn"),
+        ("model.promoted", "churn"),
+    ]
+    assert told[0][2] == {"model": "churn", "alias": "champion", "version": 2, "previous": 1, "by": "key_a"}
 
 
 @pytest.mark.parametrize(

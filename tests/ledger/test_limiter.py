@@ -19,6 +19,7 @@ from nexus.ledger.service import Ledger
 from nexus.ledger.tables import BudgetRow
 from nexus.ledger.types import Invocation
 from nexus.storage.db import Database
+from nexus.storage.events import Events
 
 WHO = Principal("key", "key_1", "prj_1", key_id="key_1")
 NOBODY = Principal("session", "usr_1", "prj_9")
@@ -304,8 +305,10 @@ async def test_one_of_several_processes_tells(database: Database, ledger: Ledger
         await book.reread()
         book.on_reached(told.append)
         await admitted(Limiter(Limits(), book))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
     assert [event.percent for event in told] == [80]
+    (event,) = await Events(database).newest("prj_1")
+    assert (event.type, event.subject, event.data["percent"]) == ("budget.reached", "bud_1", 80)
 
 
 async def test_a_database_that_is_away_keeps_what_is_known(database: Database, ledger: Ledger) -> None:

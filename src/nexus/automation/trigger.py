@@ -13,7 +13,7 @@
 
 A trigger hears events (`storage/events.py`) of the `types` it names; what it `admits` is handed to the templates
 of its `inputs` and its `when` as `event`. A kind with a door of its own at `/hooks/{id}` fulfils `Door` as well
-and turns calls into events.
+and turns calls into events. One may have a `check(config, settings)`, which refuses what is not allowed here.
 """
 
 from __future__ import annotations

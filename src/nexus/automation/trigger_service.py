@@ -23,6 +23,7 @@ from nexus.automation.errors import (
 )
 from nexus.automation.expressions import references
 from nexus.automation.service import AutomationService
+from nexus.automation.settings import AutomationSettings
 from nexus.automation.templates import has_templates, template_references, unwrapped
 from nexus.automation.trigger import TRIGGERS, Call, Door, TriggerConfig, TriggerPlug
 from nexus.automation.trigger_firing import TriggerFiring, rendered, wanted
@@ -66,8 +67,10 @@ class TriggerService:
         firing: TriggerFiring,
         keyring: Keyring,
         clock: Clock,
+        settings: AutomationSettings | None = None,
     ) -> None:
         """Keep rows in `database`, secrets sealed by `keyring`; what arrives is for `firing`."""
+        self._settings = settings or AutomationSettings()
         self._database = database
         self._automation = automation
         self._firing = firing
@@ -92,7 +95,7 @@ class TriggerService:
         `given` are version, overlap and enabled. Raises `TriggerInvalid`, `WorkflowNotFound`, `InputsInvalid`,
         `ExpressionError`, `NameTaken`.
         """
-        plug, settings = configured(kind, config)
+        plug, settings = self._configured(kind, config)
         found = await self._automation.get(principal, workflow)
         await self._check(principal, workflow, given["version"], inputs, when)
         now, trigger_id = self._clock.now(), new_id("trg")
@@ -141,7 +144,7 @@ class TriggerService:
         row = await self.get(principal, name_or_id)
         values = dict(changes)
         if "config" in changes:
-            values["config"] = configured(row.kind, changes["config"])[1].model_dump(mode="json")
+            values["config"] = self._configured(row.kind, changes["config"])[1].model_dump(mode="json")
         if "when" in changes:
             values["condition"] = values.pop("when")
         if {"version", "inputs", "when"} & changes.keys():
@@ -248,6 +251,12 @@ class TriggerService:
         config = plug.Config.model_validate(row.config)
         arrival = plug.receive(config, secrets, Call(headers, body, self._clock.now().timestamp()))
         return None if arrival is None else await self._firing.receive(row, arrival)
+
+    def _configured(self, kind: str, config: dict[str, Any]) -> tuple[TriggerPlug, TriggerConfig]:
+        plug, settings = configured(kind, config)
+        if (check := getattr(plug, "check", None)) is not None:
+            check(settings, self._settings)
+        return plug, settings
 
     def _valid(self, row: TriggerRow) -> list[dict[str, Any]]:
         now = self._clock.now()

@@ -14,6 +14,7 @@ from nexus.catalog.errors import AliasMoved, AliasNotFound, ModelExists, ModelIn
 from nexus.catalog.tables import AliasChangeRow, AliasRow, ModelRow, VersionRow
 from nexus.catalog.types import Alias, AliasChange
 from nexus.core.ids import new_id
+from nexus.storage.events import publish
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,9 @@ def move_alias(
         session.flush()
     except IntegrityError:
         raise AliasMoved from None
+    if old != version:
+        told = {"model": model, "alias": alias, "version": version, "previous": old, "by": by}
+        publish(session, "model.promoted", project_id, told, at=at, subject=model)
     return _alias(row)
 
 

@@ -102,7 +102,8 @@ class FileService:
                 created_at=self._clock.now(),
                 expires_at=expires_at,
             )
-            await self._store(row, copy)
+            # What steps of workflows write is no news: it could start them again for ever.
+            await self._store(row, copy, tell=principal.kind != "system")
         return _file(row)
 
     async def _take(self, content: Content, copy: SpooledTemporaryFile[bytes]) -> tuple[str, int, bytes]:
@@ -125,15 +126,15 @@ class FileService:
             raise EmptyFile(field="file")
         return digest.hexdigest(), size, head
 
-    async def _store(self, row: FileRow, copy: SpooledTemporaryFile[bytes]) -> None:
+    async def _store(self, row: FileRow, copy: SpooledTemporaryFile[bytes], *, tell: bool) -> None:
         for _ in range(_TRIES):
-            state = await self._database.write(storage.claim, row.sha256, row.size, self._clock.now(), row)
+            state = await self._database.write(storage.claim, row.sha256, row.size, self._clock.now(), row, tell=tell)
             if state == "present":
                 return
             if state == "incoming":
                 copy.seek(0)
                 await self._blobs.put(_spooled(copy), limit=self.settings.limit)
-                if await self._database.write(storage.arrived, row, self._clock.now()):
+                if await self._database.write(storage.arrived, row, self._clock.now(), tell=tell):
                     return
             await asyncio.sleep(0.05)
         raise Unavailable(retry_after=1)

@@ -9,13 +9,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from nexus.files.tables import ContentRow, FileRow
+from nexus.storage.events import publish
 
 
-def claim(session: Session, sha256: str, size: int, now: datetime, row: FileRow) -> str:
+def claim(session: Session, sha256: str, size: int, now: datetime, row: FileRow, *, tell: bool = False) -> str:
     """Say that an upload needs this content; return what is to be done.
 
-    `present`: the content is there and the file was added. `incoming`: write the content, then call
-    `arrived`. `removing`: it is being deleted at this moment; try again shortly.
+    `present`: the content is there and the file was added, with `tell` as an event too. `incoming`: write the
+    content, then call `arrived`. `removing`: it is being deleted at this moment; try again shortly.
     """
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     values = {"sha256": sha256, "size": size, "state": "incoming", "touched_at": now}
@@ -24,20 +25,28 @@ def claim(session: Session, sha256: str, size: int, now: datetime, row: FileRow)
     if content is None:
         return "removing"
     if content.state == "present":
-        session.add(row)
+        _add(session, row, tell)
     elif content.state == "incoming":
         content.touched_at = now
     return content.state
 
 
-def arrived(session: Session, row: FileRow, now: datetime) -> bool:
+def arrived(session: Session, row: FileRow, now: datetime, *, tell: bool = False) -> bool:
     """Add the file whose content has been written; False when a sweep took the content meanwhile."""
     content = session.scalar(select(ContentRow).where(ContentRow.sha256 == row.sha256).with_for_update())
     if content is None or content.state == "removing":
         return False
     content.state, content.touched_at = "present", now
-    session.add(row)
+    _add(session, row, tell)
     return True
+
+
+def _add(session: Session, row: FileRow, tell: bool) -> None:
+    session.add(row)
+    if tell:
+        told = {"file_id": row.id, "filename": row.filename, "size": row.size, "content_type": row.content_type}
+        told |= {"purpose": row.purpose, "sha256": row.sha256}
+        publish(session, "file.uploaded", row.project_id, told, at=row.created_at, subject=row.filename)
 
 
 def file(session: Session, project_id: str, file_id: str, now: datetime) -> FileRow | None:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from nexus.access.types import KeyLimits, Principal
@@ -24,6 +25,7 @@ from nexus.ledger.budgets import Budget, BudgetReached, Listener
 from nexus.ledger.service import Ledger
 from nexus.ledger.tables import BudgetRow
 from nexus.storage.db import Database
+from nexus.storage.events import publish
 
 log = logging.getLogger(__name__)
 
@@ -142,10 +144,22 @@ class BudgetBook:
             task.add_done_callback(self._telling.discard)
 
     async def _tell(self, reached: list[BudgetReached]) -> None:
-        for event in reached:
-            name = f"budget:{event.budget_id}:{event.percent}:{event.period_start}:{event.amount_usd}"
+        named = [(f"budget:{e.budget_id}:{e.percent}:{e.period_start}:{e.amount_usd}", e) for e in reached]
+        for name, event in named:
             if self._claim is None or await self._claim(name, _LONGEST_PERIOD):
                 self._publish(event)
+        for name, event in named:
+            await self._note(name, event)
+
+    async def _note(self, name: str, event: BudgetReached) -> None:
+        """Put it down for whoever acts on it (`storage/events.py`): once, whichever processes tell it."""
+        told, project, at = msgspec.to_builtins(event), event.project_id, self._clock.now()
+        try:
+            await self._database.write(
+                publish, "budget.reached", project, told, at=at, subject=event.budget_id, once=name
+            )
+        except (Unavailable, SQLAlchemyError) as error:
+            log.warning("a budget that is reached could not be noted (%s)", type(error).__name__)
 
     def _publish(self, event: BudgetReached) -> None:
         log.warning(

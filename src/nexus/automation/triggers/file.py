@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from pydantic import Field
 
+from nexus.automation.errors import TriggerInvalid
+from nexus.automation.settings import AutomationSettings
 from nexus.automation.trigger import TriggerConfig
 
 ARRIVED: Final = "file.arrived"
@@ -31,6 +33,12 @@ class FileTrigger:
     kind = "file"
     summary = "When a file arrives in a watched folder."
     Config: type[TriggerConfig] = FileConfig
+
+    def check(self, config: FileConfig, settings: AutomationSettings) -> None:
+        """Raise `TriggerInvalid` for a folder that is not below a watched root."""
+        root = config.folder.partition("/")[0]
+        if root not in settings.watch:
+            raise TriggerInvalid(f"No folder {root} is watched here (NEXUS_AUTOMATION__WATCH).", field="config.folder")
 
     def types(self, config: FileConfig) -> Sequence[str]:
         """Return what the watcher tells."""
