@@ -54,6 +54,7 @@ from nexus.metering import CallMeter, count_call, count_lost, time_vision
 from nexus.runs.scheduler import Scheduler
 from nexus.runs.schemas import run_out
 from nexus.runs.service import RunService
+from nexus.runs.sweeps import EventSweep
 from nexus.runs.types import RetryPolicy, RunSpec, StepSpec
 from nexus.settings import Settings
 from nexus.storage.blob_store import BlobStore
@@ -153,6 +154,7 @@ def build(settings: Settings, *, children: int) -> Parts:
     schedules = ScheduleService(database=database, automation=automation, runs=runs, clock=clock)
     services.put(schedules)
     scheduler.add(schedules)
+    scheduler.add(EventSweep(events=events, keep_days=settings.runs.event_days, clock=clock))
     _add_triggers(parts, automation)
     services.put(DraftService(automation=automation, llm=services.get(LLMService)))
     _add_alerts(parts)

@@ -53,5 +53,7 @@ class RunsSettings(BaseModel):
     """Most bytes of JSON that a step may return; larger results belong in a file."""
     keep_days: float | None = Field(default=None, gt=0)
     """Runs that ended longer ago are deleted with their steps and logs; None keeps them for ever."""
+    event_days: float = Field(default=90.0, gt=0)
+    """Events (`run.finished`, `file.arrived`, ...) are kept so long for readers that are behind."""
     failpoints: dict[str, int] = Field(default_factory=dict)
     """For kill tests only: `{"after_claim": 3}` kills the engine when it gets there the third time."""
