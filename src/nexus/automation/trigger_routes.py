@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,7 @@ Writer = Annotated[Principal, requires(Scope.AUTOMATION_WRITE, Scope.AUTOMATION_
 
 Condition = Annotated[str, Field(min_length=1, max_length=2_000, examples=['event.body.action == "opened"'])]
 SecretText = Annotated[str, Field(min_length=16, max_length=255, description="The sender's; made here without it")]
+_MADE: Final = frozenset({"when", "url", "secrets"})  # what the row calls otherwise
 Outcome = Literal["pending", "started", "skipped", "failed"]
 
 
@@ -96,7 +97,7 @@ class TriggerOut(BaseModel):
     @classmethod
     def of(cls, row: TriggerRow) -> Self:
         """Return the wire form of a trigger."""
-        known = {name: getattr(row, name) for name in cls.model_fields if name not in ("when", "url", "secrets")}
+        known = {name: getattr(row, name) for name in TriggerOut.model_fields if name not in _MADE}
         url = f"/hooks/{row.id}" if isinstance(TRIGGERS.get(row.kind), Door) else None
         return cls(**known, when=row.condition, url=url, secrets=len(row.secrets))
 
