@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nexus.bench import engines
+from nexus.bench.backlog import backlog
 from nexus.bench.benches import runs
 from nexus.bench.benches.runs import Plan, Speed
 from nexus.bench.crew import Crew, CrewFailed, Mark, Programs, crew, marks_of, read_mark
@@ -116,3 +117,10 @@ def test_all_runs_of_our_killed_worker_are_ended_by_the_other(ours: Engine) -> N
     assert trial.held
     assert trial.ended == trial.held
     assert trial.seconds < 60
+
+
+@pytest.mark.slow
+def test_a_backlog_leaves_engine_and_caller_as_small_as_they_were(ours: Engine) -> None:
+    engine, caller = backlog(ours, runs=1500, seconds=1.0)
+    assert engine.met, engine
+    assert caller.met, caller

@@ -109,8 +109,7 @@ class Crew:
 
     def ask(self, count: int, steps: int, seconds: float = 0.0) -> dict[str, float]:
         """Start runs; return the moment of each call by the run's name. Raises `CrewFailed`."""
-        driver = self._driver
-        assert driver is not None
+        driver = self.driver
         assert driver.stdin is not None
         names = [f"r{self._number + number}" for number in range(count)]
         self._number += count
@@ -124,6 +123,12 @@ class Crew:
                 raise CrewFailed(answer["error"])
             called[name] = float(answer["at"])
         return called
+
+    @property
+    def driver(self) -> subprocess.Popen[str]:
+        """Return the process that takes requests."""
+        assert self._driver is not None
+        return self._driver
 
     def look(self) -> list[Mark]:
         """Read the marks that are new; return all."""

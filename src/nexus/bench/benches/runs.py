@@ -3,7 +3,8 @@
 Every engine is alone on the machine in its turn: two rounds in opposite orders, after a warm-up, and medians over
 both. All are measured alike, by what their steps leave in a file: the call that creates a run to the first line
 of its first step; ten sequential no-op steps (to the first line of the eleventh, so that all that belongs to the ten is
-done); no-op steps a second in many runs of ten. Then `survival`: what becomes of a killed worker's runs.
+done); no-op steps a second in many runs of ten. Then `survival`: what becomes of a killed worker's runs; and, not with
+`quick`, `backlog`: memory beside very many queued runs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
 
+from nexus.bench.backlog import backlog
 from nexus.bench.bench import Figure
 from nexus.bench.crew import Crew, CrewFailed, crew
 from nexus.bench.engines import Engine, engines, servers
@@ -107,12 +109,14 @@ class RunsBench:
                 for engine in order:
                     _turn(engine, _PLANS[quick, engine.slow], speeds)
             measured = [engine for engine in entrants if engine.name in speeds]
+            _tell("a killed worker of each ...")
             trials = kill_all([engine for engine in measured if engine.survives])
-        return figures(measured, speeds, trials)
+            memory = [] if quick else backlog(entrants[0])
+        return figures(measured, speeds, trials) + memory
 
 
 def _turn(engine: Engine, plan: Plan, speeds: dict[str, Speed]) -> None:
-    print(f"{engine.name} ...", file=sys.stderr, flush=True)
+    _tell(f"{engine.name} ...")
     try:
         with (
             tempfile.TemporaryDirectory(prefix="nexus-bench-") as folder,
@@ -124,7 +128,11 @@ def _turn(engine: Engine, plan: Plan, speeds: dict[str, Speed]) -> None:
         if engine.family == "nexus":
             raise
         speeds.pop(engine.name, None)
-        print(f"{engine.name} is left out: {error}", file=sys.stderr, flush=True)
+        _tell(f"{engine.name} is left out: {error}")
+
+
+def _tell(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 _ROWS: Final = (
