@@ -202,7 +202,7 @@ async def test_lists_page_by_cursor_and_filter(client: httpx.AsyncClient) -> Non
     assert (await client.get("/api/v1/runs", params={"status": "odd"})).status_code == 422
 
 
-@pytest.mark.parametrize("path", ["", "/steps", "/events", "/logs"])
+@pytest.mark.parametrize("path", ["", "/steps", "/events", "/logs", "/timeline"])
 async def test_runs_of_other_projects_are_not_there(runs: RunService, who: Principal, path: str) -> None:
     run = await runs.start(who, RunSpec("test", "x", [StepSpec("a", "noop")]))
     other = Principal("key", "key_b", "prj_b", frozenset({Scope.ADMIN}))

@@ -13,7 +13,6 @@ import pytest
 from nexus.access.types import Principal, Scope
 from nexus.compute.errors import ComputeCrashed
 from nexus.core.errors import InvalidInput, RateLimited
-from nexus.runs import storage
 from nexus.runs.errors import (
     IdempotencyKeyReused,
     QueueFull,
@@ -551,19 +550,6 @@ async def test_small_projects_do_not_wait_for_large_ones(
     await engine(note=note)
     await runs.wait(small, run.id, 10)
     assert order.index("prj_small") < 12
-
-
-async def test_ended_runs_are_told_to_alerts_once_and_in_order(
-    engine: Start, runs: RunService, who: Principal, database: Database
-) -> None:
-    await engine()
-    done_runs = [await done(runs, who, one("noop")) for _ in range(3)]
-    assert await runs.ended_after(0) == []
-    later = datetime.now(UTC) + timedelta(seconds=5)
-    first = await database.read(storage.ended_after, 0, later, 2)
-    assert [run.id for _, run in first] == [run.id for run in done_runs[:2]]
-    rest = await database.read(storage.ended_after, first[-1][0], later, 2)
-    assert [run.id for _, run in rest] == [done_runs[2].id]
 
 
 async def test_old_runs_are_forgotten_when_asked_for(

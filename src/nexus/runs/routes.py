@@ -12,11 +12,13 @@ from starlette.responses import Response
 
 from nexus.access.guard import caller, principal_of
 from nexus.access.types import Principal
+from nexus.core.clock import rfc3339
 from nexus.http.depends import service, services_of
 from nexus.http.paging import Paged, page_of
 from nexus.http.sse import Event, EventStream, last_event_id
 from nexus.runs.schemas import ResumeBody, RetryBody, artifact_out, event_out, log_out, run_out, run_row_out, step_out
 from nexus.runs.service import RunService
+from nexus.runs.timeline import spans
 from nexus.runs.types import Run, RunStatus
 
 router = APIRouter(prefix="/api/v1/runs", tags=["runs"])
@@ -26,6 +28,7 @@ Runs = Annotated[RunService, service(RunService)]
 
 _WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 _LONGEST_WAIT: Final = 60
+_MOST_LINES: Final = 10_000
 
 
 @router.get("", operation_id="runs.list", summary="List runs")
@@ -79,6 +82,25 @@ async def follow(run_id: str, who: Who, runs: Runs, request: Request) -> EventSt
     seen = last_event_id(request) or "0"
     await runs.get(who, run_id)
     return EventStream(_events(runs, who, run_id, int(seen) if seen.isdigit() else 0))
+
+
+@router.get("/{run_id}/timeline", operation_id="runs.timeline", summary="Show a run as spans over time")
+async def timeline(run_id: str, who: Who, runs: Runs) -> dict[str, Any]:
+    """Every attempt at every step and item, when and how it ended, and what the step waited for in between.
+
+    `complete` is false where a run has more than 10,000 lines; the spans are then those of the first.
+    """
+    run = await runs.get(who, run_id)
+    events = await runs.history(who, run_id, limit=_MOST_LINES + 1)
+    return {
+        "run_id": run.id,
+        "status": run.status,
+        "created_at": rfc3339(run.created_at),
+        "started_at": rfc3339(run.started_at),
+        "finished_at": rfc3339(run.finished_at),
+        "complete": len(events) <= _MOST_LINES,
+        "spans": spans(events[:_MOST_LINES]),
+    }
 
 
 async def _events(runs: RunService, who: Principal, run_id: str, after: int) -> AsyncIterator[Event]:

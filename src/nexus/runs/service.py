@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
@@ -18,7 +17,7 @@ from sqlalchemy.orm import Session
 from nexus.access.types import Principal, Scope
 from nexus.core.clock import Clock, SystemClock
 from nexus.core.errors import Forbidden
-from nexus.runs import steering, storage
+from nexus.runs import steering, storage, timeline
 from nexus.runs.errors import IdempotencyKeyReused, QueueFull, RunFinished, RunNotWaiting
 from nexus.runs.graph import check, fingerprint
 from nexus.runs.records import event_of, step_of
@@ -29,9 +28,9 @@ from nexus.storage.db import Database
 
 LOG_TYPES: Final = ("log",)
 ARTIFACT_TYPES: Final = ("artifact",)
+HISTORY_TYPES: Final = ("step.started", *timeline.ENDS)
 _EVENT_BATCH: Final = 500
 _FULL_CHECK: Final = 1.0
-_SETTLED: Final = 2.0
 
 
 class RunService:
@@ -138,9 +137,11 @@ class RunService:
         self, principal: Principal, run_id: str, *, after: int = 0, limit: int = 100
     ) -> Sequence[RunEvent]:
         """Return up to `limit` notes of files that steps have written, oldest first. Raises `RunNotFound`."""
-        await self._database.read(storage.run_status, principal.project_id, run_id, **_readable(principal))
-        rows = await self._database.read(storage.events_after, run_id, after, limit, types=ARTIFACT_TYPES)
-        return [event_of(row) for row in rows]
+        return await self._lines(principal, run_id, after, limit, ARTIFACT_TYPES)
+
+    async def history(self, principal: Principal, run_id: str, *, limit: int) -> Sequence[RunEvent]:
+        """Return the first `limit` lines of a run that say how its steps went. Raises `RunNotFound`."""
+        return await self._lines(principal, run_id, 0, limit, HISTORY_TYPES)
 
     async def wait(self, principal: Principal, run_id: str, seconds: float) -> Run:
         """Return the run as soon as it has ended, or as it stands after `seconds`. Raises `RunNotFound`."""
@@ -265,21 +266,18 @@ class RunService:
         self, principal: Principal, run_id: str, *, step: str | None = None, after: int = 0, limit: int = 100
     ) -> Sequence[RunEvent]:
         """Return up to `limit` log lines behind the event `after`, oldest first. Raises `RunNotFound`."""
+        return await self._lines(principal, run_id, after, limit, LOG_TYPES, step)
+
+    async def _lines(
+        self, principal: Principal, run_id: str, after: int, limit: int, types: Sequence[str], step: str | None = None
+    ) -> Sequence[RunEvent]:
         await self._database.read(storage.run_status, principal.project_id, run_id, **_readable(principal))
-        rows = await self._database.read(storage.events_after, run_id, after, limit, types=LOG_TYPES, step=step)
+        rows = await self._database.read(storage.events_after, run_id, after, limit, types=types, step=step)
         return [event_of(row) for row in rows]
 
     async def counts(self) -> RunCounts:
         """Return how much work waits and runs, over all projects: for metrics and alerts."""
         return await self._database.read(storage.counts, self._clock.now())
-
-    async def ended_after(self, event_id: int, limit: int = 100) -> Sequence[tuple[int, Run]]:
-        """Return `(event id, run)` of runs of any project that ended behind `event_id`: for alerts only.
-
-        Runs show up here two seconds late, so that none is ever passed over.
-        """
-        before = self._clock.now() - timedelta(seconds=_SETTLED)
-        return await self._database.read(storage.ended_after, event_id, before, limit)
 
     async def stop(self) -> None:
         """Close the socket that wakes engines."""

@@ -148,17 +148,6 @@ def events_after(
     return session.execute(query.order_by(StepEventRow.id).limit(limit)).scalars().all()
 
 
-def ended_after(session: Session, event_id: int, before: datetime, limit: int) -> list[tuple[int, Run]]:
-    """Return up to `limit` runs of all projects that ended behind the event `event_id`, with that event's id.
-
-    Events younger than `before` are left for later: the ids of two runs' events need not be committed in
-    order, and one that comes late must not be passed over.
-    """
-    query = select(StepEventRow.id, RunRow).join(RunRow, RunRow.id == StepEventRow.run_id)
-    ends = query.where(StepEventRow.id > event_id, StepEventRow.type == "run.finished", StepEventRow.at < before)
-    return [(id_, run_of(row)) for id_, row in session.execute(ends.order_by(StepEventRow.id).limit(limit))]
-
-
 def ready_steps(session: Session, limit: int) -> int:
     """Return how many steps wait for a worker, counting no further than `limit`."""
     some = select(StepRow.id).where(StepRow.status == StepStatus.READY).limit(limit).subquery()
