@@ -45,6 +45,8 @@ from nexus.ledger.service import Ledger
 from nexus.ledger.sharing import Sharing
 from nexus.llm.configuration import Configuration
 from nexus.llm.embedder import Embedder
+from nexus.llm.local_children import LocalChildren
+from nexus.llm.local_models import LocalModels
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.price_book import PriceBook
 from nexus.llm.responses_service import ResponsesService, responses_form
@@ -232,6 +234,7 @@ def _add_models(parts: Parts, cache: Cache, shared: Cache, blobs: BlobStore) -> 
         start_pull=_pull_starter(runs),
     )
     local = LocalRuntime(data_dir=settings.data_dir, settings=settings.llm.local, catalog=catalog)
+    children = LocalChildren(data_dir=settings.data_dir, settings=settings.llm.local, runtime=local)
     embedder = Embedder(catalog=catalog, pool=pool, settings=settings.llm.embeddings)
     vision = VisionService(
         settings=settings.vision,
@@ -249,10 +252,10 @@ def _add_models(parts: Parts, cache: Cache, shared: Cache, blobs: BlobStore) -> 
     analytics = AnalyticsService(
         settings=settings.analytics, pool=compute, ledger=ledger, catalog=catalog, runs=runs, datasets=datasets
     )
-    catalog.runners |= {"vision": vision, "embedding": embedder, "llm": local}
-    for service in (pool, catalog, local, embedder, vision, datasets, analytics):
+    catalog.runners |= {"vision": vision, "embedding": embedder, "llm": children}
+    for service in (pool, catalog, local, children, embedder, vision, datasets, analytics):
         services.put(service)
-    parts.stops += [lambda: asyncio.to_thread(pool.close), local.stop, vision.stop]
+    parts.stops += [lambda: asyncio.to_thread(pool.close), children.stop, local.stop, vision.stop]
     _add_language(parts, shared, local, embedder)
 
 
@@ -265,6 +268,7 @@ def _add_language(parts: Parts, shared: Cache, local: LocalRuntime, embedder: Em
         settings=settings.llm,
         record=services.get(Ledger).record,
         local=local,
+        children=services.get(LocalChildren),
         embedder=embedder,
         published=prices,
         cache=answers,
@@ -291,7 +295,12 @@ def _add_language(parts: Parts, shared: Cache, local: LocalRuntime, embedder: Em
     llm.remember(responses)
     for service in (llm, configuration, responses, TextTasks(llm=llm)):
         services.put(service)
-    parts.starts += [configuration.start, llm.start, responses.start]
+    here = LocalModels(
+        catalog=services.get(CatalogService), llm=llm, every=settings.llm.refresh_seconds, local=settings.llm.local
+    )
+    services.put(here)
+    parts.starts += [configuration.start, llm.start, responses.start, here.start]
+    parts.stops += [here.stop]
     parts.stops += [
         answers.close,
         llm.stop,

@@ -88,6 +88,7 @@ def shipped_catalogue() -> Catalogue:
     """Return the catalogue that comes with NEXUS."""
     folder = files("nexus.catalog")
     rows = read_rows(folder.joinpath("catalogue.toml").read_text("utf-8"))
+    rows += read_rows(folder.joinpath("language.toml").read_text("utf-8"))
     return Catalogue(rows + read_collections(folder.joinpath("collections.toml").read_text("utf-8")))
 
 

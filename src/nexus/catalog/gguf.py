@@ -26,7 +26,8 @@ _STRING: Final = 8
 _ARRAY: Final = 9
 _MOST_PAIRS: Final = 4096
 _MOST_BYTES: Final = 256 << 20
-_LONGEST_KEPT: Final = 4096
+# A chat template that knows tools is longer than a few thousand characters.
+_LONGEST_KEPT: Final = 1 << 16
 
 
 def read_head(path: Path) -> dict[str, Any]:

@@ -26,6 +26,10 @@ class OwnModels:
         self._files = files
         self._clock = clock
 
+    async def everywhere(self, kind: str) -> list[tuple[str, str]]:
+        """Return project and name of every project's models of a kind."""
+        return await self._database.read(storage.models_of_kind, kind)
+
     async def list(self, principal: Principal) -> list[OwnModel]:
         """Return the project's models by name."""
         return await self._database.read(storage.own_models, principal.project_id)

@@ -70,6 +70,12 @@ def own_models(session: Session, project_id: str) -> list[OwnModel]:
     return [OwnModel(r.id, r.name, r.kind, r.task, tuple(numbers.get(r.id, ())), r.created_at) for r in rows]
 
 
+def models_of_kind(session: Session, kind: str) -> list[tuple[str, str]]:
+    """Return project and name of all own models of a kind that have a version."""
+    query = select(ModelRow.project_id, ModelRow.name).join(VersionRow, VersionRow.model_id == ModelRow.id)
+    return [(project, name) for project, name in session.execute(query.where(ModelRow.kind == kind).distinct())]
+
+
 def own_model(session: Session, project_id: str, name: str) -> OwnModel | None:
     """Return one model of a project, or None."""
     row = _model(session, project_id, name)

@@ -120,6 +120,11 @@ class Entry:
         return self.invocation.id
 
     @property
+    def project(self) -> str:
+        """Return the project that asks."""
+        return self.invocation.project_id
+
+    @property
     def deployment(self) -> Deployment | None:
         """Return where the last attempt went."""
         return self._deployment

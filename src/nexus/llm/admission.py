@@ -29,23 +29,25 @@ class Admission:
         """Reserve for a chat. Raises `RateLimitExceeded` or `BudgetExceeded`."""
         if entry.hold is not None:
             most = self._answer_tokens if call.max_tokens is None else call.max_tokens
-            await self._reserve(entry.hold, call.model, entry.characters, most * call.choices)
+            await self._reserve(entry.hold, entry.project, call.model, entry.characters, most * call.choices)
 
     async def embedding(self, model: str, entry: Entry) -> None:
         """Reserve for an embedding. Raises as `chat` does."""
         if entry.hold is not None:
-            await self._reserve(entry.hold, model, entry.characters, 0, task="embedding")
+            await self._reserve(entry.hold, entry.project, model, entry.characters, 0, task="embedding")
 
     async def count(self, entry: Entry) -> None:
         """Reserve for a count of tokens, which takes none. Raises as `chat` does."""
         if entry.hold is not None:
             await entry.hold.admit()
 
-    async def _reserve(self, hold: Hold, model: str, characters: int, output: int, *, task: str = "chat") -> None:
+    async def _reserve(
+        self, hold: Hold, project: str, model: str, characters: int, output: int, *, task: str = "chat"
+    ) -> None:
         usage = Usage(input_tokens=-(-characters // _CHARACTERS_PER_TOKEN), output_tokens=output)
         dollars = 0.0
         if hold.counts_dollars:
             # Nobody knows yet where the call will end; the dearest place of its route is the one to be ready for.
-            places = (await self._registry.priced(model, task=task)).deployments
+            places = (await self._registry.priced(model, task=task, project=project)).deployments
             dollars = max(cost(usage, place.price) or 0.0 for place in places)
         await hold.admit(usage.input_tokens + output, dollars)

@@ -100,7 +100,8 @@ async def _count(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -
 async def _models(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
     try:
         who = principal_of(scope)
-        cards = [card for card in scope["app_services"].get(LLMService).models() if who.may_use_model(card.name)]
+        models = scope["app_services"].get(LLMService).models(who.project_id)
+        cards = [card for card in models if who.may_use_model(card.name)]
         await _send_json(send, 200, dialect.models(cards, _asked(scope)))
     except NexusError as error:
         # Several dialects share this path, so it does not say whose shape an error has.

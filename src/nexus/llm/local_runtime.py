@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 
 from nexus.catalog.service import CatalogService
-from nexus.catalog.types import ModelVersion
 from nexus.compute.errors import ChildNotReady
 from nexus.compute.supervisor import Child, Running
 from nexus.core.errors import NexusError, Unavailable
@@ -27,10 +26,11 @@ class LocalModelUnavailable(Unavailable):
 
 
 class LocalChild(msgspec.Struct, frozen=True):
-    """Where the child listens and the key that it asks for."""
+    """Where a child listens, the key that it asks for, and its process id."""
 
     address: str
     key: Secret
+    pid: int
 
 
 class LocalRuntime:
@@ -48,6 +48,11 @@ class LocalRuntime:
         self._running: Running | None = None
         self._lock: int | None = None
         self._starting = asyncio.Lock()
+
+    @property
+    def model(self) -> str:
+        """Return the catalogue's name of the built-in model."""
+        return self._settings.model
 
     @property
     def notice(self) -> Path:
@@ -75,7 +80,7 @@ class LocalRuntime:
             env={"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"},
             ready=self.answers,
             ready_timeout=settings.start_timeout,
-            on_line=_quiet,
+            on_line=quiet,
             grace=2.0,
         )
 
@@ -84,17 +89,8 @@ class LocalRuntime:
         return self.look() is not None
 
     def look(self) -> LocalChild | None:
-        """Return the child that the notice tells of, if it lives: it holds a lock on the notice until it ends."""
-        try:
-            with self.notice.open("rb") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    told = json.loads(file.read())
-                    return LocalChild(address=told["address"], key=Secret(told["key"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return None
+        """Return the child, if one has left its notice and lives."""
+        return living(self.notice)
 
     async def find(self) -> LocalChild:
         """Return the child, starting one or waiting for it. Raises `LocalModelUnavailable`."""
@@ -110,17 +106,6 @@ class LocalRuntime:
                 return child
             await asyncio.sleep(0.05)
         raise LocalModelUnavailable(retry_after=5)
-
-    async def load(self, version: ModelVersion) -> None:
-        """Start the child ahead of its first use (the catalogue's `Runner`). Only the configured model is served."""
-        if version.model != self._settings.model:
-            raise LocalModelUnavailable("This installation serves another model; see the setting llm.local.model.")
-        await self.find()
-
-    async def unload(self, version: ModelVersion) -> None:
-        """End the child, if this process started it and it serves this model."""
-        if version.model == self._settings.model:
-            await self.stop()
 
     async def stop(self) -> None:
         """End the child if this process started it."""
@@ -143,16 +128,8 @@ class LocalRuntime:
 
     def _take_lock(self) -> bool:
         """Become the one process that runs the child; False while another is."""
-        path = self._data_dir / "run" / "local-llm.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            return False
-        self._lock = descriptor
-        return True
+        self._lock = take_lock(self._data_dir / "run" / "local-llm.lock")
+        return self._lock is not None
 
     def _drop_lock(self) -> None:
         if self._lock is not None:
@@ -160,5 +137,31 @@ class LocalRuntime:
             self._lock = None
 
 
-def _quiet(name: str, line: str) -> None:
+def living(notice: Path) -> LocalChild | None:
+    """Return the child that a notice tells of, if it lives: it holds a lock on its notice until it ends."""
+    try:
+        with notice.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                told = json.loads(file.read())
+                return LocalChild(address=told["address"], key=Secret(told["key"]), pid=int(told["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None
+
+
+def take_lock(path: Path) -> int | None:
+    """Return a descriptor that holds the lock until it is closed; None while another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def quiet(name: str, line: str) -> None:
     """Pass over what llama.cpp prints: it may hold prompts."""

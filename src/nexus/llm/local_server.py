@@ -1,8 +1,9 @@
 """The child process of the built-in model: `python -m nexus.llm.local_server --data-dir D --model FILE`.
 
 llama.cpp's own HTTP server on loopback, at a free port, behind a random key. When it is ready its address
-and key stand in `<data dir>/run/local-llm.json`. It runs apart so that a crash of native code takes no
-API down, and so that it is spoken to like any other provider.
+and key stand in `<data dir>/run/local-llm.json`, or where `--notice` says. It runs apart so that a crash of
+native code takes no API down, and so that it is spoken to like any other provider. It touches its notice while
+it works. With `--idle` it ends after so many seconds without work; SIGUSR1 ends it as soon as it has none.
 """
 
 from __future__ import annotations
@@ -10,11 +11,19 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import math
 import os
+import re
 import secrets
 import signal
 import threading
+import time
 from pathlib import Path
+
+_LOOK_EVERY = 0.2
+# Between the last word of an answer and its way out.
+_MOMENT = 0.5
+_AT_WORK = re.compile(r"^llamacpp:requests_(?:processing|deferred) (\d+)", re.MULTILINE)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,17 +36,39 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--context", type=int, default=2048, help="tokens of each request")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--gpu-layers", type=int, default=0)
+    parser.add_argument("--notice", type=Path)
+    parser.add_argument("--idle", type=float, default=math.inf)
     given = parser.parse_args(argv)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    drain = threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: drain.set())
     key = secrets.token_urlsafe(32)
     server = _serve(given, key)
-    notice = given.data_dir / "run" / "local-llm.json"
+    notice = given.notice or given.data_dir / "run" / "local-llm.json"
     write_notice(notice, {"address": server.listening_address, "key": key, "pid": os.getpid(), "model": given.alias})
-    stop.wait()
+    _wait(server, notice, stop, drain, given.idle)
     # Its threads may be in the middle of an answer; nothing of theirs is worth waiting for.
     os._exit(0)
+
+
+def _wait(
+    server: xllamacpp.Server,  # type: ignore[name-defined]  # noqa: F821
+    notice: Path,
+    stop: threading.Event,
+    drain: threading.Event,
+    idle: float,
+) -> None:
+    """Return when asked to stop, or without work for `idle` seconds, or for a moment once asked to drain."""
+    used = time.monotonic()
+    while not stop.wait(_LOOK_EVERY):
+        now = time.monotonic()
+        if any(int(count) for count in _AT_WORK.findall(server.handle_metrics())):
+            used = now
+            os.utime(notice)
+        elif now - used >= (_MOMENT if drain.is_set() else idle):
+            return
 
 
 def _serve(given: argparse.Namespace, key: str) -> xllamacpp.Server:  # type: ignore[name-defined]  # noqa: F821
@@ -56,6 +87,7 @@ def _serve(given: argparse.Namespace, key: str) -> xllamacpp.Server:  # type: ig
     params.port = 0
     params.api_keys = [key]
     params.endpoint_slots = False
+    params.endpoint_metrics = True
     params.ui = False
     return xllamacpp.Server(params)
 

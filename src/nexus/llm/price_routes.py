@@ -30,7 +30,11 @@ async def list_prices(
     """
     await asyncio.to_thread(llm.registry.price, model or "")
     if model is not None:
-        routes = [llm.registry.find(model, task=_task_of(llm, model))] if who.may_use_model(model) else []
+        routes = (
+            [llm.registry.find(model, task=_task_of(llm, model), project=who.project_id)]
+            if who.may_use_model(model)
+            else []
+        )
     else:
         routes = [route for route in llm.registry.routes.values() if who.may_use_model(route.name)]
     rows = [_row(llm, route, deployment) for route in routes for deployment in route.deployments]

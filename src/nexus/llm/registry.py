@@ -9,7 +9,7 @@ import time
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
@@ -18,6 +18,7 @@ from nexus.core.plugins import PluginFolder
 from nexus.llm.abilities import able_as
 from nexus.llm.account import Account
 from nexus.llm.errors import UnknownModel
+from nexus.llm.local_routes import LOCAL_ACCOUNT, SLOW, Accounts, LocalRoutes
 from nexus.llm.pricing import Priced, PriceTable, Published, Row
 from nexus.llm.provider import Provider
 from nexus.llm.published_prices import PublishedPrices
@@ -42,11 +43,8 @@ from nexus.llm.types import (
 )
 
 LOCAL = "nexus-local"
-LOCAL_ACCOUNT = "local"
 IN_PROCESS = "built-in"
 RESERVED = (LOCAL_ACCOUNT, IN_PROCESS)
-Accounts: TypeAlias = dict[str, tuple[Account, Provider]]
-_SLOW = Timeouts(connect=5, first_token=180, between_tokens=60, total=600)
 
 
 class ConfigurationInvalid(NexusError):
@@ -88,6 +86,7 @@ class Registry:
             self._timeouts = msgspec.structs.replace(self._timeouts, total=settings.timeout)
         self._settings = settings
         self._accounts: Accounts = {}
+        self._local = LocalRoutes()
         self.routes: dict[str, Route] = {}
         self.left_out: dict[str, str] = {}
         for provider in settings.providers:
@@ -157,7 +156,7 @@ class Registry:
 
     def account(self, name: str) -> tuple[Account, Provider]:
         """Return an account and its kind. Raises `UnknownModel` for one that has just been taken away."""
-        found = self._accounts.get(name)
+        found = self._accounts.get(name) or self._local.accounts.get(name)
         if found is None:
             raise UnknownModel("The provider of this model is not there any more.", field="model")
         return found
@@ -176,24 +175,34 @@ class Registry:
                 self._prices.look_up(_wanted([direct], self._accounts))
             self._price_at = self._prices.changes_at
 
-    async def priced(self, name: str, *, task: str = "chat") -> Route:
+    def serve(self, local: LocalRoutes) -> None:
+        """Know these models of this machine, in the place of those of an earlier call."""
+        self._local = local
+
+    async def priced(self, name: str, *, task: str = "chat", project: str = "") -> Route:
         """Return what `find` does, once its prices are known: no call goes without its price.
 
         Only the first call after a start or a change, and the first to a `provider/model`, has to wait for them.
         """
         if time.time() >= self._price_at or not self._is_priced(name):
             await asyncio.to_thread(self.price, name)
-        return self.find(name, task=task)
+        return self.find(name, task=task, project=project)
 
-    def find(self, name: str, *, task: str = "chat") -> Route:
+    def find(self, name: str, *, task: str = "chat", project: str = "") -> Route:
         """Return the route of this name, or one made for `provider/model`, with its prices as far as they are known.
 
-        Raises `UnknownModel`.
+        Models of this machine have their own name, and `local/` before it. Raises `UnknownModel`.
         """
-        route = self.routes.get(name)
+        route = self.routes.get(name) or self._local.find(name.removeprefix(f"{LOCAL_ACCOUNT}/"), project)
+        if route is None and name == f"{LOCAL_ACCOUNT}/{LOCAL}":
+            route = self.routes.get(LOCAL)
         if route is None:
             direct = self._direct(name)
             if direct is None:
+                if name.removeprefix(f"{LOCAL_ACCOUNT}/") in self._local.not_here:
+                    raise UnknownModel(
+                        "This model is known but not on this machine; it has to be pulled.", field="model"
+                    )
                 raise UnknownModel("There is no model of this name here, or it is not yours to use.", field="model")
             return self._with_prices(direct)
         if route.task != task:
@@ -201,16 +210,17 @@ class Registry:
             raise UnknownModel(f"The model {name} is for {noun}.", field="model")
         return route
 
-    def cards(self) -> list[ModelCard]:
-        """Return a line for every model that can be asked for by a name of ours."""
+    def cards(self, project: str = "") -> list[ModelCard]:
+        """Return a line for every model that a project can ask for by a name of ours."""
+        local = [route for route in self._local.of(project) if route.name not in self.routes]
         return [
             ModelCard(
                 name=route.name,
                 owner="nexus" if route.built_in else route.deployments[0].provider,
                 task=route.task,
-                demo=route.built_in and route.task == "chat",
+                demo=route.name == LOCAL,
             )
-            for route in self.routes.values()
+            for route in (*self.routes.values(), *local)
         ]
 
     def _plug(self, kind: str) -> Provider:
@@ -225,7 +235,7 @@ class Registry:
             self._accounts[LOCAL_ACCOUNT] = (Account(name=LOCAL_ACCOUNT, kind="local", base_url=plug.base_url), plug)
             able = msgspec.structs.replace(plug.capabilities, context_tokens=settings.local.context)
             local = Deployment(provider=LOCAL_ACCOUNT, model=LOCAL, capabilities=able, price=Price(input=0, output=0))
-            self.routes[LOCAL] = Route(name=LOCAL, deployments=(local,), timeouts=_SLOW, built_in=True)
+            self.routes[LOCAL] = Route(name=LOCAL, deployments=(local,), timeouts=SLOW, built_in=True)
         if settings.embeddings.enabled:
             name = settings.embeddings.model
             inside = Deployment(provider=IN_PROCESS, model=name, price=Price(input=0, output=0))
@@ -275,7 +285,7 @@ class Registry:
     def _direct(self, name: str) -> Route | None:
         """Return the route that `provider/model` stands for, without prices."""
         provider, slash, model = name.partition("/")
-        if not slash or not model or provider not in self._accounts or len(name) > 256:
+        if not slash or not model or provider not in self._accounts or provider == LOCAL_ACCOUNT or len(name) > 256:
             return None
         return Route(
             name=name, deployments=(self._deployment(provider, model, self._accounts),), timeouts=self._timeouts

@@ -48,9 +48,9 @@ class Background:
         self._clock = clock
         self._recall = recall
 
-    def is_held_elsewhere(self, call: ResponsesCall) -> bool:
+    def is_held_elsewhere(self, call: ResponsesCall, project: str) -> bool:
         """Tell whether every provider of the call's route works in the background by itself."""
-        targets = self._llm.registry.find(call.model).deployments
+        targets = self._llm.registry.find(call.model, project=project).deployments
         served = ((self._llm.registry.account(item.provider), item.model) for item in targets)
         return all(plug.serving(account, model, call).dialect == DIALECT for (account, plug), model in served)
 

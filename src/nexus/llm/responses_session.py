@@ -63,7 +63,7 @@ class ResponsesSession:
         if (
             self._call.background
             and not self._call.stream
-            and not self._keeper.background.is_held_elsewhere(self._call)
+            and not self._keeper.background.is_held_elsewhere(self._call, principal.project_id)
         ):
             self.instead = await self._keeper.background.begin(principal, self._call)
         return call

@@ -32,6 +32,7 @@ from nexus.llm.flight import listen_alone
 from nexus.llm.flow import Flow, Stream, Translation
 from nexus.llm.health import Health
 from nexus.llm.kept import tally_of
+from nexus.llm.local_children import LocalChildren
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.overhearing import ask, overhear
 from nexus.llm.pieces import gathered, pieces_of
@@ -68,6 +69,7 @@ class LLMService:
         settings: LLMSettings,
         record: Record,
         local: LocalRuntime | None = None,
+        children: LocalChildren | None = None,
         embedder: Embedder | None = None,
         client: HttpClient | None = None,
         registry: Registry | None = None,
@@ -77,7 +79,7 @@ class LLMService:
     ) -> None:
         """Take `record` and `limiter` from the ledger; `local` and `embedder` serve the built-in models.
 
-        `cache` keeps answers, `published` looks prices up.
+        `children` serve others of this machine, `cache` keeps answers, `published` looks prices up.
         """
         self.settings = settings
         self.registry = registry or Registry(settings, published)
@@ -89,8 +91,9 @@ class LLMService:
         )
         shelf = Services()
         shelf.put(self.client)
-        if local is not None:
-            shelf.put(local)
+        for one in (local, children):
+            if one is not None:
+                shelf.put(one)
         self.router = Router(
             self.registry.routes,
             retries=settings.retries,
@@ -144,7 +147,9 @@ class LLMService:
                 entry.tally = tally_of(completion)
                 return completion
 
-            completion = await self._delivery.along(await self.registry.priced(call.model), entry, attempt, call)
+            completion = await self._delivery.along(
+                await self.registry.priced(call.model, project=entry.project), entry, attempt, call
+            )
             return msgspec.structs.replace(
                 completion, usage=entry.usage(), invocation_id=entry.id, cost_usd=entry.cost()
             )
@@ -170,9 +175,9 @@ class LLMService:
                 embedding, usage=entry.usage(), invocation_id=entry.id, cost_usd=entry.cost()
             )
 
-    def models(self) -> list[ModelCard]:
-        """Return every model that can be asked for by a name of ours."""
-        return self.registry.cards()
+    def models(self, project: str = "") -> list[ModelCard]:
+        """Return every model that a project can ask for by a name of ours."""
+        return self.registry.cards(project)
 
     # What the doors of `/v1` ask, in the client's own dialect.
 
@@ -215,12 +220,14 @@ class LLMService:
                 own = target.provider.dialect == call.dialect
                 return TokenCount(tokens=target.provider.counted(answer), body=answer.body if own else b"")
 
-            return await self._delivery.along(await self.registry.priced(call.model), entry, attempt, call)
+            return await self._delivery.along(
+                await self.registry.priced(call.model, project=entry.project), entry, attempt, call
+            )
 
     async def answer(self, call: Call, dialect: Dialect, entry: Entry) -> bytes:
         """Return a whole answer in the client's dialect: the provider's own bytes where both speak the same."""
         await self._admission.chat(call, entry)
-        route = await self.registry.priced(call.model)
+        route = await self.registry.priced(call.model, project=entry.project)
         if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
             return await self.cache.answer(question, lambda: ask(self._delivery, route, call, dialect, entry))
 
@@ -239,7 +246,7 @@ class LLMService:
     async def open(self, call: Call, dialect: Dialect, entry: Entry) -> Stream[bytes]:
         """Open a stream in the client's dialect; its first piece has come when this returns."""
         await self._admission.chat(call, entry)
-        route = await self.registry.priced(call.model)
+        route = await self.registry.priced(call.model, project=entry.project)
         if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
             return await self.cache.open(question, lambda: overhear(self._delivery, route, call, dialect, entry))
         if route.continuation:
@@ -262,7 +269,9 @@ class LLMService:
         async def attempt(target: Target) -> Flow[list[Chunk]]:
             return await self._delivery.begin(target, call, entry, target.provider.decoder(call))
 
-        return await self._delivery.along(await self.registry.priced(call.model), entry, attempt, call)
+        return await self._delivery.along(
+            await self.registry.priced(call.model, project=entry.project), entry, attempt, call
+        )
 
     def _entry(self, principal: Principal, kind: str, model: str, **more: Any) -> Entry:
         hold = self._admission.open(principal)
@@ -273,7 +282,7 @@ class LLMService:
         return None if call.dialect in self._sessions else self.cache.question(route, call, dialect, entry)
 
     async def _embedding(self, request: EmbeddingRequest, entry: Entry) -> Embedding:
-        route = await self.registry.priced(request.model, task="embedding")
+        route = await self.registry.priced(request.model, task="embedding", project=entry.project)
         if route.deployments[0].provider == IN_PROCESS:
             if self._embedder is None:
                 raise UnknownModel("This process does not serve the built-in embedding model.", field="model")

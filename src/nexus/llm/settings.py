@@ -224,6 +224,9 @@ class LocalSettings(BaseModel):
     threads: int = Field(0, ge=0, description="Threads; 0 is what the machine lets this process use.")
     gpu_layers: int = Field(0, ge=-1, description="Layers on the GPU, with a CUDA build of xllamacpp; -1 is all.")
     start_timeout: float = Field(60.0, gt=0, description="Seconds that a request waits for the child to be ready.")
+    children: int = Field(2, ge=1, le=64, description="Other local models that run at once; the idlest makes room.")
+    idle: float = Field(900.0, ge=1, description="Seconds without work after which another local model ends.")
+    longest_context: int = Field(4096, ge=256, description="Most tokens of a request to another local model.")
 
 
 class EmbeddingSettings(BaseModel):

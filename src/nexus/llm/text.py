@@ -83,7 +83,7 @@ class _Asked:
     """The `Model` lent to one run of a task."""
 
     def __init__(self, llm: LLMService, principal: Principal, name: str, kind: str, origin: dict[str, Any]) -> None:
-        route = llm.registry.find(name)
+        route = llm.registry.find(name, project=principal.project_id)
         self._abilities = [deployment.capabilities for deployment in route.deployments]
         known = [able.context_tokens for able in self._abilities if able.context_tokens]
         self._context = min(known, default=None)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from nexus.core.services import Services
 from nexus.llm.account import Account, Endpoint
+from nexus.llm.local_children import MODEL, LocalChildren
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.providers.openai import OpenAIProvider
 from nexus.llm.types import Capabilities
 
 
 class LocalProvider(OpenAIProvider):
-    """The child found by `LocalRuntime`.
+    """The child found by `LocalRuntime`, or for a model of the catalogue or a project by `LocalChildren`.
 
     Tools are refused here because llama.cpp ignores them in silence with a model whose template has none;
     several choices because it then counts the tokens of one only (research: local_llm section 2.2).
@@ -22,9 +23,13 @@ class LocalProvider(OpenAIProvider):
     )
 
     async def endpoint(self, account: Account, services: Services) -> Endpoint:
-        """Wait for the child. Raises `LocalModelUnavailable`."""
-        child = await services.get(LocalRuntime).find()
-        return Endpoint(base_url=f"{child.address}/v1", secret=child.key, options=account.options)
+        """Wait for the child of the account's model, or of the built-in one.
+
+        Raises `LocalModelUnavailable`, `LocalModelsBusy`.
+        """
+        model = account.options.get(MODEL)
+        child = await (services.get(LocalRuntime).find() if model is None else services.get(LocalChildren).find(model))
+        return Endpoint(base_url=f"{child.address}/v1", secret=child.key)
 
 
 plug = LocalProvider()
