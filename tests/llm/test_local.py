@@ -270,5 +270,5 @@ async def test_code_in_this_process_chats_and_streams(
     assert whole.invocation_id == rows[0].id
     assert [row.status for row in rows] == ["ok", "ok"]
     assert rows[0].output_tokens == rows[1].output_tokens == 8
-    assert TextTasks(llm=llm).names() == ["summarize"]
+    assert "summarize" in TextTasks(llm=llm).names()
     await llm.stop()
