@@ -130,5 +130,7 @@ async def test_the_service_looks_before_it_writes(any_database: Database) -> Non
     assert await events.consume("me", take) == 1
     assert seen == ["x"]
     assert [event.data for event in await events.newest("prj_a")] == [{"n": 1}]
+    await events.publish("thing.done", "prj_a", {"n": 2}, subject="y", once="y")
     await events.forget(-1)
-    assert await events.newest("prj_a") == []
+    assert [event.subject for event in await events.newest("prj_a")] == ["y"]
+    assert not await events.publish("thing.done", "prj_a", {"n": 2}, subject="y", once="y")

@@ -132,8 +132,8 @@ def newest(session: Session, project_id: str | None, limit: int, types: list[str
 
 
 def forget(session: Session, before: datetime) -> None:
-    """Delete the events of the time before `before`."""
-    session.execute(delete(EventRow).where(EventRow.at < before))
+    """Delete the events of the time before `before`; those published `once` stay, or they would come again."""
+    session.execute(delete(EventRow).where(EventRow.at < before, EventRow.once.is_(None)))
 
 
 class Events:
