@@ -7,7 +7,8 @@ Read in this order:
 2. One call, from top to bottom: `hot` (the doors, raw ASGI), `service` (the story), `registry` (names to deployments),
    `fitting` and `abilities` (what a model cannot do), `admission` (limits before), `delivery` (deployments in order:
    `routing`, `standing`, `quotas`, `continuation`), `flow` (a stream on its way), `accounting` and `pricing` (the row).
-3. The wire: `client`, `connection`, `account`; `sse` and `eventstream` (frames of streams); `decoding` (strict input).
+3. The wire: `client`, `connection`, `account`; `sse` and `eventstream` (frames of streams); `decoding` (strict input),
+   `upstream_json`.
 4. The codecs, pure functions named by wire form, requests in `*_json`, answers in `*_answers`: `chat_*` with
    `openai_wire` and `embeddings_json`; `responses_*`; `messages_*` with `claude` and `signatures`; `gemini_*` with
    `google_credentials`; `converse_*`, `invoke*` and `bedrock_wire` with `sigv4` and `aws_*`.

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
 
-import msgspec
-
 from nexus.core.errors import NexusError, TooLarge
 from nexus.core.services import Services
 from nexus.llm.account import Account, Endpoint
@@ -34,8 +32,8 @@ from nexus.llm.errors import (
 )
 from nexus.llm.settings import surroundings
 from nexus.llm.sigv4 import Signer
+from nexus.llm.upstream_json import json_of
 
-_any = msgspec.json.Decoder()
 # Files and the environment are read again so often; credentials that expire are renewed before they do.
 _REREAD: Final = 300.0
 # Options that ask for signed calls, also where the environment has a Bedrock API key.
@@ -158,17 +156,6 @@ def error_of(kind: str, message: Any, *, status: int | None = None, retry_after:
     if status is None:
         return UpstreamUnavailable(retry_after=retry_after)
     return from_status(status, message=told, body=b"", retry_after=retry_after)
-
-
-def json_of(data: bytes) -> dict[str, Any]:
-    """Decode an answer's body. Raises `UpstreamMalformed` for one that is no JSON object."""
-    try:
-        body = _any.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise UpstreamMalformed from None
-    if not isinstance(body, dict):
-        raise UpstreamMalformed
-    return body
 
 
 def told_of(data: bytes) -> dict[str, Any]:

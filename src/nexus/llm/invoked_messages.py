@@ -15,7 +15,7 @@ import msgspec
 from nexus.core.errors import NexusError
 from nexus.core.services import Services
 from nexus.llm.account import Account, Endpoint
-from nexus.llm.bedrock_wire import countable, error_of, json_of, kind_of, post, read_error, told_of
+from nexus.llm.bedrock_wire import countable, error_of, kind_of, post, read_error, told_of
 from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.converse_families import plain_name
 from nexus.llm.errors import ContextTooLong, UpstreamMalformed, UpstreamRejected
@@ -23,6 +23,7 @@ from nexus.llm.eventstream import CONTENT_TYPE, FrameSplitter
 from nexus.llm.provider import Provider
 from nexus.llm.providers.anthropic import AnthropicProvider
 from nexus.llm.types import Call
+from nexus.llm.upstream_json import json_of
 
 _VERSION: Final = "bedrock-2023-05-31"
 # The beta features that Bedrock knows; it refuses a request that names another.

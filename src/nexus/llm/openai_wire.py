@@ -25,6 +25,7 @@ from nexus.llm.errors import (
 )
 from nexus.llm.provider import Provider
 from nexus.llm.types import Call, Embedding, EmbeddingRequest, Usage
+from nexus.llm.upstream_json import json_of
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _any = msgspec.json.Decoder()
@@ -119,17 +120,6 @@ def splice(call: Call, model: str, *, stream_usage: bool) -> bytes:
         given = _fields.decode(options) if options is not None and bytes(options).startswith(b"{") else {}
         fields["stream_options"] = msgspec.Raw(encode(given | {"include_usage": msgspec.Raw(b"true")}))
     return encode(fields)
-
-
-def json_of(data: bytes) -> dict[str, Any]:
-    """Return an upstream's JSON object. Raises `UpstreamMalformed`."""
-    try:
-        body = _any.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise UpstreamMalformed from None
-    if not isinstance(body, dict):
-        raise UpstreamMalformed
-    return body
 
 
 def told_of(data: bytes) -> dict[str, Any]:

@@ -19,12 +19,12 @@ from nexus.llm.messages_answers import AnswerReader, read_answer, read_error
 from nexus.llm.provider import Decoder, Provider
 from nexus.llm.sse import EventSplitter, data_of
 from nexus.llm.types import Call, Capabilities, Chunk, Completion, Embedding, EmbeddingRequest, Tally
+from nexus.llm.upstream_json import json_of
 
 _VERSION = "2023-06-01"
 # What counting takes of a request.
 _COUNTED = ("model", "messages", "system", "tools", "tool_choice", "thinking", "output_config")
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_any = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
 
 
@@ -46,7 +46,7 @@ class AnthropicProvider(Provider):
 
     def completion(self, answer: HttpAnswer) -> Completion:
         """Read a whole answer."""
-        body = _json(answer.body)
+        body = json_of(answer.body)
         if body.get("type") == "error":
             raise read_error(body.get("error"))
         try:
@@ -76,7 +76,7 @@ class AnthropicProvider(Provider):
 
     def counted(self, answer: HttpAnswer) -> int:
         """Read the count."""
-        tokens = _json(answer.body).get("input_tokens")
+        tokens = json_of(answer.body).get("input_tokens")
         if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0:
             raise UpstreamMalformed
         return tokens
@@ -85,7 +85,7 @@ class AnthropicProvider(Provider):
         """Turn an error answer into ours; the provider's words are kept only where the fault is the caller's."""
         after = retry_after_seconds(answer.headers.get("retry-after"))
         try:
-            told = _json(answer.body).get("error")
+            told = json_of(answer.body).get("error")
         except UpstreamMalformed:
             told = None
         return read_error(told, answer.status, body=answer.body, retry_after=after)
@@ -122,7 +122,7 @@ class AnthropicDecoder:
             for event in events:
                 data = data_of(event)
                 if data is not None and not self.tally.done:
-                    chunks += self._read(_json(data))
+                    chunks += self._read(json_of(data))
         except NexusError as error:
             self.tally.failure = error
         return chunks
@@ -167,16 +167,6 @@ def _post(endpoint: Endpoint, path: str, body: bytes, given: tuple[tuple[bytes, 
     headers |= endpoint.options.get("headers", {})
     base = endpoint.base_url if endpoint.base_url.endswith("/v1") else f"{endpoint.base_url}/v1"
     return HttpRequest(url=base + path, body=body, headers=tuple(headers.items()))
-
-
-def _json(data: bytes) -> dict[str, Any]:
-    try:
-        body = _any.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise UpstreamMalformed from None
-    if not isinstance(body, dict):
-        raise UpstreamMalformed
-    return body
 
 
 plug = AnthropicProvider()

@@ -20,7 +20,7 @@ from nexus.core.ids import new_id
 from nexus.core.services import Services
 from nexus.llm import converse_json, invoke_embeddings, messages_json
 from nexus.llm.account import Account, Endpoint
-from nexus.llm.bedrock_wire import countable, error_of, find_endpoint, json_of, post, read_error, told_of
+from nexus.llm.bedrock_wire import countable, error_of, find_endpoint, post, read_error, told_of
 from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.converse_answers import EventReader, read_completion
 from nexus.llm.converse_families import Family, family_of, plain_name
@@ -29,6 +29,7 @@ from nexus.llm.eventstream import Frame, FrameSplitter
 from nexus.llm.invoked_messages import InvokedMessages
 from nexus.llm.provider import Decoder, Provider
 from nexus.llm.types import Call, Capabilities, Chunk, Completion, Embedding, EmbeddingRequest, Tally
+from nexus.llm.upstream_json import json_of
 
 _SERVICE: Final = "bedrock"
 _encode = msgspec.json.Encoder().encode

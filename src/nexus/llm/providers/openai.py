@@ -20,11 +20,12 @@ from nexus.llm import chat_answers, chat_json
 from nexus.llm.account import Account, Endpoint
 from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.errors import UpstreamMalformed, UpstreamTruncated, UpstreamUnavailable, from_stream
-from nexus.llm.openai_wire import OpenAIWire, encode, json_of, lacks_endpoint, splice
+from nexus.llm.openai_wire import OpenAIWire, encode, lacks_endpoint, splice
 from nexus.llm.provider import Decoder, Provider
 from nexus.llm.providers.openai_responses import OpenAIResponsesProvider
 from nexus.llm.sse import EventSplitter, data_of
 from nexus.llm.types import Call, Chunk, Completion, Tally
+from nexus.llm.upstream_json import json_of
 
 COMPLETIONS = "openai.completions"
 _OLD = re.compile(r"gpt-3\.5-turbo-instruct|davinci|babbage|ft:(?:davinci|babbage)")

@@ -20,7 +20,7 @@ from nexus.llm.errors import (
     UpstreamTruncated,
     UpstreamUnavailable,
 )
-from nexus.llm.openai_wire import OpenAIWire, encode, json_of, lacks_endpoint
+from nexus.llm.openai_wire import OpenAIWire, encode, lacks_endpoint
 from nexus.llm.provider import Decoder, Provider
 from nexus.llm.responses_answers import read_response
 from nexus.llm.responses_events import EventReader
@@ -28,6 +28,7 @@ from nexus.llm.responses_items import DIALECT
 from nexus.llm.responses_requests import ResponsesCall, write_request
 from nexus.llm.sse import EventSplitter, data_of
 from nexus.llm.types import Call, Chunk, Completion, Tally
+from nexus.llm.upstream_json import json_of
 
 _THINKS = re.compile(r"(?:^|/)(?:o\d|gpt-(?:[5-9]|\d\d)|codex|gpt-oss)", re.ASCII)
 # What a request has that its tokens are not counted by.
