@@ -29,6 +29,8 @@ _KINDS: Final[dict[Kind, str]] = {
 _HEAD: Final = 4096
 _SAMPLE: Final = 64 * 1024
 _DELIMITERS: Final = ",;\t|"
+# Not BOOLEAN: it would take yes and no for true and false, and write them so.
+_GUESSED: Final = "['NULL', 'BIGINT', 'DOUBLE', 'DATE', 'TIMESTAMP', 'TIMESTAMPTZ', 'VARCHAR']"
 _LARGEST_RECORD: Final = 16 * 2**20
 
 
@@ -88,7 +90,12 @@ def _source(path: Path, format_: Format, form: FileForm, *, packed: bool) -> str
         delimiter = form.delimiter or _delimiter(path, form.encoding, packed=packed)
         # What a sniffer may not guess: it would read a damaged file as another dialect.
         options = [f"delim={quoted(delimiter)}", "quote='\"'", "escape='\"'", "skip=0", "strict_mode=true"]
-        options += [f"header={form.header}", "sample_size=-1", f"compression='{compression}'"]
+        options += [
+            f"header={form.header}",
+            "sample_size=-1",
+            f"compression='{compression}'",
+            f"auto_type_candidates={_GUESSED}",
+        ]
         options += [f"encoding={quoted(form.encoding)}"] if form.encoding != "utf-8" else []
         if form.types:
             said = ", ".join(f"{quoted(name)}: {quoted(_KINDS[kind])}" for name, kind in form.types.items())

@@ -78,6 +78,9 @@ def _cell(value: Any) -> Any:
         return value
     if isinstance(value, memoryview | bytearray):
         return bytes(value)
+    if isinstance(value, list) and value and all(type(one) is float for one in value):
+        # A vector.
+        return value
     if isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, str)):
         return orjson.dumps(plain(value), option=orjson.OPT_NON_STR_KEYS).decode()
     return str(value)
