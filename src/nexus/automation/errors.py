@@ -15,6 +15,10 @@ Unauthenticated
 |-- HookUnsigned           401 hook_signature_invalid
 |-- HookStale              401 hook_timestamp_invalid
 |-- HookReplayed           401 hook_replayed
+|-- DataUnreadable         422 data_unreadable         a file that is not what it should be
+|-- QueryInvalid           422 query_invalid
+|-- DataInvalid            422 data_invalid            rows that break the rules
+|-- DatabaseNotAllowed     422 database_not_allowed    an address that may not be reached from here
 NotFound
 |-- WorkflowNotFound       404 workflow_not_found
 |-- ApprovalNotFound       404 approval_not_found
@@ -41,6 +45,8 @@ Conflict
 |-- CredentialMissing      409 credential_missing
 `-- ChildFailed            409 child_failed
 NexusError
+|-- DatabaseRefused        502 database_refused
+|   `-- DatabaseAway       502 database_away, retryable
 `-- RequestFailed          502 request_failed
     |-- ChannelGone          502 channel_gone
     `-- RequestFailedForNow  502 request_failed_for_now, retryable
@@ -225,6 +231,44 @@ class WorkflowNotFound(NotFound):
     """There is no workflow of this name or id."""
 
     code = "workflow_not_found"
+
+
+class DataUnreadable(InvalidInput):
+    """The data cannot be read as a table."""
+
+    code = "data_unreadable"
+
+
+class QueryInvalid(InvalidInput):
+    """The query is not valid."""
+
+    code = "query_invalid"
+
+
+class DataInvalid(InvalidInput):
+    """The data break the rules."""
+
+    code = "data_invalid"
+
+
+class DatabaseNotAllowed(InvalidInput):
+    """This database may not be reached from here."""
+
+    code = "database_not_allowed"
+
+
+class DatabaseRefused(NexusError):
+    """The database did not do what it was asked."""
+
+    code = "database_refused"
+    status = 502
+
+
+class DatabaseAway(DatabaseRefused):
+    """The database does not answer for the moment."""
+
+    code = "database_away"
+    retryable = True
 
 
 class RequestFailed(NexusError):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nexus.automation.data.duck import leashed, named, quoted, sql_errors
-from nexus.automation.data.errors import DataInvalid
 from nexus.automation.data.values import plain
+from nexus.automation.errors import DataInvalid
 
 if TYPE_CHECKING:
     import pyarrow as pa

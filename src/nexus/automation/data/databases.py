@@ -27,7 +27,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.pool import NullPool
 
-from nexus.automation.data.errors import DatabaseAway, DatabaseNotAllowed, DatabaseRefused, QueryInvalid
+from nexus.automation.errors import DatabaseAway, DatabaseNotAllowed, DatabaseRefused, QueryInvalid
 from nexus.core.errors import NexusError
 from nexus.core.ids import is_id
 from nexus.http.errors import FetchFailed, UrlNotAllowed

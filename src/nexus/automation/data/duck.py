@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from nexus.automation.data.errors import DataUnreadable, QueryInvalid
+from nexus.automation.errors import DataUnreadable, QueryInvalid
 
 if TYPE_CHECKING:
     import duckdb

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from nexus.automation.data.duck import file_errors, leashed, named, quoted
-from nexus.automation.data.errors import DataUnreadable
 from nexus.automation.data.values import shown, write_records
+from nexus.automation.errors import DataUnreadable
 
 Format: TypeAlias = Literal["csv", "json", "jsonl", "parquet"]
 Kind: TypeAlias = Literal["text", "integer", "number", "decimal", "boolean", "date", "timestamp"]

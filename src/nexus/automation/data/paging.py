@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 import orjson
 from pydantic import Field, model_validator
 
-from nexus.automation.data.errors import DataUnreadable
+from nexus.automation.errors import DataUnreadable
 from nexus.automation.step import StepModel
 from nexus.http.fetch import Fetched
 

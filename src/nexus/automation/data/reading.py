@@ -11,9 +11,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, text
 
 from nexus.automation.data.databases import Target, connected
-from nexus.automation.data.errors import QueryInvalid
 from nexus.automation.data.formats import empty, merged
 from nexus.automation.data.values import write_records
+from nexus.automation.errors import QueryInvalid
 
 _BATCH: Final = 10_000
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nexus.automation.data.duck import check_expression, check_select, leashed, named, quoted, sql_errors
-from nexus.automation.data.errors import QueryInvalid
 from nexus.automation.data.formats import rows_of
+from nexus.automation.errors import QueryInvalid
 
 if TYPE_CHECKING:
     import duckdb

@@ -16,9 +16,9 @@ from sqlalchemy import Column, Connection, DateTime, MetaData, String, Table, de
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nexus.automation.data.databases import Target, connected
-from nexus.automation.data.errors import DatabaseRefused, DataInvalid
 from nexus.automation.data.formats import describe, read_rows
 from nexus.automation.data.values import plain
+from nexus.automation.errors import DatabaseRefused, DataInvalid
 
 Mode = Literal["upsert", "append", "replace"]
 MARKS: Final = "nexus_loads"

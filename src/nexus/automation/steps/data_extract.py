@@ -22,12 +22,12 @@ from pydantic import Field, model_validator
 from nexus.automation.data import formats
 from nexus.automation.data.answers import failure_of
 from nexus.automation.data.databases import SqliteFile, Target, address_of
-from nexus.automation.data.errors import DatabaseNotAllowed, DataUnreadable
 from nexus.automation.data.formats import FileForm, Format, Kind
 from nexus.automation.data.paging import Paging, first_url, next_url, records_of
 from nexus.automation.data.reading import Query, read_chunk
 from nexus.automation.data.values import write_records
 from nexus.automation.data.workshop import MOST_ROWS, TableOutputs, TableSource, Workshop, workshop
+from nexus.automation.errors import DatabaseNotAllowed, DataUnreadable
 from nexus.automation.step import StepModel
 from nexus.http.fetch import safe_fetch
 from nexus.runs.types import StepContext

@@ -24,11 +24,11 @@ from pydantic import Field, StringConstraints, model_validator
 from nexus.automation.data import formats
 from nexus.automation.data.answers import failure_of
 from nexus.automation.data.databases import SqliteFile, Target, address_of
-from nexus.automation.data.errors import DataInvalid
 from nexus.automation.data.formats import Format
 from nexus.automation.data.values import plain
 from nexus.automation.data.workshop import PARQUET, TableSource, Workshop, workshop
 from nexus.automation.data.writing import Load, load_chunk
+from nexus.automation.errors import DataInvalid
 from nexus.automation.step import StepModel
 from nexus.http.fetch import safe_fetch
 from nexus.runs.types import StepContext

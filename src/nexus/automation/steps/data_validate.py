@@ -19,8 +19,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from nexus.automation.data.checking import Checked, Rule, check
-from nexus.automation.data.errors import DataInvalid
 from nexus.automation.data.workshop import ColumnOut, TableSource, workshop
+from nexus.automation.errors import DataInvalid
 from nexus.automation.step import StepModel
 from nexus.llm.structured import Schema
 from nexus.runs.types import StepContext

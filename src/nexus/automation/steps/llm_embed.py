@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from nexus.automation.data import formats
-from nexus.automation.data.errors import DataUnreadable
 from nexus.automation.data.values import write_records
 from nexus.automation.data.workshop import TableSource, Workshop, workshop
+from nexus.automation.errors import DataUnreadable
 from nexus.automation.step import StepModel
 from nexus.llm.service import LLMService
 from nexus.llm.types import EmbeddingRequest
