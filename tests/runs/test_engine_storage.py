@@ -18,6 +18,9 @@ from nexus.runs import engine_storage as queries
 from nexus.runs import steering, storage
 from nexus.runs.completion import finish, give_back
 from nexus.runs.engine_storage import Claimed, Ended, Message, Terms
+from nexus.runs.reaper import Reaper
+from nexus.runs.settings import RunsSettings
+from nexus.runs.signals import Presence
 from nexus.runs.tables import OutboxRow, StepEventRow, StepRow
 from nexus.runs.transitions import Cancelled, Failed, Outcome, Released, Skipped, Succeeded, Waits
 from nexus.runs.types import Failure, RetryPolicy, Run, RunSpec, RunStatus, StepSpec, StepStatus
@@ -387,3 +390,43 @@ def test_one_idempotency_key_makes_one_run_however_many_ask(bench: Bench) -> Non
     assert len({run_id for run_id, _ in made}) == 1
     assert sum(created for _, created in made) == 1
     assert len(bench.publish()) == 1
+
+
+class HeldClock:
+    def now(self) -> datetime:
+        return T0
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+class OneDeadPeer(Presence):
+    def __init__(self) -> None:
+        super().__init__(None, "one")
+        self.buried: list[str] = []
+
+    def dead_peers(self) -> list[str]:
+        return ["two"]
+
+    def bury(self, owner: str) -> None:
+        self.buried.append(owner)
+
+
+@pytest.mark.parametrize(("broker", "sent"), [(None, 1), ("redis://127.0.0.1:1", 0)])
+def test_what_a_dead_peer_held_in_its_memory_is_sent_again_at_once(bench: Bench, broker: str | None, sent: int) -> None:
+    bench.start(A)
+    assert len(bench.publish()) == 1  # into the peer's broker, where nobody takes it
+    peers = OneDeadPeer()
+    woken: list[None] = []
+    reaper = Reaper(
+        database=bench.db,
+        presence=peers,
+        settings=RunsSettings(broker_url=broker),
+        terms=TERMS,
+        clock=HeldClock(),
+        wake=lambda: woken.append(None),
+        on_cancel=lambda: None,
+    )
+    assert reaper.sweep() == sent
+    assert (len(woken), peers.buried) == (sent, ["two"])
+    assert len(bench.publish()) == sent

@@ -23,6 +23,7 @@ from nexus.storage.db import Database, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 _BATCH: Final = 200
+_HELD: Final = 2000
 _LATE: Final = Failure("run_deadline_exceeded", "The run did not end before its deadline.")
 
 
@@ -93,6 +94,11 @@ class Reaper:
         found = 0
         for owner in self._presence.dead_peers():
             found += self._give_back(self._database.read_now(queries.steps_held_by, owner))
+            if self._settings.broker_url is None:
+                # Its broker died with it, and the messages in there that nobody had taken yet.
+                found += self._database.write_now(
+                    queries.republish, self._clock.now(), self._settings.republish, _HELD, all_at_once=True
+                )
             self._presence.bury(owner)
         return found
 
