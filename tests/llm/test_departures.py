@@ -24,6 +24,7 @@ from nexus.testing.upstream import FakeUpstream, answer
 
 WORDS = " ".join(f"word{number}" for number in range(30))
 TOLD = (12, 30)  # what the fake counts of them
+PATIENT = {"connect": 5, "first_token": 30, "between_tokens": 30, "total": 60}
 WHEN = ("at once", "after 3 chunks", "at 99 %")
 
 
@@ -72,7 +73,9 @@ def go(
     book = BudgetBook(database=database, ledger=ledger)
     limiter = Limiter(limits, book)
     provider = {"name": "up", "kind": "openai", "base_url": upstream.url}
-    llm = LLMService(settings=LLMSettings(**fast(providers=[provider])), record=ledger.record, limiter=limiter)
+    llm = LLMService(
+        settings=LLMSettings(**fast(providers=[provider], timeouts=PATIENT)), record=ledger.record, limiter=limiter
+    )
     upstream.answering = slow_plain
     plan = make(count)
 
