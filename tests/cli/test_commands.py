@@ -63,7 +63,7 @@ def test_workflows_and_runs(nexus, tmp_path: Path) -> None:  # type: ignore[no-u
     run = json.loads(nexus("workflows", "run", "receipt-to-note", "-i", f"image=@{image}", "--json"))
     assert run["status"] == "succeeded"
     assert run["id"] in nexus("runs", "list", "--json")
-    assert "characters" in nexus("runs", "logs", run["id"])
+    assert "nexus-local did" in nexus("runs", "logs", run["id"])
     assert "missing" in nexus("workflows", "run", "receipt-to-note", status=1)
 
 

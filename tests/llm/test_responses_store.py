@@ -303,6 +303,10 @@ def test_old_responses_are_swept(house: House, database: Database) -> None:
 @pytest.mark.slow
 def test_the_queries_hold_on_postgresql(postgres_url: str) -> None:
     database = Database(postgres_url)
+    with database.engine.begin() as connection:
+        # Other tests of this process may have left their tables.
+        connection.exec_driver_sql("drop schema public cascade")
+        connection.exec_driver_sql("create schema public")
     migrate(database)
 
     def row(name: str, previous: str | None, project: str = "prj_1") -> ResponseRow:

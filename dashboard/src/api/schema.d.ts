@@ -113,7 +113,7 @@ export interface paths {
         };
         /**
          * List Routes
-         * @description List the public model names and where their calls go.
+         * @description List the public model names, where their calls go, and how each of those places is doing.
          */
         get: operations["routes.list"];
         put?: never;
@@ -395,7 +395,7 @@ export interface paths {
         put?: never;
         /**
          * Retry a run
-         * @description Execute again what failed or was cancelled; what has succeeded stays as it is.
+         * @description Execute again what failed or was cancelled; with `from`, that step too and all behind it. The rest stays.
          */
         post: operations["runs.retry"];
         delete?: never;
@@ -433,10 +433,17 @@ export interface components {
             model: string;
             /** Weight */
             weight: number;
+            /** Rpm */
+            rpm: number | null;
+            /** Tpm */
+            tpm: number | null;
+            /** Context Tokens */
+            context_tokens: number | null;
             /** Price */
             price: {
-                [key: string]: number | null;
+                [key: string]: unknown;
             } | null;
+            standing: components["schemas"]["StandingView"];
         };
         /** HTTPValidationError */
         HTTPValidationError: {
@@ -508,12 +515,30 @@ export interface components {
             created_at: string | null;
         };
         /**
+         * RetryBody
+         * @description Where to begin again.
+         */
+        RetryBody: {
+            /**
+             * From
+             * @description A step to execute again though it succeeded.
+             */
+            from?: string | null;
+        };
+        /**
          * RouteList
-         * @description Answer of `GET /api/v1/routes`.
+         * @description Answer of `GET /api/v1/routes`; `left_out` says which stored ones cannot be used, and why.
          */
         RouteList: {
             /** Data */
             data: components["schemas"]["RouteView"][];
+            /**
+             * Left Out
+             * @default {}
+             */
+            left_out: {
+                [key: string]: string;
+            };
             /**
              * Has More
              * @default false
@@ -524,7 +549,7 @@ export interface components {
         };
         /**
          * RouteView
-         * @description One public model name.
+         * @description One public model name, and how each of its places is doing.
          */
         RouteView: {
             /** Name */
@@ -535,10 +560,25 @@ export interface components {
             strategy: string;
             /** Fallbacks */
             fallbacks: string[];
+            /** Continuation */
+            continuation: boolean;
+            /** Cached */
+            cached: boolean;
             /** Built In */
             built_in: boolean;
             /** Demo */
             demo: boolean;
+            /**
+             * Source
+             * @enum {string}
+             */
+            source: "settings" | "api" | "built_in";
+            /** Revision */
+            revision: number | null;
+            /** Created At */
+            created_at: string | null;
+            /** Updated At */
+            updated_at: string | null;
             /** Deployments */
             deployments: components["schemas"]["DeploymentView"][];
         };
@@ -564,6 +604,27 @@ export interface components {
              * @default
              */
             name: string;
+        };
+        /**
+         * StandingView
+         * @description How a deployment is doing in this process: its breaker, calls under way, typical seconds, recent failures.
+         */
+        StandingView: {
+            /**
+             * Breaker
+             * @enum {string}
+             */
+            breaker: "closed" | "half_open" | "open";
+            /** In Flight */
+            in_flight: number;
+            /** Latency Seconds */
+            latency_seconds: number | null;
+            /** Recent Failures */
+            recent_failures: number;
+            /** Last Error */
+            last_error: string | null;
+            /** Free In Seconds */
+            free_in_seconds: number;
         };
         /**
          * State
@@ -1214,7 +1275,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RetryBody"] | null;
+            };
+        };
         responses: {
             /** @description Successful Response */
             202: {

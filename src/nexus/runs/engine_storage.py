@@ -161,21 +161,24 @@ def claim(session: Session, step_id: str, epoch: int, owner: str, now: datetime,
         session.execute(_BEGIN, {"b_run": run.id, "now": now})
         if run.started_at is None:
             events.append(event_row(run.id, None, "run.started", now))
+            # Its other steps may have been turned away while the run itself could not begin.
+            siblings = lanes.call_held(session, run.id, now, terms.republish) if run.lane else []
+            send(session, [message_of(sibling, now) for sibling in siblings])
     events.append(event_row(run.id, step.key, "step.started", now, step.map_index, attempt=step.attempts))
     session.execute(insert(EVENT), events)
     return claimed_of(facts_of(run), step)
 
 
 def _admitted(session: Session, run: Any, step_id: str, epoch: int, now: datetime, terms: Terms) -> bool:
-    """Hold the step unless it may begin. Of a paused run it may not, and leaves its turn in a lane to another."""
+    """Hold the step unless it may begin. One whose run is paused, or may not begin, leaves its turn to another."""
+    room = False
     if not run.paused:
-        fits = not run.step_lane or lanes.admits(session, run.step_lane, run.step_lane_limit, step_id, now)
-        if fits and run.lane and run.started_at is None:
-            fits = lanes.admits_run(session, run.lane, run.lane_limit, run.id)
-        if fits:
+        room = not run.step_lane or lanes.admits(session, run.step_lane, run.step_lane_limit, step_id, now)
+        begun = not run.lane or run.started_at is not None
+        if room and (begun or lanes.admits_run(session, run.lane, run.lane_limit, run.id)):
             return True
     lanes.hold(session, step_id, epoch, now)
-    if run.paused and run.step_lane:
+    if run.step_lane and (run.paused or room):
         called = lanes.call_next(session, run.step_lane, now, terms.republish)
         send(session, [message_of(called, now)] if called is not None else [])
     if run.paused and run.lane and run.started_at is None:

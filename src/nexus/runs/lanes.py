@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, exists, func, select, update
+from sqlalchemy import Row, bindparam, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from nexus.runs.planting import FAR
@@ -49,6 +49,15 @@ _HOLD: Final = (
 )
 _CALL: Final = update(STEP).where(STEP.c.id == bindparam("b_id")).values(held=False, republish_at=bindparam("until"))
 _NO_MESSAGE: Final = ~exists().where(OUTBOX.c.step_id == STEP.c.id, OUTBOX.c.epoch == STEP.c.epoch)
+_OTHER: Final = RUN.alias("other")
+_MAY_BEGIN: Final = or_(
+    RUN.c.started_at.is_not(None),
+    RUN.c.lane.is_(None),
+    select(func.count())
+    .where(_OTHER.c.lane == RUN.c.lane, _OTHER.c.finished_at.is_(None), _OTHER.c.started_at.is_not(None))
+    .scalar_subquery()
+    < RUN.c.lane_limit,
+)
 _NEXT: Final = (
     select(*WORKING)
     .join(RUN, RUN.c.id == STEP.c.run_id)
@@ -58,6 +67,7 @@ _NEXT: Final = (
         STEP.c.held,
         ~RUN.c.paused,
         ~RUN.c.cancel_requested,
+        _MAY_BEGIN,
         _NO_MESSAGE,
     )
     .order_by(STEP.c.rank, STEP.c.map_index, STEP.c.id)
@@ -124,6 +134,11 @@ def call_next_run(session: Session, lane: str, now: datetime, republish: float) 
     run_id = session.execute(_NEXT_RUN, {"lane": lane}).scalar_one_or_none()
     if run_id is None:
         return []
+    return call_held(session, run_id, now, republish)
+
+
+def call_held(session: Session, run_id: str, now: datetime, republish: float) -> Sequence[Row[Any]]:
+    """Return the held steps of a run, no longer held, to write messages for."""
     steps = session.execute(_HELD_OF, {"b_run": run_id}).all()
     for step in steps:
         session.execute(_CALL, {"b_id": step.id, "until": now + timedelta(seconds=republish)})
