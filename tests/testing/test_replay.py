@@ -47,9 +47,9 @@ LAYOUTS: dict[str, bytes] = {
     "go2.yaml": yaml.dump(
         {"interactions": [{"request": ASKED, "response": TOLD | {"status": "200 OK", "body": "yes"}}]}
     ).encode(),
-    "langchain.yaml.gz": gzip.compress(yaml.dump({"requests": [ASKED], "responses": [TOLD]}).encode()),
+    "langchain.yaml.gz": gzip.compress(yaml.dump({"requests": [ASKED], "responses": [TOLD]}).encode(), mtime=0),
     "packed.yaml": yaml.dump(
-        {"interactions": [{"request": ASKED, "response": TOLD | {"body": {"string": gzip.compress(b"yes")}}}]}
+        {"interactions": [{"request": ASKED, "response": TOLD | {"body": {"string": gzip.compress(b"yes", mtime=0)}}}]}
     ).encode(),
     "deflated.yaml": yaml.dump(
         {"interactions": [{"request": ASKED, "response": TOLD | {
