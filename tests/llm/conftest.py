@@ -51,6 +51,10 @@ class Gateway:
         return self.rows[0]
 
 
+PATIENT = {"connect": 5, "first_token": 30, "between_tokens": 30, "total": 60}
+"""Timeouts for tests that ask many at once and none that is late on purpose."""
+
+
 def fast(**more: Any) -> dict[str, Any]:
     """Settings whose timeouts suit a test."""
     return {

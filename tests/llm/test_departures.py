@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.ledger.test_limiter import Limits
-from tests.llm.conftest import WHO, Gateway, fast, serving
+from tests.llm.conftest import PATIENT, WHO, Gateway, fast, serving
 
 from nexus.access.types import KeyLimits
 from nexus.ledger.budget_book import BudgetBook
@@ -24,7 +24,6 @@ from nexus.testing.upstream import FakeUpstream, answer
 
 WORDS = " ".join(f"word{number}" for number in range(30))
 TOLD = (12, 30)  # what the fake counts of them
-PATIENT = {"connect": 5, "first_token": 30, "between_tokens": 30, "total": 60}
 WHEN = ("at once", "after 3 chunks", "at 99 %")
 
 

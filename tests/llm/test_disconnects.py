@@ -15,7 +15,7 @@ from contextlib import closing
 
 import psutil
 import pytest
-from tests.llm.conftest import Gateway
+from tests.llm.conftest import PATIENT, Gateway
 from tests.llm.speakers import SPEAKERS, Speaker, account, installed_dialects, installed_kinds
 
 from nexus.ledger.types import Invocation
@@ -25,7 +25,6 @@ from nexus.testing.upstream import FakeUpstream, Said, saying
 pytestmark = pytest.mark.slow
 
 WORDS = 60
-PATIENT = {"connect": 5, "first_token": 30, "between_tokens": 30, "total": 60}
 # A moment to leave: the model that makes it last, whether it is streamed, and how many words are waited for.
 MOMENTS: dict[str, tuple[str, bool, int]] = {
     "before anything": ("fault-stall_at_once", True, 0),

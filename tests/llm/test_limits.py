@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 from tests.ledger.test_limiter import Limits
-from tests.llm.conftest import WHO, Gateway, fast, serving
+from tests.llm.conftest import PATIENT, WHO, Gateway, fast, serving
 
 from nexus.access.types import KeyLimits
 from nexus.ledger.budget_book import BudgetBook
@@ -40,7 +40,8 @@ def limited(upstream: FakeUpstream, ledger: Ledger, database: Database) -> Itera
             owners = {"key_1": KeyLimits(**limits)} | ({"prj_1": project} if project else {})
             limiter = Limiter(Limits(**owners), BudgetBook(database=database, ledger=ledger))
             provider = {"name": "up", "kind": "openai", "base_url": upstream.url, "api_key": "sk-up"}
-            llm = LLMService(settings=LLMSettings(**fast(providers=[provider])), record=ledger.record, limiter=limiter)
+            settings = LLMSettings(**fast(providers=[provider], timeouts=PATIENT))
+            llm = LLMService(settings=settings, record=ledger.record, limiter=limiter)
             return stack.enter_context(serving(llm, ledger, WHO))
 
         yield make

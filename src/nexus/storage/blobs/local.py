@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import os
@@ -75,10 +76,14 @@ class LocalBlobs:
         if not self._incoming.is_dir():
             return 0
         limit = time.time() - older_than
-        left = [path for path in self._incoming.iterdir() if path.stat().st_mtime < limit]
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+        removed = 0
+        for path in self._incoming.iterdir():
+            # An upload that ends in this moment takes its file away.
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < limit:
+                    path.unlink()
+                    removed += 1
+        return removed
 
     def _place(self, sha256: str) -> Path:
         digest = checked(sha256)
