@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import orjson
 import pytest
 from sqlalchemy import text
 from tests.automation.conftest import Shop
@@ -143,3 +145,25 @@ async def test_a_sealed_value_opens_in_its_own_row_only(shop: Shop, database: Da
         )
     with pytest.raises(SecretError):
         shop.secrets.opened(shop.who.project_id)["A"]
+
+
+async def test_a_question_to_people_is_kept_without_it(shop: Shop) -> None:
+    await shop.secrets.put(shop.who, "TOKEN", VALUE)
+    asked = {"message": "Is {{ secrets.TOKEN }} right?", "data": ["{{ secrets.TOKEN }}"]}
+    run = await shop.start({"steps": [{"key": "ask", "uses": "approval", "with": asked}]})
+    while not (questions := await shop.approvals.list(shop.who)):
+        await asyncio.sleep(0.02)
+    assert (questions[0].message, questions[0].data) == ("Is *** right?", ["***"])
+    await shop.approvals.decide(shop.who, questions[0].id, "approved")
+    await shop.wait(run)
+
+
+async def test_it_is_no_input_of_another_run(tell: Tell, shop: Shop) -> None:
+    await shop.secrets.put(shop.who, "TOKEN", VALUE)
+    inner = {"name": "inner", "inputs": {"x": {}}, "steps": [{"key": "a", "uses": "test.tell", "with": {"token": "x"}}]}
+    await shop.automation.apply(shop.who, orjson.dumps(inner))
+    called = {"name": "inner", "inputs": {"x": "Bearer {{ secrets.TOKEN }}"}}
+    run = await shop.run({"steps": [{"key": "a", "uses": "workflow", "with": called}]})
+    assert run.error is not None
+    assert (run.error.code, run.error.field) == ("workflow_inputs_invalid", "inputs")
+    assert tell.heard == []

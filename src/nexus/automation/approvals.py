@@ -71,7 +71,7 @@ class ApprovalService:
         expires: float | None = None,
     ) -> Approval:
         """Return the question of this step and round, asking it when it has not been; how it stands by now."""
-        now = self._clock.now()
+        now, message, data = self._clock.now(), context.hide(message), context.hide(data)
 
         def find_or_ask(session: Session) -> Approval:
             asked = select(ApprovalRow).where(

@@ -8,6 +8,7 @@ import contextlib
 import secrets as randomness
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -217,32 +218,45 @@ class ChannelService:
         return Notice(new_id("msg"), event, key, severity, title, text, at, details, link)
 
     async def tell(
-        self, project_id: str, channel: str, notice: Notice, *, once: str, run_id: str | None = None
+        self,
+        project_id: str,
+        channel: str,
+        notice: Notice,
+        *,
+        once: str,
+        run_id: str | None = None,
+        kept: Notice | None = None,
     ) -> DeliveryRow:
         """Send a notice now, under a name that makes every repetition the same delivery.
 
-        Raises `ChannelNotFound`, `ChannelDisabled`, `CredentialMissing` and what sending raises.
+        `kept` is what the log has of it, without secrets; a redelivery has no more than that. Raises
+        `ChannelNotFound`, `ChannelDisabled`, `CredentialMissing` and what sending raises.
         """
         found = await self._database.read(queries.get, project_id, channel)
         if found is None:
             raise ChannelNotFound(field="channel")
 
         def plan(session: Session) -> DeliveryRow:
-            row = queries.plan(session, found, asdict(notice), once, self._clock.now())
+            row = queries.plan(session, found, asdict(kept or notice), once, self._clock.now())
             row.run_id = run_id
             return row
 
         row = await self._database.write(plan)
-        await self.deliver(project_id, row.id)
+        # An earlier attempt may have written it down: every attempt is the same message.
+        same = replace(notice, id=row.message_id, at=row.notice["at"])
+        await self.deliver(project_id, row.id, notice=same)
         done = await self._database.read(queries.delivery, project_id, row.id)
         assert done is not None
         return done
 
-    async def deliver(self, project_id: str, delivery_id: str, *, even_disabled: bool = False) -> int | None:
+    async def deliver(
+        self, project_id: str, delivery_id: str, *, even_disabled: bool = False, notice: Notice | None = None
+    ) -> int | None:
         """Send a delivery unless that was done; return the status of the answer.
 
-        A channel that says 410 is disabled. Raises `NoticeNotFound`, `ChannelDisabled`, `CredentialMissing`
-        and what the channel raises; how it went stands in the log each time.
+        What is sent is `notice`, or what was kept of it. A channel that says 410 is disabled. Raises
+        `NoticeNotFound`, `ChannelDisabled`, `CredentialMissing` and what the channel raises; how it went stands
+        in the log each time.
         """
         found = await self._database.read(queries.to_send, project_id, delivery_id)
         if found is None:
@@ -253,19 +267,19 @@ class ChannelService:
         try:
             if not channel.enabled and not even_disabled:
                 raise ChannelDisabled
-            status = await self._send(channel, row.notice, summary)
+            status = await self._send(channel, notice or Notice(**row.notice), summary)
         except NexusError as error:
             if isinstance(error, ChannelGone):
                 why = "The other side answered 410: there is nobody to tell any more."
                 await self._database.write(queries.disable, channel.id, why, self._clock.now())
-            await self._note(row.id, "failed", error.details.get("answer_status"), error)
+            went = _went("failed", error.details.get("answer_status"), error, self._clock.now())
+            await self._database.write(queries.note, row.id, went)
             raise
-        await self._note(row.id, "delivered", status, None)
+        await self._database.write(queries.note, row.id, _went("delivered", status, None, self._clock.now()))
         return status
 
-    async def _send(self, channel: ChannelRow, stored: dict[str, Any], summary: str | None) -> int | None:
+    async def _send(self, channel: ChannelRow, notice: Notice, summary: str | None) -> int | None:
         plug = CHANNELS.get(channel.kind)
-        notice = Notice(**stored)
         if summary and notice.event == "alert.firing":
             notice = replace(notice, text=f"{notice.text}\n\n{summary}".strip())
         credential = None
@@ -277,14 +291,11 @@ class ChannelService:
                 raise CredentialMissing from None
         return await plug.send(notice, plug.Config.model_validate(channel.config), credential)
 
-    async def _note(self, delivery_id: str, status: str, answered: int | None, error: NexusError | None) -> None:
-        values = {
-            "status": status,
-            "answer_status": answered,
-            "error": None if error is None else {"code": error.code, "message": error.message},
-            "finished_at": self._clock.now(),
-        }
-        await self._database.write(queries.note, delivery_id, values)
+
+def _went(status: str, answered: int | None, error: NexusError | None, at: datetime) -> dict[str, Any]:
+    """Return how an attempt went, as the log has it."""
+    told = None if error is None else {"code": error.code, "message": error.message}
+    return {"status": status, "answer_status": answered, "error": told, "finished_at": at}
 
 
 def _checked(kind: str, config: dict[str, Any]) -> dict[str, Any]:

@@ -258,6 +258,10 @@ class StepSink(Protocol):
         """Store the step's state for its next attempt."""
         ...
 
+    def hide(self, value: Any) -> Any:
+        """Return `value` without the secrets that the step has used."""
+        ...
+
 
 class KeptSink:
     """Keeps everything in lists: for trying a handler without an engine."""
@@ -285,6 +289,10 @@ class KeptSink:
     async def save(self, state: dict[str, Any]) -> None:
         """Keep the state."""
         self.states.append(state)
+
+    def hide(self, value: Any) -> Any:
+        """Return `value` itself: a step that is only tried has no secrets."""
+        return value
 
 
 @dataclass(slots=True)
@@ -341,6 +349,10 @@ class StepContext:
     async def save(self, state: dict[str, Any]) -> None:
         """Store a checkpoint: a later attempt finds it in `state`. Raises `LeaseLost` if this attempt is over."""
         await self.sink.save(state)
+
+    def hide(self, value: Any) -> Any:
+        """Return `value` with `***` for the secrets that the step has used: for what it keeps in tables of its own."""
+        return self.sink.hide(value)
 
 
 class Parked(Exception):

@@ -6,10 +6,12 @@
       retries: {max: 5}
 
 Channels are made at `/api/v1/channels`. Every attempt is the same delivery: one that has arrived is not sent again.
+Secrets are told but not kept: the log of deliveries, and what is sent again from it, has `***` for them.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field
@@ -53,7 +55,11 @@ class Notify:
         notice = channels.notice(
             "notice", context.run_id, inputs.severity, inputs.title, inputs.text, inputs.details, page
         )
-        row = await channels.tell(context.project_id, inputs.channel, notice, once=once, run_id=context.run_id)
+        hidden = {"title": context.hide(inputs.title), "text": context.hide(inputs.text)}
+        kept = replace(notice, **hidden, details=context.hide(inputs.details))
+        row = await channels.tell(
+            context.project_id, inputs.channel, notice, once=once, run_id=context.run_id, kept=kept
+        )
         context.log(f"told {inputs.channel}")
         return NotifyOutputs(delivery_id=row.id, status=row.answer_status)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
-from nexus.automation.errors import ChildFailed, NestedTooDeep
+from nexus.automation.errors import ChildFailed, InputsInvalid, NestedTooDeep
 from nexus.automation.service import AutomationService
 from nexus.automation.step import StepModel
 from nexus.runs.service import RunService
@@ -62,6 +62,9 @@ class WorkflowStep:
             return await context.services.get(RunService).get(context.principal, context.state["run_id"])
         if context.depth >= DEEPEST:
             raise NestedTooDeep(f"Workflows nest at most {DEEPEST} levels.", field="uses")
+        if context.hide(inputs.inputs) != inputs.inputs:
+            # The inputs of a run are kept and shown.
+            raise InputsInvalid("A secret is no input of a run; name it as secrets.NAME there.", field="inputs")
         run = await context.services.get(AutomationService).start(
             context.principal,
             inputs.name,
