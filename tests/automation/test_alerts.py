@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ import nexus.ledger.tables  # noqa: F401  the database fixtures create what has 
 from nexus.access.types import Principal, Scope
 from nexus.automation.alert_jobs import HANDLERS
 from nexus.automation.alert_measuring import Measures
+from nexus.automation.alert_routes import router
 from nexus.automation.alert_rule_service import AlertRuleService
 from nexus.automation.alert_tables import AlertRow, AlertRuleRow, DeliveryRow
 from nexus.automation.alert_watch import AlertWatch
@@ -52,6 +54,7 @@ from nexus.testing.said import Said
 from nexus.testing.script import Script, Seen, response
 from nexus.testing.upstream import FakeUpstream, saying
 
+ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 ADMIN = Principal("key", "key_a", "prj_a", frozenset(Scope), key_id="key_a")
 
@@ -314,9 +317,31 @@ async def test_an_alert_arrives_signed_after_the_other_side_was_down(database: D
         assert all(_signed(seen, key) for seen in upstream.seen)
         body = upstream.seen[-1].json
         assert (body["type"], body["data"]["title"]) == ("alert.firing", "A run of load has failed")
-        assert body["data"]["link"].startswith("https://nexus.test/alerts/alr_")
+        assert body["data"]["link"].startswith("https://nexus.test/api/v1/alerts/alr_")
         stored = await place.channels.get(ADMIN, "ops")
         assert key not in str(vars(stored)) + str(delivery.notice)
+
+
+@pytest.mark.slow
+async def test_links_lead_to_what_is_there(place: Place) -> None:
+    await place.channel()
+    await place.rule({"kind": "run_failed"}, channels=["ops"], name="runs")
+    await place.rule({"kind": "drift"}, channels=["ops"], name="drift")
+    watch = place.watch()
+    await watch.tick()
+    run = await place.runs.start(ADMIN, RunSpec("workflow", "load", [StepSpec("a", "wait")]))
+    failed = {"run_id": run.id, "kind": "workflow", "name": "load", "status": "failed", "error": {"step": "a"}}
+    await place.tell("run.finished", **failed)
+    await place.tell("model.drifted", model="churn", score=0.4)
+    await watch.tick()
+    links = [row.notice["link"] for row in await place.channels.deliveries(ADMIN, descending=False)]
+    (drift,) = [alert for alert in await place.alerts.page(ADMIN) if alert.kind == "drift"]
+    assert links == [f"https://nexus.test/runs/{run.id}", f"https://nexus.test/api/v1/alerts/{drift.id}"]
+    pages = re.findall(r"path: '(/[^']*)'", (ROOT / "dashboard/src/router.tsx").read_text(encoding="utf-8"))
+    paths = [re.sub(r"\$\w+", "[^/]+", page) for page in pages]
+    paths += [re.sub(r"{\w+}", "[^/]+", f"/api/v1{route.path}") for route in router.routes]  # type: ignore[attr-defined]
+    for link in links:
+        assert any(re.fullmatch(path, link.removeprefix("https://nexus.test")) for path in paths), link
 
 
 def _signed(seen: Seen, key: str) -> bool:

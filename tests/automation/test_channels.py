@@ -44,7 +44,7 @@ def notice(event: Any = "alert.firing", **given: Any) -> Notice:
         "text": "It broke & stopped.",
         "at": "2026-11-26T12:00:00.000Z",
         "details": {"workflow": "load", "step": "a", "nothing": None},
-        "link": "https://nexus.test/alerts/alr_1",
+        "link": "https://nexus.test/api/v1/alerts/alr_1",
     }
     return Notice(**(plain | given))
 
@@ -154,7 +154,7 @@ async def test_pagerduty_hears_of_one_incident_from_beginning_to_end(event: str,
     if action == "trigger":
         assert body["payload"]["severity"] == "critical"
         assert body["payload"]["custom_details"]["workflow"] == "load"
-        assert body["links"] == [{"href": "https://nexus.test/alerts/alr_1", "text": "Open in NEXUS"}]
+        assert body["links"] == [{"href": "https://nexus.test/api/v1/alerts/alr_1", "text": "Open in NEXUS"}]
 
 
 async def test_teams_gets_an_adaptive_card() -> None:
@@ -166,7 +166,7 @@ async def test_teams_gets_an_adaptive_card() -> None:
     assert (card["type"], card["version"]) == ("AdaptiveCard", "1.4")
     assert card["body"][0]["items"][0]["text"] == "[CRITICAL] A run of <load> has failed"
     assert card["body"][-1]["facts"] == [{"title": "workflow", "value": "load"}, {"title": "step", "value": "a"}]
-    assert card["actions"][0]["url"] == "https://nexus.test/alerts/alr_1"
+    assert card["actions"][0]["url"] == "https://nexus.test/api/v1/alerts/alr_1"
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ async def test_an_e_mail_says_it_all() -> None:
     body = mail.get_content()
     assert "It broke & stopped." in body
     assert "workflow: load" in body
-    assert "https://nexus.test/alerts/alr_1" in body
+    assert "https://nexus.test/api/v1/alerts/alr_1" in body
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from nexus.automation.alert_tables import AlertEventRow, AlertRow, AlertRuleRow
 from nexus.automation.channel_service import ChannelService, delivering
 from nexus.automation.errors import AlertNotFound, AlertResolved
 from nexus.core.clock import Clock
-from nexus.core.ids import new_id
+from nexus.core.ids import is_id, new_id
 from nexus.runs.records import principal_of
 from nexus.runs.service import RunService
 from nexus.runs.types import RunSpec, StepSpec
@@ -155,8 +155,7 @@ class AlertService:
             return
         details = {"rule": rule.name, **row.details}
         text = f"By {row.acknowledged_by}: {row.comment or ''}".rstrip(": ") if row.status == "acknowledged" else ""
-        page = f"/alerts/{row.id}"
-        notice = self._channels.notice(event, row.id, row.severity, row.title, text, details, page)
+        notice = self._channels.notice(event, row.id, row.severity, row.title, text, details, page_of(row))
         steps: list[StepSpec] = []
         needs: tuple[str, ...] = ()
         if rule.summarize and row.status == "firing":
@@ -184,3 +183,9 @@ class AlertService:
         for delivery in deliveries:
             delivery.run_id = run.id
         queries.remember(session, row.id, "told", now, run_id=run.id, channels=[c.name for c in channels])
+
+
+def page_of(row: AlertRow) -> str:
+    """Return where one sees what an alert is about: the dashboard's page of the run, or the alert as the API has it."""
+    run_id = str(row.details.get("run_id"))
+    return f"/runs/{run_id}" if is_id(run_id, "run") else f"/api/v1/alerts/{row.id}"

@@ -212,7 +212,7 @@ class ChannelService:
     def notice(
         self, event: Any, key: str, severity: Any, title: str, text: str, details: dict[str, Any], page: str = ""
     ) -> Notice:
-        """Return a notice of now; `page` is where the dashboard shows what it is about."""
+        """Return a notice of now; `page` is the path below which people find what it is about."""
         link = f"{self._public_url}{page}" if self._public_url and page else None
         at = rfc3339(self._clock.now()) or ""
         return Notice(new_id("msg"), event, key, severity, title, text, at, details, link)
