@@ -12,11 +12,13 @@ from typing import Any, Final
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
-from nexus.runs import memory_transport
+from nexus.runs import memory_transport, redis_transport
 from nexus.runs.engine_storage import Message
 from nexus.runs.settings import RunsSettings
 
 TASK: Final = "nexus.step"
+# By being imported they are known to kombu.
+_TRANSPORTS: Final = (memory_transport, redis_transport)
 
 
 def make_app(settings: RunsSettings, execute: Callable[[str, int], None]) -> Celery:
@@ -103,8 +105,8 @@ class Broker:
 
     def depths(self) -> dict[str, int]:
         """Return how many messages lie in each queue. Raises like `publish`."""
-        size = self._open().channel._size  # noqa: SLF001  kombu's only count that declares nothing
-        return {name: size(queue_name(name)) for name in self._queues}
+        sizes = self._open().channel.sizes([queue_name(name) for name in self._queues])
+        return dict(zip(self._queues, sizes, strict=True))
 
     def _open(self) -> Any:
         if self._producer is None:

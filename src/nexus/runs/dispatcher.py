@@ -107,13 +107,17 @@ class Dispatcher:
         """Publish all that is due; return how long to sleep if nothing happens."""
         while not self._stopping.is_set():
             # What lies in the broker cannot be overtaken any more, so little may: the rest takes turns here.
-            rooms = {name: self._settings.in_flight - depth for name, depth in self._outlet.depths().items()}
+            rooms = {name: self._room(depth) for name, depth in self._outlet.depths().items()}
             full = min(rooms.values()) <= 0
             sent = self._batch(rooms) if max(rooms.values()) > 0 else 0
             if sent == 0 or (not full and sent < min(rooms.values())):
                 return self._until_next(full=full and sent == 0)
             self._patience = _BACKLOG_PAUSE
         return 0.0
+
+    def _room(self, depth: int) -> int:
+        """Return how many messages a queue may take: none before it is half empty, to send many at a time."""
+        return self._settings.in_flight - depth if depth <= self._settings.in_flight // 2 else 0
 
     def _batch(self, rooms: dict[str, int]) -> int:
         now = self._clock.now()

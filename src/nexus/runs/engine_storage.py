@@ -396,10 +396,15 @@ def due_messages(session: Session, now: datetime, limit: int, rooms: Mapping[str
     When more are due than that, projects take turns and high priorities go first, so that a large one holds
     up no small one; a queue that nobody works on holds up no other.
     """
-    rows = session.execute(_DUE, {"b_now": now, "b_limit": limit + 1}).all()
-    asked = Counter(row.queue for row in rows)
-    if len(rows) > limit or (rooms is not None and any(count > rooms.get(name, 0) for name, count in asked.items())):
-        rows = _in_turns(session, now, dict.fromkeys(asked, limit) if rooms is None else rooms)[:limit]
+    if rooms is not None and min(rooms.values()) <= 0:
+        # What is due is most likely for the full queue, and nothing that may be sent.
+        rows: Sequence[Row[Any]] = _in_turns(session, now, rooms)[:limit]
+    else:
+        rows = session.execute(_DUE, {"b_now": now, "b_limit": limit + 1}).all()
+        asked = Counter(row.queue for row in rows)
+        scarce = rooms is not None and any(count > rooms.get(name, 0) for name, count in asked.items())
+        if len(rows) > limit or scarce:
+            rows = _in_turns(session, now, dict.fromkeys(asked, limit) if rooms is None else rooms)[:limit]
     return [Message(row.id, row.step_id, row.epoch, row.queue) for row in rows]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from queue import Empty
 from typing import Any
 
@@ -63,6 +64,10 @@ class Channel(memory.Channel):
     def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
         super()._put(queue, message, **kwargs)  # type: ignore[no-untyped-call]
         _arrivals.add()
+
+    def sizes(self, queues: Iterable[str]) -> list[int]:
+        """Return how many messages lie in each queue."""
+        return [self._size(queue) for queue in queues]  # type: ignore[no-untyped-call]
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
         """Acknowledge a message."""
