@@ -19,6 +19,7 @@ from nexus.automation.schedules import ScheduleService
 from nexus.automation.service import AutomationService
 from nexus.automation.tables import ScheduleRow
 from nexus.files.service import FileService
+from nexus.runs.errors import QueueFull
 from nexus.runs.service import RunService
 from nexus.runs.settings import RunsSettings
 from nexus.runs.tables import RunRow
@@ -48,10 +49,11 @@ class Hands:
 
 
 class Place:
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, **settings: Any) -> None:
         self.clock = Hands()
         self.database = database
-        self.runs = RunService(database=database, settings=RunsSettings(data_dir=folder), clock=self.clock)
+        runs = RunsSettings(data_dir=folder, **settings)
+        self.runs = RunService(database=database, settings=runs, clock=self.clock)
         files = FileService(database=database, blobs=LocalBlobs(folder / "files"))
         self.automation = AutomationService(database=database, runs=self.runs, files=files, clock=self.clock)
 
@@ -178,6 +180,45 @@ async def test_runs_that_are_not_over(place: Place, overlap: str, fires: list[st
     if overlap == "queue":
         ready = place.database.read_now(lambda s: s.execute(select(func.count()).select_from(RunRow)).scalar_one())
         assert ready == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("misfire", "minutes", "fires", "missed"),
+    [
+        ("skip", 0, ["12:01"], []),
+        ("skip", 3, ["12:03", "12:04"], [2]),
+        ("once", 3, ["12:03", "12:04"], [2]),
+        ("catch_up", 3, ["12:01", "12:02", "12:03", "12:04"], []),
+    ],
+)
+async def test_what_is_due_waits_while_the_queues_are_full(
+    any_database: Database, tmp_path: Path, misfire: Misfire, minutes: int, fires: list[str], missed: list[int]
+) -> None:
+    place = Place(any_database, tmp_path, queue_limit=1)
+    row = await place.schedule(misfire=misfire)
+    run = await place.automation.start(WHO, "flow", {"n": 1}, trigger={"fire_at": "0000-00-00T00:00"})
+    scheduler = place.service()
+    place.clock.at += timedelta(seconds=30)
+    place.runs._full_checked = float("-inf")
+    for _ in range(minutes + 1):
+        with pytest.raises(QueueFull):
+            await scheduler.tick()
+        place.clock.at += timedelta(minutes=1)
+    place.clock.at -= timedelta(minutes=1)
+    waiting = await scheduler.get(WHO, row.id)
+    assert (waiting.fired, waiting.last_error and waiting.last_error["code"]) == (0, "queue_full")
+    with pytest.raises(QueueFull):
+        await scheduler.fire_now(WHO, row.id)
+    # Somebody has worked off what waited.
+    await place.runs.cancel(WHO, run.id)
+    place.runs._full_checked = float("-inf")
+    await scheduler.tick()
+    assert place.fired()[1:] == fires
+    done = await scheduler.get(WHO, row.id)
+    assert (done.fired, done.last_error) == (len(fires), None)
+    told = place.database.read_now(newest, "prj_a", 50, ["schedule.missed"])
+    assert [event.data["count"] for event in told] == missed
 
 
 @pytest.mark.slow

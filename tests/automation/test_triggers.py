@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import orjson
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from tests.automation.conftest import WHO
 from tests.automation.test_schedules import Hands
 from tests.automation.test_signatures import github, slack, standard, stripe
@@ -32,10 +32,11 @@ from nexus.http.dispatch import Dispatch
 from nexus.http.edge import build_edge
 from nexus.http.lifecycle import Lifecycle
 from nexus.http.settings import HTTPSettings
+from nexus.runs.errors import QueueFull
 from nexus.runs.records import principal_of, starter_of
 from nexus.runs.service import RunService
 from nexus.runs.settings import RunsSettings
-from nexus.runs.tables import RunRow
+from nexus.runs.tables import RunRow, StepRow
 from nexus.storage.blobs.local import LocalBlobs
 from nexus.storage.db import Database
 from nexus.storage.events import Events
@@ -58,10 +59,11 @@ SLACK = {
 class House:
     """The services of triggers and the door, on one database."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
+    def __init__(self, database: Database, folder: Path, **settings: Any) -> None:
         self.clock = Hands()
         self.database = database
-        self.runs = RunService(database=database, settings=RunsSettings(data_dir=folder), clock=self.clock)
+        runs = RunsSettings(data_dir=folder, **settings)
+        self.runs = RunService(database=database, settings=runs, clock=self.clock)
         self.files = FileService(database=database, blobs=LocalBlobs(folder / "files"))
         self.automation = AutomationService(database=database, runs=self.runs, files=self.files, clock=self.clock)
         self.events = Events(database, self.clock)
@@ -100,6 +102,11 @@ class House:
 
     async def call(self, row: TriggerRow, headers: dict[str, str], body: bytes) -> httpx2.Response:
         return await self.http.post(f"/hooks/{row.id}", headers={**JSON, **headers}, content=body)
+
+    async def work_off(self) -> None:
+        """Leave nothing waiting."""
+        await self.database.write(lambda s: s.execute(update(StepRow).values(status="succeeded")))
+        self.runs._full_checked = float("-inf")
 
     def count(self, table: type) -> int:
         return self.database.read_now(lambda s: s.execute(select(func.count()).select_from(table)).scalar_one())
@@ -185,6 +192,54 @@ async def test_the_same_call_a_hundred_times_at_once_is_one_run(house: House) ->
     assert [answer.status_code for answer in answers].count(202) == 1
     assert len({answer.json()["run_id"] for answer in answers}) == 1
     assert (house.count(RunRow), house.count(TriggerDeliveryRow)) == (1, 1)
+
+
+@pytest.mark.slow
+async def test_what_comes_while_the_queues_are_full_is_refused_and_may_come_again(
+    any_database: Database, tmp_path: Path
+) -> None:
+    house = House(any_database, tmp_path, queue_limit=1)
+    row, secret = await house.trigger(when="event.body.n > 0")
+    first = await house.call(row, standard(b'{"n": 1}', house.at, secret), b'{"n": 1}')
+    assert first.status_code == 202
+    house.runs._full_checked = float("-inf")
+    body, headers = b'{"n": 2}', standard(b'{"n": 2}', house.at, secret, "msg_2")
+    for _ in range(2):
+        full = await house.call(row, headers, body)
+        assert (code(full), full.headers["retry-after"]) == ("429 queue_full", "5")
+    assert (house.count(RunRow), house.count(TriggerDeliveryRow)) == (1, 1)
+    # What starts nothing new is answered all the same.
+    again = await house.call(row, standard(b'{"n": 1}', house.at, secret), b'{"n": 1}')
+    assert (again.status_code, again.json()["run_id"]) == (200, first.json()["run_id"])
+    left_out = await house.call(row, standard(b'{"n": 0}', house.at, secret, "msg_3"), b'{"n": 0}')
+    assert code(left_out) == "202 skipped"
+    with pytest.raises(QueueFull):
+        await house.automation.start(WHO, "flow", {"n": 1})
+    await house.work_off()
+    assert code(await house.call(row, headers, body)) == "202 started"
+    assert house.inputs() == [{"n": 1}, {"n": 2}]
+    await house.http.aclose()
+
+
+@pytest.mark.slow
+async def test_events_wait_while_the_queues_are_full(any_database: Database, tmp_path: Path) -> None:
+    house = House(any_database, tmp_path, queue_limit=1)
+    row, _ = await house.trigger("event", config={"types": ["model.promoted"]}, inputs={"n": "{{ event.data.v }}"})
+    await house.firing.tick()
+    await house.automation.start(WHO, "flow", {"n": "before"})
+    await house.events.publish("model.promoted", "prj_a", {"v": 1})
+    house.runs._full_checked = float("-inf")
+    for _ in range(2):
+        with pytest.raises(QueueFull):
+            await house.firing.tick()
+    (waiting,) = await house.triggers.deliveries(WHO, row.id)
+    assert waiting.outcome == "pending"
+    with pytest.raises(QueueFull):
+        await house.triggers.again(WHO, row.id, waiting.id)
+    await house.work_off()
+    await house.firing.tick()
+    assert house.inputs() == ["before", 1]
+    await house.http.aclose()
 
 
 @pytest.mark.slow

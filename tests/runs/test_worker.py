@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,6 +27,7 @@ from nexus.runs.failpoints import Failpoints
 from nexus.runs.service import RunService
 from nexus.runs.settings import RunsSettings
 from nexus.runs.types import (
+    Parent,
     Parked,
     PlainRenderer,
     RetryPolicy,
@@ -496,6 +498,8 @@ async def test_a_full_queue_refuses_new_runs(database: Database, who: Principal)
         await runs.start(who, chain(1))
     counts = await runs.counts()
     assert (counts.ready, counts.outbox) == ({"default": 2}, 2)
+    # What belongs to a run that was taken is taken too.
+    await runs.start(who, replace(chain(1), parent=Parent("run_a", "step_a", 1)))
 
 
 async def test_what_was_ready_before_the_engine_started_is_taken_up(

@@ -26,6 +26,7 @@ from nexus.automation.tables import ScheduleRow
 from nexus.core.clock import Clock
 from nexus.core.errors import NexusError, NotFound
 from nexus.core.ids import new_id
+from nexus.runs.errors import QueueFull
 from nexus.runs.records import principal_of, starter_of
 from nexus.runs.service import RunService
 from nexus.runs.types import Run, RunSpec
@@ -148,7 +149,11 @@ class ScheduleService:
         return zone_of(row.timezone)
 
     async def tick(self) -> float | None:
-        """Fire what is due; return the seconds until something will be, if that is soon."""
+        """Fire what is due; return the seconds until something will be, if that is soon.
+
+        While the queues are full, what is due waits, and its misfire policy says what is made up for. Raises
+        `QueueFull` then.
+        """
         while True:
             rows = await self._database.read(queries.due, self._clock.now(), _AT_ONCE)
             for row in rows:
@@ -170,7 +175,9 @@ class ScheduleService:
         try:
             specs = [await self._spec(row, principal, fire) for fire in todo.fires]
         except NexusError as problem:
-            error = {"code": problem.code, "message": problem.message, "at": now.isoformat()}
+            error = _said(problem, now)
+        if specs:
+            await self._wait_while_full(row, now)
         done = await self._database.write(self._commit, row, principal, todo, specs, error)
         if done is None:
             return
@@ -181,6 +188,15 @@ class ScheduleService:
         for run_id in earlier:
             with contextlib.suppress(NotFound):
                 await self._runs.cancel(principal, run_id)
+
+    async def _wait_while_full(self, row: ScheduleRow, now: datetime) -> None:
+        """Leave a schedule due, and say so once, where no run is taken. Raises `QueueFull`."""
+        try:
+            await self._runs.refuse_when_full()
+        except QueueFull as full:
+            if (row.last_error or {}).get("code") != full.code:
+                await self._database.write(queries.note, row.id, {"last_error": _said(full, now)})
+            raise
 
     async def _spec(self, row: ScheduleRow, principal: Principal, fire: datetime) -> RunSpec:
         trigger = {"type": "schedule", "id": row.id, "name": row.name, "fire_at": fire.isoformat()}
@@ -236,3 +252,7 @@ class ScheduleService:
 
     def _tell(self, session: Session, row: ScheduleRow, type_: str, data: dict[str, Any]) -> None:
         publish(session, type_, row.project_id, {"schedule": row.name, **data}, at=self._clock.now(), subject=row.id)
+
+
+def _said(problem: NexusError, now: datetime) -> dict[str, Any]:
+    return {"code": problem.code, "message": problem.message, "at": now.isoformat()}

@@ -87,6 +87,9 @@ class TriggerFiring:
         """
         event = {"id": arrival.id, "at": self._clock.now().isoformat(), **arrival.event}
         decision = await self.decide(row, arrival.id, event, 0)
+        if decision.spec is not None and not await self._database.read(queries.is_settled, row.id, arrival.id):
+            # Nothing is kept of what is refused, so the sender's repetition is as good as new.
+            await self._runs.refuse_when_full()
         try:
             delivery, new, earlier = await self._database.write(self._take_in, row, arrival, event, decision)
         except IntegrityError:
@@ -95,17 +98,24 @@ class TriggerFiring:
         return delivery, new
 
     async def again(self, row: TriggerRow, delivery: TriggerDeliveryRow) -> TriggerDeliveryRow:
-        """Decide once more on a delivery that has started nothing."""
+        """Decide once more on a delivery that has started nothing. Raises `QueueFull`."""
         decision = await self.decide(row, delivery.key, delivery.event, delivery.depth)
+        if decision.spec is not None:
+            await self._runs.refuse_when_full()
         return await self._finish(row, delivery.id, decision, ("failed", "skipped", "pending"))
 
     async def tick(self) -> float | None:
-        """Hear what has happened, start what it starts, and forget what is old."""
+        """Hear what has happened, start what it starts, and forget what is old.
+
+        While the queues are full, what would start a run stays pending. Raises `QueueFull` then.
+        """
         while await self._events.consume(self.name, self._hear, _AT_ONCE) == _AT_ONCE:
             pass
         while waiting := await self._database.read(queries.pending, _AT_ONCE):
             for row, delivery in waiting:
                 decision = await self.decide(row, delivery.key, delivery.event, delivery.depth)
+                if decision.spec is not None:
+                    await self._runs.refuse_when_full()
                 await self._finish(row, delivery.id, decision, ("pending",))
         if self._clock.monotonic() - self._swept >= _HOUR:
             self._swept = self._clock.monotonic()

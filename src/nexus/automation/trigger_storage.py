@@ -98,6 +98,13 @@ def delivery_by_key(session: Session, trigger_id: str, key: str) -> TriggerDeliv
     return session.execute(query.where(TriggerDeliveryRow.key == key).with_for_update()).scalar_one_or_none()
 
 
+def is_settled(session: Session, trigger_id: str, key: str) -> bool:
+    """Tell whether what has the sender's id has started a run or was left out: it starts no further one."""
+    query = select(TriggerDeliveryRow.outcome).where(TriggerDeliveryRow.trigger_id == trigger_id)
+    outcome = session.execute(query.where(TriggerDeliveryRow.key == key)).scalar_one_or_none()
+    return outcome is not None and outcome != "failed"
+
+
 def delivery(session: Session, trigger_id: str, delivery_id: str, *, lock: bool = False) -> TriggerDeliveryRow | None:
     """Return a delivery of the trigger."""
     query = select(TriggerDeliveryRow).where(TriggerDeliveryRow.trigger_id == trigger_id)

@@ -56,7 +56,9 @@ class RunService:
         """
         self.check(spec)
         wanted = fingerprint(spec)
-        await self._refuse_when_full()
+        # The child of a run that was taken belongs to it: refused, it would fail what is half done.
+        if spec.parent is None:
+            await self.refuse_when_full()
         run, digest, created = await self._database.write(
             storage.add_run, spec, principal, self._clock.now(), self._settings.republish, wanted
         )
@@ -75,7 +77,7 @@ class RunService:
         """Start a run as part of a transaction of the caller's; tell whether it is a new one.
 
         For schedules and triggers: the run is there if and only if what it was started for is marked as
-        done. Call `ring` after the commit. The queue's limit is not looked at. Raises `InvalidRunSpec`.
+        done. Call `refuse_when_full` before and `ring` after. Raises `InvalidRunSpec`.
         """
         self.check(spec)
         run, _, created = storage.add_run(session, spec, principal, self._clock.now(), self._settings.republish)
@@ -85,7 +87,11 @@ class RunService:
         """Wake the engines: runs were started by `start_in`."""
         self._bell.ring(OUTBOX)
 
-    async def _refuse_when_full(self) -> None:
+    async def refuse_when_full(self) -> None:
+        """Raise `QueueFull` while so many steps wait for a worker that no further run is taken.
+
+        The figure is looked up once a second at most.
+        """
         now = time.monotonic()
         if now - self._full_checked >= _FULL_CHECK:
             self._full_checked = now
