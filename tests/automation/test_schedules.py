@@ -200,7 +200,7 @@ async def test_what_is_due_waits_while_the_queues_are_full(
     run = await place.automation.start(WHO, "flow", {"n": 1}, trigger={"fire_at": "0000-00-00T00:00"})
     scheduler = place.service()
     place.clock.at += timedelta(seconds=30)
-    place.runs._full_checked = float("-inf")
+    place.runs._room.looked = float("-inf")
     for _ in range(minutes + 1):
         with pytest.raises(QueueFull):
             await scheduler.tick()
@@ -212,7 +212,7 @@ async def test_what_is_due_waits_while_the_queues_are_full(
         await scheduler.fire_now(WHO, row.id)
     # Somebody has worked off what waited.
     await place.runs.cancel(WHO, run.id)
-    place.runs._full_checked = float("-inf")
+    place.runs._room.looked = float("-inf")
     await scheduler.tick()
     assert place.fired()[1:] == fires
     done = await scheduler.get(WHO, row.id)

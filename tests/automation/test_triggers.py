@@ -106,7 +106,7 @@ class House:
     async def work_off(self) -> None:
         """Leave nothing waiting."""
         await self.database.write(lambda s: s.execute(update(StepRow).values(status="succeeded")))
-        self.runs._full_checked = float("-inf")
+        self.runs._room.looked = float("-inf")
 
     def count(self, table: type) -> int:
         return self.database.read_now(lambda s: s.execute(select(func.count()).select_from(table)).scalar_one())
@@ -202,7 +202,7 @@ async def test_what_comes_while_the_queues_are_full_is_refused_and_may_come_agai
     row, secret = await house.trigger(when="event.body.n > 0")
     first = await house.call(row, standard(b'{"n": 1}', house.at, secret), b'{"n": 1}')
     assert first.status_code == 202
-    house.runs._full_checked = float("-inf")
+    house.runs._room.looked = float("-inf")
     body, headers = b'{"n": 2}', standard(b'{"n": 2}', house.at, secret, "msg_2")
     for _ in range(2):
         full = await house.call(row, headers, body)
@@ -228,7 +228,7 @@ async def test_events_wait_while_the_queues_are_full(any_database: Database, tmp
     await house.firing.tick()
     await house.automation.start(WHO, "flow", {"n": "before"})
     await house.events.publish("model.promoted", "prj_a", {"v": 1})
-    house.runs._full_checked = float("-inf")
+    house.runs._room.looked = float("-inf")
     for _ in range(2):
         with pytest.raises(QueueFull):
             await house.firing.tick()

@@ -46,8 +46,7 @@ class RunService:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._bell = Bell(settings.data_dir if database.is_sqlite else None)
-        self._full_checked = -_FULL_CHECK
-        self._waiting_steps = 0
+        self._room = Room(database, settings.queue_limit)
 
     async def start(self, principal: Principal, spec: RunSpec) -> Run:
         """Start a run, or return the one that was started with the same idempotency key.
@@ -88,15 +87,8 @@ class RunService:
         self._bell.ring(OUTBOX)
 
     async def refuse_when_full(self) -> None:
-        """Raise `QueueFull` while so many steps wait for a worker that no further run is taken.
-
-        The figure is looked up once a second at most.
-        """
-        now = time.monotonic()
-        if now - self._full_checked >= _FULL_CHECK:
-            self._full_checked = now
-            self._waiting_steps = await self._database.read(storage.ready_steps, self._settings.queue_limit)
-        if self._waiting_steps >= self._settings.queue_limit:
+        """Raise `QueueFull` while so many steps wait for a worker that no further run is taken."""
+        if not await self._room.left():
             raise QueueFull(retry_after=5)
 
     async def get(self, principal: Principal, run_id: str) -> Run:
@@ -288,6 +280,25 @@ class RunService:
     async def stop(self) -> None:
         """Close the socket that wakes engines."""
         self._bell.close()
+
+
+class Room:
+    """How much work may still be taken, looked up once a second at most."""
+
+    def __init__(self, database: Database, limit: int) -> None:
+        """Let `limit` steps wait for a worker."""
+        self._database, self._limit = database, limit
+        self._waiting = 0
+        self.looked = float("-inf")
+        """When the figure was read (monotonic)."""
+
+    async def left(self) -> bool:
+        """Tell whether there is any."""
+        now = time.monotonic()
+        if now - self.looked >= _FULL_CHECK:
+            self.looked = now
+            self._waiting = await self._database.read(storage.ready_steps, self._limit)
+        return self._waiting < self._limit
 
 
 def _readable(principal: Principal) -> dict[str, str | None]:
