@@ -16,28 +16,29 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID = re.compile(r"^[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{26}$")
 
 
-_BYTES = 10
-_POOL = 4096
+_LETTERS = 16
+_POOL = 2560
 # Sixteen letters of base 32 hold ten bytes; only the letters differ from those of RFC 4648.
 _TO_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _ALPHABET.encode())
 
 
 class _Randomness(threading.local):
-    """Random bytes of one thread, fetched from the system in larger pieces: a call for each id would cost more."""
+    """Random letters of one thread, made many at a time: asking the system for each id would cost more."""
 
     def __init__(self) -> None:
-        self.pool = b""
+        self.pool = ""
         self.used = 0
 
-    def take(self) -> bytes:
+    def take(self) -> str:
         start = self.used
-        if start + _BYTES > len(self.pool):
-            self.pool, start = os.urandom(_POOL), 0
-        self.used = start + _BYTES
+        if start >= len(self.pool):
+            self.pool, start = b32encode(os.urandom(_POOL)).translate(_TO_CROCKFORD).decode(), 0
+        self.used = start + _LETTERS
         return self.pool[start : self.used]
 
     def forget(self) -> None:
-        self.pool = b""
+        self.pool = ""
+        self.used = 0
 
 
 _randomness = _Randomness()
@@ -61,7 +62,7 @@ def new_id(prefix: str) -> str:
         _Moment.text, _Moment.value = text, moment
     else:
         text = _Moment.text
-    return f"{prefix}_{text}{b32encode(_randomness.take()).translate(_TO_CROCKFORD).decode()}"
+    return f"{prefix}_{text}{_randomness.take()}"
 
 
 def is_id(text: str, prefix: str) -> bool:

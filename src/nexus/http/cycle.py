@@ -15,14 +15,19 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from nexus.http.types import Message
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
+_NO_VALUE: Final = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
+_VALUE: Final = bytes(byte for byte in range(256) if byte not in _NO_VALUE)
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"connection"))
-_UNIQUE: Final = frozenset((b"x-request-id", b"request-id", b"x-nexus-invocation", b"content-length", b"etag"))
-"""Headers whose values do not come again."""
+_UNIQUE: Final = (
+    *(b"x-request-id", b"request-id", b"x-nexus-", b"x-ratelimit-", b"ratelimit", b"anthropic-ratelimit-"),
+    *(b"date", b"etag", b"location"),
+)
+"""How the names of headers begin whose values do not come again."""
 
 _REMEMBERED: Final = 512
 _SHORT: Final = 256
 _lines: dict[tuple[bytes, bytes], bytes] = {}
+_names: set[bytes] = set()
 
 
 class Cycle(RequestResponseCycle):
@@ -58,10 +63,11 @@ class Cycle(RequestResponseCycle):
         lines, closes = [STATUS_LINE[status]], False
         for item in (*self.default_headers, *message.get("headers", ())):
             line = _lines.get(item)
-            lines.append(line if line is not None else _line(item))
-            name = item[0].lower()
-            if name in _FRAMING:
-                closes = self._frame(name, item[1]) or closes
+            if line is None:
+                line, name = _line(item), item[0].lower()
+                if name in _FRAMING:
+                    closes = self._frame(name, item[1]) or closes
+            lines.append(line)
         if not self.keep_alive and not closes:
             lines.append(b"connection: close\r\n")
         if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in (204, 304):
@@ -127,9 +133,17 @@ class Cycle(RequestResponseCycle):
 def _line(item: tuple[bytes, bytes]) -> bytes:
     """Return a header as it is written, checked. Raises RuntimeError."""
     name, value = item
-    if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+    if value.translate(None, _VALUE):
         raise RuntimeError("a header is not valid")
     line = b"%s: %s\r\n" % (name, value)
-    if len(_lines) < _REMEMBERED and len(line) < _SHORT and name not in _UNIQUE:
+    if name in _names:
+        return line
+    if not _NAME.fullmatch(name):
+        raise RuntimeError("a header is not valid")
+    lower = name.lower()
+    if lower in _FRAMING or lower.startswith(_UNIQUE):
+        if len(_names) < _REMEMBERED:
+            _names.add(name)
+    elif len(_lines) < _REMEMBERED and len(line) < _SHORT:
         _lines[item] = line
     return line

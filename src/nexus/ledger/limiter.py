@@ -135,10 +135,15 @@ class Limiter:
         if account is None:
             return None, None
         now = self._now()
+        requests: Standing | None = None
+        tokens: Standing | None = None
         with self._mutex:
-            requests = [_standing(meter.requests, now) for meter in account.meters if meter.requests is not None]
-            tokens = [_standing(meter.tokens, now) for meter in account.meters if meter.tokens is not None]
-        return min(requests, key=_left, default=None), min(tokens, key=_left, default=None)
+            for meter in account.meters:
+                if meter.requests is not None:
+                    requests = _tighter(requests, meter.requests, now)
+                if meter.tokens is not None:
+                    tokens = _tighter(tokens, meter.tokens, now)
+        return requests, tokens
 
     def meters(self) -> list[Meter]:
         """Return every meter that counts."""
@@ -305,9 +310,9 @@ def _check(meter: Meter, tokens: int, now: float) -> None:
         raise RateLimitExceeded(message, retry_after=window.wait(tokens, now))
 
 
-def _standing(window: Window, now: float) -> Standing:
-    return Standing(window.limit, window.left(now), window.reset(now))
-
-
-def _left(standing: Standing) -> float:
-    return standing.left / standing.limit
+def _tighter(known: Standing | None, window: Window, now: float) -> Standing:
+    """Return how the window stands, or `known` where less of that is left."""
+    left, limit = window.left(now), window.limit
+    if known is not None and known.left * limit <= left * known.limit:
+        return known
+    return Standing(limit, left, window.reset(now))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from nexus.core.clock import rfc3339
@@ -20,46 +21,68 @@ def rate_headers(path: str, requests: Standing | None, tokens: Standing | None) 
     (https://docs.anthropic.com/en/api/rate-limits) on `/v1/messages`, and everywhere those of
     https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/.
     """
-    found = [(name, standing) for name, standing in (("requests", requests), ("tokens", tokens)) if standing]
-    if not found:
+    if requests is None and tokens is None:
         return []
     headers: RawHeaders = []
-    if path == "/v1/messages" or path.startswith("/v1/messages/"):
-        for name, standing in found:
-            reset = rfc3339(datetime.fromtimestamp(time.time() + standing.reset, UTC)) or ""
-            headers += zip(
-                _ANTHROPIC[name], (b"%d" % standing.limit, b"%d" % standing.left, reset.encode()), strict=True
-            )
-    elif path.startswith("/v1/"):
-        for name, standing in found:
-            reset = _span(standing.reset)
-            figures = (b"%d" % standing.limit, b"%d" % standing.left, reset.encode())
-            headers += zip(_OPENAI[name], figures, strict=True)
-    told = [b'"%s";r=%d;t=%d' % (_SHORT[name], item.left, math.ceil(item.reset)) for name, item in found]
-    headers += ((b"ratelimit-policy", _policy(*found)), (b"ratelimit", b", ".join(told)))
+    if path.startswith("/v1/"):
+        names, span = _OPENAI, _span
+        if path == "/v1/messages" or path.startswith("/v1/messages/"):
+            names, span = _ANTHROPIC, _moment
+        for (limit, left, reset), standing in zip(names, (requests, tokens), strict=True):
+            if standing is not None:
+                headers.append((limit, b"%d" % standing.limit))
+                headers.append((left, b"%d" % standing.left))
+                headers.append((reset, span(standing.reset)))
+    if requests is None:
+        told = b'"tok";r=%d;t=%d' % (tokens.left, math.ceil(tokens.reset)) if tokens is not None else b""
+    else:
+        told = b'"req";r=%d;t=%d' % (requests.left, math.ceil(requests.reset))
+        if tokens is not None:
+            told = b'%s, "tok";r=%d;t=%d' % (told, tokens.left, math.ceil(tokens.reset))
+    policy = _policy(requests.limit if requests is not None else None, tokens.limit if tokens is not None else None)
+    headers.append((b"ratelimit-policy", policy))
+    headers.append((b"ratelimit", told))
     return headers
 
 
-_OPENAI: Final = {
-    name: [f"x-ratelimit-{what}-{name}".encode() for what in ("limit", "remaining", "reset")]
-    for name in ("requests", "tokens")
-}
-_ANTHROPIC: Final = {
-    name: [f"anthropic-ratelimit-{name}-{what}".encode() for what in ("limit", "remaining", "reset")]
-    for name in ("requests", "tokens")
-}
-_SHORT: Final = {"requests": b"req", "tokens": b"tok"}
-_UNIT: Final = {"requests": b"", "tokens": b';qu="tokens"'}
+_METRICS: Final = ("requests", "tokens")
+_OPENAI: Final = [
+    (
+        f"x-ratelimit-limit-{name}".encode(),
+        f"x-ratelimit-remaining-{name}".encode(),
+        f"x-ratelimit-reset-{name}".encode(),
+    )
+    for name in _METRICS
+]
+_ANTHROPIC: Final = [
+    (
+        f"anthropic-ratelimit-{name}-limit".encode(),
+        f"anthropic-ratelimit-{name}-remaining".encode(),
+        f"anthropic-ratelimit-{name}-reset".encode(),
+    )
+    for name in _METRICS
+]
 
 
-def _policy(*found: tuple[str, Standing]) -> bytes:
-    return b", ".join(b'"%s";q=%d;w=%d%s' % (_SHORT[name], item.limit, SECONDS, _UNIT[name]) for name, item in found)
+@lru_cache(maxsize=256)
+def _policy(requests: int | None, tokens: int | None) -> bytes:
+    policies = []
+    if requests is not None:
+        policies.append(b'"req";q=%d;w=%d' % (requests, SECONDS))
+    if tokens is not None:
+        policies.append(b'"tok";q=%d;w=%d;qu="tokens"' % (tokens, SECONDS))
+    return b", ".join(policies)
 
 
-def _span(seconds: float) -> str:
+def _span(seconds: float) -> bytes:
     """Return seconds as OpenAI writes them: `120ms`, `7.5s`, `1m0s`."""
     if seconds < 1:
-        return f"{math.ceil(seconds * 1000)}ms"
+        return b"%dms" % math.ceil(seconds * 1000)
     if seconds < SECONDS:
-        return f"{seconds:.3g}s"
-    return f"{int(seconds // 60)}m{math.ceil(seconds % 60)}s"
+        return f"{seconds:.3g}s".encode()
+    return b"%dm%ds" % (seconds // 60, math.ceil(seconds % 60))
+
+
+def _moment(seconds: float) -> bytes:
+    """Return when that will be, as Anthropic writes it (RFC 3339)."""
+    return (rfc3339(datetime.fromtimestamp(time.time() + seconds, UTC)) or "").encode()

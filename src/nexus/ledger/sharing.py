@@ -58,7 +58,10 @@ class Counted(Protocol):
 class SharedWindow(Window):
     """A window of which this process holds some permits; the last minute is known in steps of five seconds."""
 
-    __slots__ = ("_alone", "_alone_until", "closed", "counts", "drawing", "dry_until", "held", "key", "used_at")
+    __slots__ = (
+        *("_alone", "_alone_until", "_last", "_summed", "_total"),
+        *("closed", "counts", "drawing", "dry_until", "held", "key", "used_at"),
+    )
 
     def __init__(self, key: str, limit: int) -> None:
         """Hold nothing yet."""
@@ -66,6 +69,8 @@ class SharedWindow(Window):
         self.key = key
         self.held = 0
         self.counts: dict[int, int] = {}
+        self._summed = self._last = -1
+        self._total = 0
         self.closed = 0
         self.dry_until = 0.0
         self.drawing = asyncio.Lock()
@@ -81,7 +86,9 @@ class SharedWindow(Window):
         """Return what all processes together have left, as far as is known here."""
         if self._is_alone(now):
             return max(self.room(now), 0)
-        return max(min(self.limit - sum(self._recent(now).values()) + self.held, self.limit), 0)
+        if self._summed != now // _BUCKET:
+            self._sum(now)
+        return max(min(self.limit - self._total + self.held, self.limit), 0)
 
     def take(self, amount: int, now: float) -> None:
         """Use permits."""
@@ -113,8 +120,9 @@ class SharedWindow(Window):
 
     def reset(self, now: float) -> float:
         """Return the seconds until nothing is used any more."""
-        used = [bucket for bucket, count in self._recent(now).items() if count > 0]
-        return max((max(used) + _BUCKETS) * _BUCKET - now, 0.0) if used else 0.0
+        if self._summed != now // _BUCKET:
+            self._sum(now)
+        return max((self._last + _BUCKETS) * _BUCKET - now, 0.0) if self._last >= 0 else 0.0
 
     def go_alone(self, share: int, now: float) -> None:
         """Count for a while with a share of the limit."""
@@ -122,6 +130,11 @@ class SharedWindow(Window):
             self._alone = Window(share)
         self._alone.limit = share
         self._alone_until = now + _ALONE
+
+    def learn(self, counts: dict[int, int]) -> None:
+        """Hear what all processes have used together, by steps of five seconds."""
+        self.counts |= counts
+        self._summed = -1
 
     def forget(self, bucket: int) -> None:
         """Drop the counts of what is more than a minute ago."""
@@ -134,6 +147,13 @@ class SharedWindow(Window):
     def _recent(self, now: float) -> dict[int, int]:
         oldest = int(now // _BUCKET) - _BUCKETS
         return {bucket: count for bucket, count in self.counts.items() if bucket > oldest}
+
+    def _sum(self, now: float) -> None:
+        """Add up the last minute once: every answer tells how its limits stand, and this changes now and then."""
+        recent = self._recent(now)
+        self._total = sum(recent.values())
+        self._last = max((bucket for bucket, count in recent.items() if count > 0), default=-1)
+        self._summed = int(now // _BUCKET)
 
 
 class _Told(NamedTuple):
@@ -240,7 +260,7 @@ class Sharing:
         closed = range(max(window.closed, bucket - _BUCKETS + 1), bucket)
         ttl = float(SECONDS + 2 * _BUCKET)
         found = await asyncio.gather(*(self._cache.increment(f"{window.key}:{past}", 0, ttl) for past in closed))
-        window.counts |= dict(zip(closed, found, strict=True))
+        window.learn(dict(zip(closed, found, strict=True)))
         # What was on its way when a bucket ended may still arrive in it.
         window.closed = bucket if now % _BUCKET > _LATE else bucket - 1
         before = sum(count for past, count in window.counts.items() if past < bucket)
@@ -250,7 +270,7 @@ class Sharing:
         granted = min(wanted, max(window.limit - before - (total - wanted), 0))
         if granted < wanted:
             total = await self._cache.increment(f"{window.key}:{bucket}", granted - wanted, ttl)
-        window.counts[bucket] = total
+        window.learn({bucket: total})
         window.held += granted
         if window.held < amount:
             # Many may be refused; one question in a while is enough to hear of what was given back.
@@ -266,7 +286,7 @@ class Sharing:
         except BaseException:
             window.held += amount
             raise
-        window.counts[bucket] = total
+        window.learn({bucket: total})
 
     async def _tell(self, item: Counted, now: float) -> None:
         here, key, epoch = item.here(), item.key, int(now // _EPOCH)
