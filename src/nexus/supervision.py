@@ -55,7 +55,7 @@ async def supervise(settings: Settings, listener: socket.socket, *, on_ready: Ca
 def children_of(settings: Settings, listener: socket.socket, url: str) -> list[Child]:
     """Return the two programs to run."""
     common = ["--data-dir", str(settings.data_dir)]
-    command = [sys.executable, "-m", "nexus"]
+    command = [sys.executable, "-m", "nexus.programs"]
     descriptor = listener.fileno()
 
     async def answers() -> bool:

@@ -12,10 +12,10 @@ import pytest
 from tests.analytics.house import House
 
 from nexus.analytics import metrics
-from nexus.analytics.anomalies import AnomalySpec, detect_table
+from nexus.analytics.anomalies import detect_table
 from nexus.analytics.detector import DETECTORS
 from nexus.analytics.settings import AnalyticsSettings
-from nexus.analytics.types import Limits, SeriesColumns, Source
+from nexus.analytics.types import AnomalySpec, Limits, SeriesColumns, Source
 from nexus.core.errors import InvalidInput
 from nexus.testing.series import churn_csv, daily, monthly, series_csv
 

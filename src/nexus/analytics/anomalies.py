@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nexus.analytics import frequency as frequencies
-from nexus.analytics.detector import DETECTORS, Shape
+from nexus.analytics.detector import DETECTORS
 from nexus.analytics.encoding import describe
 from nexus.analytics.errors import InvalidSeries, InvalidTable, InvalidValue, UnknownMethod, shown
 from nexus.analytics.frames import Frame, find_columns, identities
 from nexus.analytics.reading import Table, read_table
-from nexus.analytics.types import Column, Floats, Limits, Series, SeriesColumns, Source
+from nexus.analytics.types import AnomalySpec, Column, Floats, Limits, Series, SeriesColumns, Shape, Source
 from nexus.analytics.values import Times, numbers, texts, times
 from nexus.core.errors import InvalidInput
 
 AUTO: Final = "auto"
 _BEST: Final[dict[Shape, str]] = {"series": "zscore_mad", "table": "isolation_forest"}
 _FEWEST: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class AnomalySpec:
-    """What to look for: the detector or `auto`, and a threshold other than the one that the data give.
-
-    `shape` None: a series where columns are named, or where there is a time, a value, at most a name and
-    nothing else; the rows of a table otherwise.
-    """
-
-    model: str = AUTO
-    threshold: float | None = None
-    season: int | None = None
-    shape: Shape | None = None
-    columns: SeriesColumns = field(default_factory=SeriesColumns)
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,9 @@ from typing import Any
 from fastapi import Request
 from pydantic import ValidationError
 
-from nexus.analytics.anomalies import AnomalySpec
 from nexus.analytics.schemas import AnomaliesIn, AnomalyOptions, ForecastIn, ForecastOptions, rows_of, split_form
 from nexus.analytics.settings import AnalyticsSettings
-from nexus.analytics.types import ForecastSpec, Source
+from nexus.analytics.types import AnomalySpec, ForecastSpec, Source
 from nexus.core.errors import MalformedBody, UnsupportedMedia
 from nexus.http.body import json_body
 from nexus.http.handlers import issues_of

@@ -10,7 +10,6 @@ from typing import Any
 
 from nexus.access.types import Principal
 from nexus.analytics import storage
-from nexus.analytics.datasets import inspect_dataset, preview_dataset
 from nexus.analytics.settings import AnalyticsSettings
 from nexus.analytics.types import Dataset, Limits, Source
 from nexus.compute.pool import ComputePool
@@ -40,6 +39,8 @@ class DatasetService:
 
         Raises `InvalidTable`, `InvalidValue`, `TableTooLarge`, `BlobTooLarge` or `StorageFull`.
         """
+        from nexus.analytics.datasets import inspect_dataset  # as in `AnalyticsService`: by the first call
+
         with tempfile.TemporaryDirectory(prefix="nexus-dataset-") as folder:
             path = Path(folder) / "upload"
             await self._store(chunks, path)
@@ -82,6 +83,8 @@ class DatasetService:
 
     async def preview(self, who: Principal, dataset_id: str, first: int) -> list[dict[str, Any]]:
         """Return the first rows of a data set. Raises `DatasetNotFound`."""
+        from nexus.analytics.datasets import preview_dataset
+
         source = await self.source(who, dataset_id)
         return await self._pool.run(preview_dataset, source, Limits.of(self.settings), first)
 

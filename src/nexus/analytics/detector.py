@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar
 
-from nexus.analytics.types import Floats
+from nexus.analytics.types import Floats, Shape
 from nexus.core.plugins import PluginFolder
-
-Shape: TypeAlias = Literal["series", "table"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from nexus.analytics.anomalies import AnomalySpec
-from nexus.analytics.detector import Shape
 from nexus.analytics.errors import InvalidTable, InvalidValue
-from nexus.analytics.types import Dataset, ForecastSpec, SeriesColumns, TrainSpec
+from nexus.analytics.types import AnomalySpec, Dataset, ForecastSpec, SeriesColumns, Shape, TrainSpec
 from nexus.core.clock import rfc3339
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]

@@ -1,6 +1,7 @@
 """What analytics does for a project: forecast series, train models, ask them.
 
-All heavy work runs in a compute child; this process only checks, records and hands on.
+All heavy work runs in a compute child; this process only checks, records and hands on. What works on numbers is
+imported by the first call: a process that is asked for no analytics needs none of it.
 """
 
 from __future__ import annotations
@@ -9,20 +10,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nexus.access.types import Principal
-from nexus.analytics.anomalies import AnomalySpec, check_detector, detect_table
 from nexus.analytics.dataset_service import DatasetService
 from nexus.analytics.errors import CannotLearn, ColumnNotFound, NotATabularModel, TableTooLarge, UnknownMethod, shown
-from nexus.analytics.forecasting import Budget, check_model, forecast_table
-from nexus.analytics.frequency import canonical
-from nexus.analytics.predicting import predict_rows
 from nexus.analytics.predictor import PREDICTORS
 from nexus.analytics.recording import recorded
 from nexus.analytics.settings import AnalyticsSettings
-from nexus.analytics.training import train_table
-from nexus.analytics.types import ForecastSpec, Limits, Source, TrainSpec
+from nexus.analytics.types import AnomalySpec, ForecastSpec, Limits, Source, TrainSpec
 from nexus.catalog.service import CatalogService
 from nexus.catalog.types import ModelVersion
 from nexus.compute.pool import ComputePool
@@ -30,6 +26,9 @@ from nexus.core.errors import InvalidInput, NotFound
 from nexus.ledger.service import Ledger
 from nexus.runs.service import RunService
 from nexus.runs.types import Run, RunSpec, StepSpec
+
+if TYPE_CHECKING:
+    from nexus.analytics.forecasting import Budget
 
 KIND: Final = "analytics"
 TRAIN: Final = "analytics.train"
@@ -64,6 +63,9 @@ class AnalyticsService:
         `origin` is request_id, or run_id and step_key. The answer has the shape of design/contract.md. Raises what
         is wrong with the table or the request (`InvalidInput` and below), `ComputeBusy`, `ComputeTimeout`.
         """
+        from nexus.analytics.forecasting import check_model, forecast_table
+        from nexus.analytics.frequency import canonical
+
         with recorded(self._ledger, who, "forecast", spec.model, **origin) as invocation:
             if spec.horizon > self.settings.max_horizon:
                 raise InvalidInput(f"At most {self.settings.max_horizon} steps can be forecast.", field="horizon")
@@ -84,6 +86,8 @@ class AnalyticsService:
 
     @property
     def _budget(self) -> Budget:
+        from nexus.analytics.forecasting import Budget
+
         settings = self.settings
         return Budget(settings.max_series, settings.max_history, settings.backtest_windows, settings.backtest_seconds)
 
@@ -94,6 +98,8 @@ class AnalyticsService:
 
         The answer has the shape of design/contract.md. Raises as `forecast` does.
         """
+        from nexus.analytics.anomalies import check_detector, detect_table
+
         with recorded(self._ledger, who, "anomalies", spec.model, **origin) as invocation:
             check_detector(spec.model)
             body = await self._pool.run(
@@ -146,6 +152,8 @@ class AnalyticsService:
         step_key: str,
     ) -> dict[str, Any]:
         """Train, and keep the model. A second attempt of the same step finds what the first one kept."""
+        from nexus.analytics.training import train_table
+
         if (kept := await self._kept(who, name, run_id)) is not None:
             return _training_result(kept)
         with recorded(self._ledger, who, "train", name, run_id=run_id, step_key=step_key) as invocation:
@@ -190,6 +198,8 @@ class AnalyticsService:
         The answer has the shape of design/contract.md. Raises `ModelNotFound`, `AliasNotFound`,
         `NotATabularModel`, and `InvalidValue` for a cell or a column that does not fit.
         """
+        from nexus.analytics.predicting import predict_rows
+
         with recorded(self._ledger, who, "predict", name, **origin) as invocation:
             if len(rows) > self.settings.max_predict_rows:
                 raise TableTooLarge(f"At most {self.settings.max_predict_rows} rows go into one call.", field="rows")

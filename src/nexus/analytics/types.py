@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from nexus.analytics.settings import AnalyticsSettings
 
-Floats: TypeAlias = NDArray[np.float64]
+if TYPE_CHECKING:  # processes that only hand these on need no numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
+Floats: TypeAlias = "NDArray[np.float64]"
+Shape: TypeAlias = Literal["series", "table"]
 Kind: TypeAlias = Literal["number", "category", "time", "boolean", "text"]
 Task: TypeAlias = Literal["classification", "regression"]
 Fill: TypeAlias = Literal["none", "linear", "last", "zero"]
@@ -76,6 +78,22 @@ class ForecastSpec:
     fill: Fill = "none"
     backtest: bool = True
     columns: SeriesColumns = field(default_factory=SeriesColumns)
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalySpec:
+    """What to look for: the detector or `auto`, and a threshold other than the one that the data give.
+
+    `shape` None: a series where columns are named, or where there is a time, a value, at most a name and
+    nothing else; the rows of a table otherwise.
+    """
+
+    model: str = "auto"
+    threshold: float | None = None
+    season: int | None = None
+    shape: Shape | None = None
+    columns: SeriesColumns = field(default_factory=SeriesColumns)
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

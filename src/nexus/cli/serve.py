@@ -17,6 +17,7 @@ from nexus.cli.instance import running
 from nexus.cli.options import DataDir, settings_of
 from nexus.cli.output import console, errors, fail
 from nexus.core.errors import NexusError
+from nexus.programs import CANNOT_START, serve_api, work_as_engine
 from nexus.settings import Settings, use_config
 from nexus.supervision import hold, is_served, supervise
 
@@ -54,25 +55,15 @@ def api(
     port: Port = None,
     data_dir: DataDir = None,
     config: Config = None,
-    listen_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Serve the API alone; engines run elsewhere."""
     settings = _settings(data_dir, config, host, port)
-    from nexus.app import create_app
-    from nexus.http.lifecycle import Lifecycle
-    from nexus.http.server import serve as serve_http
-    from nexus.telemetry.logs import configure
-
-    configure(settings.telemetry)
-    if listen_fd is None:
-        _refuse_public_without_admin(settings)
-    lifecycle = Lifecycle(grace=settings.http.shutdown_grace)
+    _refuse_public_without_admin(settings)
     try:
-        app = create_app(settings, lifecycle)
+        status = serve_api(settings, _listener(settings))
     except NexusError as error:
-        fail(error.message, 78)
-    listener = _listener(settings) if listen_fd is None else socket.socket(fileno=listen_fd)
-    raise typer.Exit(serve_http(app, settings.http, lifecycle, sockets=[listener]))
+        fail(error.message, CANNOT_START)
+    raise typer.Exit(status)
 
 
 def engine(
@@ -82,16 +73,17 @@ def engine(
 ) -> None:
     """Execute the steps of runs; any number of engines may work at once."""
     settings = _settings(data_dir, config)
-    from nexus.engine import run_engine
-    from nexus.telemetry.logs import configure
-
     if queues is not None:
         settings.runs.consume = [name.strip() for name in queues.split(",") if name.strip()]
         unknown = set(settings.runs.consume) - set(settings.runs.queues)
         if unknown or not settings.runs.consume:
             fail(f"there is no queue {', '.join(sorted(unknown))}; there are {', '.join(settings.runs.queues)}")
-    configure(settings.telemetry)
-    _guarded(lambda: run_engine(settings))
+    try:
+        work_as_engine(settings)
+    except NexusError as error:
+        fail(error.message, CANNOT_START)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
 
 
 def scheduler(data_dir: DataDir = None, config: Config = None) -> None:
@@ -166,7 +158,7 @@ def _guarded(work: Callable[[], Awaitable[Any]]) -> None:
     try:
         asyncio.run(inner())
     except NexusError as error:
-        fail(error.message, 78)
+        fail(error.message, CANNOT_START)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
@@ -185,9 +177,9 @@ def _refuse_public_without_admin(settings: Settings) -> None:
     try:
         allowed = private or asyncio.run(_somebody_can_sign_in(settings))
     except NexusError as error:
-        fail(error.message, 78)
+        fail(error.message, CANNOT_START)
     if not allowed:
-        fail("a public address is refused until an admin exists; make one by: nexus admin create", 78)
+        fail("a public address is refused until an admin exists; make one by: nexus admin create", CANNOT_START)
 
 
 async def _somebody_can_sign_in(settings: Settings) -> bool:

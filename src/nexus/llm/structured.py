@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import json_repair
-import jsonschema_rs
 import orjson
 
 from nexus.llm.errors import AnswerInvalid, SchemaInvalid
@@ -32,6 +30,8 @@ class Schema:
         if len(orjson.dumps(schema)) > _LONGEST_SCHEMA:
             raise SchemaInvalid(f"The schema may have {_LONGEST_SCHEMA} bytes.", field=field)
         _check_references(schema, field, 0)
+        import jsonschema_rs  # large, and many a process never asks for JSON
+
         try:
             self._validator = jsonschema_rs.validator_for(schema, validate_formats=True)
         except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
@@ -74,6 +74,8 @@ def read_json(text: str) -> Any:
     starts = [place for mark in "{[" if (place := body.find(mark)) >= 0]
     if not starts:
         return None
+    import json_repair  # large, and most answers need no repair
+
     value = json_repair.loads(body[min(starts) :])
     return value if isinstance(value, dict | list) else None
 

@@ -10,9 +10,7 @@ from fastapi import APIRouter, Request, Response
 from nexus.access.guard import requires
 from nexus.access.types import Principal, Scope
 from nexus.http.depends import service
-from nexus.vision.images import FORMATS, encode_png
 from nexus.vision.question import ask, task_of
-from nexus.vision.rendering import coco
 from nexus.vision.schemas import REQUEST, Limits, Presentation, Tasks, TaskShown
 from nexus.vision.service import Answer, Trace, VisionService
 from nexus.vision.sources import receive
@@ -26,6 +24,8 @@ Caller = Annotated[Principal, requires(Scope.VISION_INVOKE)]
 @router.get("/tasks", operation_id="vision.tasks")
 async def tasks(who: Caller, vision: Vision) -> Tasks:
     """List what can be asked of a picture, with which models, and the limits."""
+    from nexus.vision.images import FORMATS  # as in `VisionService`: what works on pixels, by the first call
+
     limits = vision.settings.model_dump(include={"max_bytes", "max_pixels", "max_side"})
     places = {"workers": vision.workers.workers, "queue": vision.settings.queue}
     shown = [TaskShown.model_validate(each) for each in await vision.tasks(who)]
@@ -56,6 +56,9 @@ def _asked(request: Request, fields: dict[str, object], *, form: bool) -> dict[s
 
 
 async def _shown(vision: VisionService, image: bytes, answer: Answer, shape: Presentation) -> Response:
+    from nexus.vision.images import encode_png
+    from nexus.vision.rendering import coco
+
     result = answer.result
     if shape.annotate is None:
         body = result.encoded() if shape.format == "json" else msgspec.json.encode(coco(result))

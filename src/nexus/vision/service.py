@@ -1,4 +1,7 @@
-"""One call of vision, from bytes to result: the model, the cache, the picture, the network, the record."""
+"""One call of vision, from bytes to result: the model, the cache, the picture, the network, the record.
+
+What works on pixels is imported by the first call: a process that is never shown a picture needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,10 @@ from nexus.core.errors import DeadlineExceeded, NexusError
 from nexus.ledger.service import Ledger
 from nexus.ledger.types import Invocation
 from nexus.storage.cache import Cache
-from nexus.vision.annotate import annotate
 from nexus.vision.backend import Runtime
 from nexus.vision.cache import ResultCache
 from nexus.vision.errors import ImageTooLarge, WrongTask
-from nexus.vision.images import decode, encode_png
 from nexus.vision.question import Question, ask, task_of
-from nexus.vision.rendering import records
 from nexus.vision.settings import VisionSettings
 from nexus.vision.sources import Files
 from nexus.vision.stopwatch import Stopwatch
@@ -230,6 +230,8 @@ class VisionService:
         seat: Seat,
     ) -> Answer:
         """Decode, load, run, render. The picture is judged before a model is loaded for it."""
+        from nexus.vision.rendering import records
+
         plug, watch = question.task, Stopwatch()
         seen = await seat.run(_decode, image, self.settings, plug.enough(version), watch)
         async with AsyncExitStack() as stack:
@@ -261,9 +263,14 @@ class VisionService:
         return self._pool.use(f"{version.key}/{plug.name}", partial(plug.load, version, runtime), size=size)
 
     def _drawn(self, image: bytes, result: Result) -> bytes:
+        from nexus.vision.annotate import annotate
+        from nexus.vision.images import decode, encode_png
+
         return encode_png(annotate(decode(image, self.settings).pixels, result))
 
 
 def _decode(image: bytes, settings: VisionSettings, enough: int | None, watch: Stopwatch) -> Image:
+    from nexus.vision.images import decode
+
     with watch.stage("decode"):
         return decode(image, settings, enough=enough)
