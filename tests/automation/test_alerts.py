@@ -35,6 +35,7 @@ from nexus.automation.errors import (
 )
 from nexus.automation.metric_sampler import MetricSampler
 from nexus.automation.secrets import SecretService
+from nexus.compute.errors import ComputeCrashed
 from nexus.core.clock import Clock
 from nexus.core.errors import Forbidden
 from nexus.core.secrets import Keyring
@@ -45,7 +46,7 @@ from nexus.llm.settings import LLMSettings
 from nexus.runs.service import RunService
 from nexus.runs.settings import RunsSettings
 from nexus.runs.tables import RunRow, StepRow
-from nexus.runs.types import RunSpec, StepSpec
+from nexus.runs.types import Handlers, RunSpec, StepContext, StepSpec
 from nexus.runs.worker import EngineWorker
 from nexus.storage.db import Database
 from nexus.storage.events import Events, publish
@@ -251,9 +252,33 @@ async def test_stuck_steps_lasting_conditions_and_dead_letters(place: Place) -> 
     await place.database.write(lambda s: s.execute(StepRow.__table__.update().values(status="succeeded")))
     await watch.tick()
     assert [status for _, status, _ in place.found()] == ["resolved"]
-    await place.ended("w", "failed", code="step_dead_lettered", message="given up", step="a")
+    # A run that fails by it is one dead letter, not two.
+    error = {"code": "step_dead_lettered", "message": "given up"}
+    await place.tell("step.dead_lettered", run_id="run_x", kind="workflow", name="w", step="a", error=error)
+    await place.ended("w", "failed", **error, step="a")
     await watch.tick()
     assert place.found()[-1] == ("w", "firing", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("go_on", [False, True])
+async def test_a_dead_letter_is_told_though_its_run_goes_on(place: Place, go_on: bool) -> None:
+    await place.rule({"kind": "dead_letter"}, name="dead")
+    watch = place.watch()
+    await watch.tick()
+
+    async def crash(_context: StepContext, _inputs: dict[str, Any]) -> dict[str, Any]:
+        raise ComputeCrashed
+
+    steps = [StepSpec("a", "crash", go_on=go_on)]
+    run = await place.runs.start(ADMIN, RunSpec("workflow", "w", steps))
+    await place.runs.start(ADMIN, RunSpec("train", "other", steps))
+    await _work(place, handlers={"crash": crash})
+    assert (await place.runs.get(ADMIN, run.id)).status == ("succeeded" if go_on else "failed")
+    await watch.tick()
+    (alert,) = await place.alerts.page(ADMIN)
+    assert (alert.key, alert.count, alert.title) == ("w", 1, "Step a of w was given up")
+    assert alert.details["run_id"] == run.id
 
 
 @pytest.mark.slow
@@ -350,14 +375,14 @@ def _signed(seen: Seen, key: str) -> bool:
     return seen.headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
 
 
-async def _work(place: Place, *more: Any) -> None:
+async def _work(place: Place, *more: Any, handlers: Handlers = HANDLERS) -> None:
     """Let an engine do what waits, moving the clock on to the next attempt."""
     services = Services()
     for service in (place.database, place.runs, place.channels, *more):
         services.put(service)
     services.put(place.clock, as_type=Clock)
     worker = EngineWorker(
-        database=place.database, handlers=HANDLERS, services=services, settings=place.settings, clock=place.clock
+        database=place.database, handlers=handlers, services=services, settings=place.settings, clock=place.clock
     )
     await worker.start()
     try:

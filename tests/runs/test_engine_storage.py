@@ -25,6 +25,7 @@ from nexus.runs.tables import OutboxRow, StepEventRow, StepRow
 from nexus.runs.transitions import Cancelled, Failed, Outcome, Released, Skipped, Succeeded, Waits
 from nexus.runs.types import Failure, RetryPolicy, Run, RunSpec, RunStatus, StepSpec, StepStatus
 from nexus.storage.db import Database
+from nexus.storage.events import newest
 
 TERMS = Terms(lease=30, republish=60, crash_limit=20, child_crash_limit=3, random=lambda: 0.5)
 T0 = datetime(2026, 11, 23, 7, tzinfo=UTC)
@@ -175,6 +176,8 @@ def test_twenty_engine_deaths_are_a_dead_letter(bench: Bench) -> None:
     assert stands.error is not None
     assert (stands.error.code, stands.error.step) == ("step_dead_lettered", "a")
     assert bench.statuses(run) == {"a": "failed", "b": "skipped"}
+    (told,) = bench.db.read_now(newest, run.project_id, 10, ["step.dead_lettered"])
+    assert (told.data["run_id"], told.data["step"], told.data["error"]["code"]) == (run.id, "a", "step_dead_lettered")
 
 
 @pytest.mark.parametrize("outcome", [Succeeded({}), Skipped(), BUSY, Released(), Waits(5, None)])

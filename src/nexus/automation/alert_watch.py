@@ -20,7 +20,7 @@ from nexus.storage.db import Database
 from nexus.storage.events import Event, Events
 
 _AT_ONCE: Final = 100
-_HEARD: Final = frozenset({"run.finished", "model.drifted", "model.recovered"})
+_HEARD: Final = frozenset({"run.finished", "step.dead_lettered", "model.drifted", "model.recovered"})
 
 
 class AlertWatch:
@@ -116,8 +116,8 @@ def _quiet(rule: AlertRuleRow, live: list[tuple[str, datetime]], now: datetime) 
 def reading_of(condition: Any, event: Event) -> Reading | None:
     """Return what an event says to a rule; None for nothing. Pure."""
     data = event.data
-    if event.type == "run.finished":
-        return _of_run(condition, data)
+    if event.type in ("run.finished", "step.dead_lettered"):
+        return _of_run(condition, event.type, data)
     if not isinstance(condition, Drift):
         return None
     model = str(data.get("model") or event.subject)
@@ -130,16 +130,16 @@ def reading_of(condition: Any, event: Event) -> Reading | None:
     return Reading(model, drifted, title, value, data)
 
 
-def _of_run(condition: Any, data: dict[str, Any]) -> Reading | None:
+def _of_run(condition: Any, type_: str, data: dict[str, Any]) -> Reading | None:
     name, error = str(data.get("name")), data.get("error") or {}
     # Of other kinds there are those of alerts themselves: one that cannot be delivered must not tell of itself.
     if data.get("kind") != "workflow" or getattr(condition, "workflow", None) not in (None, name):
         return None
-    details = {"run_id": data.get("run_id"), "workflow": name, "step": error.get("step"), "error": error.get("message")}
-    dead = error.get("code") == "step_dead_lettered"
-    if isinstance(condition, DeadLetter):
-        title = f"Step {error.get('step')} of {name} was given up"
-        return Reading(name, firing=True, title=title, details=details) if dead else None
+    step = data.get("step") or error.get("step")
+    details = {"run_id": data.get("run_id"), "workflow": name, "step": step, "error": error.get("message")}
+    if type_ == "step.dead_lettered":
+        title = f"Step {step} of {name} was given up"
+        return Reading(name, firing=True, title=title, details=details) if isinstance(condition, DeadLetter) else None
     if not isinstance(condition, RunFailed):
         return None
     if data.get("status") == "failed":

@@ -32,7 +32,8 @@ from nexus.runs.transitions import (
     after_crash,
     after_failure,
 )
-from nexus.runs.types import StepStatus
+from nexus.runs.types import Failure, StepStatus
+from nexus.storage.events import publish
 
 _LOCK_RUN: Final = (
     select(RUN.c.id, RUN.c.cancel_requested, RUN.c.paused, RUN.c.steps_left)
@@ -163,7 +164,7 @@ def give_back(
         if isinstance(verdict, Again):
             _again(ending, verdict.delay, "step.lost", counters)
         else:
-            _end(ending, StepStatus.FAILED, error=failure_json(verdict), counters=counters)
+            _give_up(ending, verdict, counters)
     close(ending, None)
     return True
 
@@ -207,8 +208,21 @@ def _fail(ending: Ending, failed: Failed) -> bool:
     if isinstance(verdict, Again):
         ending.retried = True
         return _again(ending, verdict.delay, "step.retrying", counters, failure_json(failed.failure))
-    ending.dead = failed.crashed
+    if failed.crashed:
+        return _give_up(ending, verdict, counters)
     return _end(ending, StepStatus.FAILED, error=failure_json(verdict), counters=counters)
+
+
+def _give_up(ending: Ending, verdict: Failure, counters: dict[str, int]) -> bool:
+    """End a step that has crashed too often, and tell of it: the run may go on as if nothing was."""
+    ending.dead, error, claimed, run = True, failure_json(verdict), ending.claimed, ending.claimed.run
+    if not _end(ending, StepStatus.FAILED, error=error, counters=counters):
+        return False
+    told = {"run_id": run.id, "kind": run.kind, "name": run.name, "version": run.version, "trigger": run.trigger}
+    told |= {"step": claimed.key, "map_index": claimed.map_index if claimed.is_item else None, "error": error}
+    project = run.principal.project_id
+    publish(ending.session, "step.dead_lettered", project, told, at=ending.now, subject=run.name)
+    return True
 
 
 def _end(
