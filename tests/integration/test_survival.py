@@ -30,7 +30,7 @@ def _child(parent: int, name: str) -> psutil.Process:
     while time.monotonic() < until:
         for process in psutil.Process(parent).children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                if name in process.cmdline() and "nexus" in process.cmdline():
+                if name in process.cmdline() and "nexus.programs" in process.cmdline():
                     return process
         time.sleep(0.05)
     raise AssertionError(f"there is no {name}")
