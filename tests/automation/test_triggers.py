@@ -25,6 +25,7 @@ from nexus.automation.trigger_firing import DEEPEST, TriggerFiring, fits
 from nexus.automation.trigger_service import TriggerService
 from nexus.automation.trigger_tables import TriggerDeliveryRow, TriggerRow
 from nexus.catalog.storage import move_alias
+from nexus.core.cause import behind
 from nexus.core.secrets import Keyring
 from nexus.core.services import Services
 from nexus.files.service import FileService
@@ -409,6 +410,58 @@ async def test_a_chain_of_triggers_has_an_end(house: House) -> None:
         trigger = child
     assert house.count(RunRow) == DEEPEST
     assert house.outcomes()[-1] == ("skipped", "loop")
+
+
+@pytest.mark.slow
+async def test_a_chain_through_what_steps_do_has_an_end(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    row, _ = await house.trigger("event", config={"types": ["model.*"]}, inputs={"n": 1})
+    await house.firing.tick()
+    run_id: str | None = None
+    for _ in range(DEEPEST + 3):
+        with behind(run_id):
+            await house.events.publish("model.promoted", "prj_a", {"model": "churn"}, subject="churn")
+        await house.firing.tick()
+        (newest,) = await house.triggers.deliveries(WHO, row.id, limit=1)
+        if newest.run_id is None:
+            break
+        # Its step calls our API, which starts another run, which promotes.
+        with behind(newest.run_id):
+            run_id = (await house.automation.start(WHO, "flow", {"n": 2}, trigger={"type": "api"})).id
+    assert house.inputs() == [1, 2] * DEEPEST
+    assert (newest.outcome, newest.reason, newest.event["data"]["caused_by"]) == ("skipped", "loop", run_id)
+    row = await house.triggers.get(WHO, row.id)
+    assert row.last_error is not None
+    assert row.last_error["code"] == "trigger_loop"
+    assert f"{row.id} was cut off" in caplog.text
+    # What people do goes on.
+    await house.events.publish("model.promoted", "prj_a", {"model": "churn"})
+    await house.firing.tick()
+    assert (await house.triggers.get(WHO, row.id)).last_error is None
+
+
+@pytest.mark.slow
+async def test_a_workflow_that_calls_its_own_webhook_has_an_end(house: House) -> None:
+    row, secret = await house.trigger()
+    key = "mine"
+    for number in range(DEEPEST + 1):
+        headers = {**standard(b"{}", house.at, secret, f"msg_{number}"), "idempotency-key": key}
+        answer = await house.call(row, headers, b"{}")
+        key = f"{answer.json()['run_id']}.call"
+    assert (answer.status_code, answer.json()["outcome"], house.count(RunRow)) == (202, "skipped", DEEPEST)
+    assert house.outcomes()[-1] == ("skipped", "loop")
+
+
+@pytest.mark.slow
+async def test_a_chain_through_alerts_has_an_end(house: House) -> None:
+    row, _ = await house.trigger("event", config={"types": ["alert.firing"]}, inputs={"n": 1})
+    await house.firing.tick()
+    run_id = None
+    for _ in range(DEEPEST + 2):
+        await house.events.publish("alert.firing", "prj_a", {"alert_id": "alr_x", "run_id": run_id})
+        await house.firing.tick()
+        (newest,) = await house.triggers.deliveries(WHO, row.id, limit=1)
+        run_id = newest.run_id or run_id
+    assert house.count(RunRow) == DEEPEST
 
 
 @pytest.mark.slow

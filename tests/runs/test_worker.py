@@ -40,6 +40,7 @@ from nexus.runs.types import (
 )
 from nexus.runs.worker import EngineWorker
 from nexus.storage.db import Database
+from nexus.storage.events import Events, newest
 
 Start = Callable[..., Awaitable[EngineWorker]]
 SOON = RetryPolicy(max=2, backoff="fixed", base=0.02)
@@ -580,3 +581,18 @@ async def test_an_engine_tells_whether_it_takes_work(engine: Start, runs: RunSer
 def test_unknown_failpoints_are_refused() -> None:
     with pytest.raises(ValueError, match="never_there"):
         Failpoints({"never_there": 1})
+
+
+async def test_events_know_the_run_whose_step_has_caused_them(
+    database: Database, engine: Start, runs: RunService, who: Principal
+) -> None:
+    async def promote(_context: StepContext, _inputs: dict[str, Any]) -> dict[str, Any]:
+        await Events(database).publish("model.promoted", who.project_id, {"model": "churn"})
+        return {}
+
+    await engine(promote=promote)
+    run = await done(runs, who, one("promote"))
+    (event,) = database.read_now(newest, who.project_id, 10, ["model.promoted"])
+    assert event.data == {"model": "churn", "caused_by": run.id}
+    (ended,) = database.read_now(newest, who.project_id, 10, ["run.finished"])
+    assert "caused_by" not in ended.data

@@ -149,6 +149,8 @@ class AlertService:
         """Publish what has become of an alert, and start the run that tells the channels."""
         event = f"alert.{row.status}"
         told = {"alert_id": row.id, "rule": rule.name, "kind": row.kind, "severity": row.severity, "title": row.title}
+        if (run_id := row.details.get("run_id")) is not None:
+            told["run_id"] = run_id
         publish(session, event, row.project_id, told, at=now, subject=row.id)
         channels = [] if quiet else [c for c in queries.channels(session, rule.project_id, rule.channels) if c.enabled]
         if not channels:

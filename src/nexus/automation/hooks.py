@@ -12,6 +12,7 @@ import orjson
 
 from nexus.automation.settings import AutomationSettings
 from nexus.automation.trigger_service import TriggerService
+from nexus.core.cause import HEADER, behind, run_of_key
 from nexus.core.errors import NexusError
 from nexus.core.services import Services
 from nexus.http.body import read_body
@@ -30,7 +31,8 @@ async def hook(scope: Scope, receive: Receive, send: Send) -> None:
         headers[name] = f"{headers[name]}, {text}" if name in headers else text
     try:
         body = await read_body(receive, services.get(AutomationSettings).hook_body_limit)
-        taken = await services.get(TriggerService).knock(path_of(scope).removeprefix(_PREFIX), headers, body)
+        with behind(run_of_key(headers.get(HEADER.decode()))):
+            taken = await services.get(TriggerService).knock(path_of(scope).removeprefix(_PREFIX), headers, body)
     except NexusError as error:
         metrics.HOOKS.labels(error.code).inc()
         raise

@@ -17,6 +17,7 @@ from nexus.automation.inputs import checked_run_inputs
 from nexus.automation.step import STEPS, StepPlug
 from nexus.automation.tables import WorkflowRow, WorkflowVersionRow
 from nexus.automation.types import Definition, Workflow, WorkflowVersion
+from nexus.core.cause import run_behind
 from nexus.core.clock import Clock
 from nexus.core.errors import NotFound
 from nexus.files.service import FileService
@@ -144,7 +145,7 @@ class AutomationService:
             priority=definition.priority if priority is None else priority,
             lane=found.workflow_id,
             concurrency=None if parent else definition.concurrency,
-            trigger=trigger or {"type": "manual"},
+            trigger=_caused(trigger or {"type": "manual"}, parent),
             parent=parent,
             origin=found.workflow_id,
         )
@@ -212,3 +213,9 @@ def _workflow(row: WorkflowRow) -> Workflow:
 def _version(row: WorkflowVersionRow) -> WorkflowVersion:
     definition = Definition.model_validate(row.definition)
     return WorkflowVersion(row.workflow_id, row.version, definition, row.sha256, row.created_at, row.created_by)
+
+
+def _caused(trigger: dict[str, Any], parent: Parent | None) -> dict[str, Any]:
+    """Return what starts a run, with the run whose step called our API to do so."""
+    cause = run_behind()
+    return trigger if cause is None or parent is not None else {**trigger, "caused_by": cause}

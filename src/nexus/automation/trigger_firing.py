@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -24,6 +25,7 @@ from nexus.automation.service import AutomationService
 from nexus.automation.templates import render, unwrapped
 from nexus.automation.trigger import TRIGGERS, Arrival
 from nexus.automation.trigger_tables import TriggerDeliveryRow, TriggerRow
+from nexus.core.cause import run_behind
 from nexus.core.clock import Clock
 from nexus.core.errors import NexusError, NotFound
 from nexus.core.ids import new_id
@@ -36,7 +38,10 @@ from nexus.storage.events import Event, Events, publish
 DEEPEST: Final = 5
 """A run that stands at the end of so many triggers starts no further one."""
 
+log = logging.getLogger(__name__)
+
 _AT_ONCE: Final = 100
+_LOOP: Final = "loop"
 _HOUR: Final = 3_600.0
 _LEVELS: Final = 12
 
@@ -86,12 +91,13 @@ class TriggerFiring:
         again. Raises `HookReplayed`, and what is only for now, such as `QueueFull`.
         """
         event = {"id": arrival.id, "at": self._clock.now().isoformat(), **arrival.event}
-        decision = await self.decide(row, arrival.id, event, 0)
+        depth = await self._database.read(_depth, {"caused_by": run_behind()})
+        decision = await self.decide(row, arrival.id, event, depth)
         if decision.spec is not None and not await self._database.read(queries.is_settled, row.id, arrival.id):
             # Nothing is kept of what is refused, so the sender's repetition is as good as new.
             await self._runs.refuse_when_full()
         try:
-            delivery, new, earlier = await self._database.write(self._take_in, row, arrival, event, decision)
+            delivery, new, earlier = await self._database.write(self._take_in, row, arrival, event, depth, decision)
         except IntegrityError:
             raise HookNotFound from None  # the trigger was deleted at this moment
         await self._after(row, delivery, earlier)
@@ -125,7 +131,7 @@ class TriggerFiring:
     async def decide(self, row: TriggerRow, key: str, event: Mapping[str, Any], depth: int) -> Decision:
         """Return what is to come of an event. Raises only what may be over in a moment."""
         if depth >= DEEPEST:
-            return Decision(reason="loop")
+            return Decision(reason=_LOOP)
         scope = {"event": event, "trigger": {"id": row.id, "name": row.name, "kind": row.kind}}
         try:
             if row.condition is not None and not wanted(row.condition, scope):
@@ -169,10 +175,10 @@ class TriggerFiring:
             queries.keep(session, values)
 
     def _take_in(
-        self, session: Session, row: TriggerRow, arrival: Arrival, event: dict[str, Any], decision: Decision
+        self, session: Session, row: TriggerRow, arrival: Arrival, event: dict[str, Any], depth: int, decision: Decision
     ) -> tuple[TriggerDeliveryRow, bool, Sequence[str]]:
         """Keep a delivery and settle it, or find what became of it."""
-        new = queries.keep(session, self._values(row, arrival.id, arrival.fingerprint, event, 0))
+        new = queries.keep(session, self._values(row, arrival.id, arrival.fingerprint, event, depth))
         delivery = queries.delivery_by_key(session, row.id, arrival.id)
         if delivery is None:
             raise HookReplayed
@@ -214,6 +220,11 @@ class TriggerFiring:
             delivery.run_id = run.id
             seen = {"last_fired_at": now, "last_run_id": run.id, "last_error": None, "fired": TriggerRow.fired + 1}
             queries.note(session, row.id, seen)
+        elif decision.reason == _LOOP:
+            log.warning("the trigger %s was cut off at the end of a chain of %d", row.id, DEEPEST)
+            said = f"The event stands at the end of {DEEPEST} triggers; it may be a loop, so no run was started."
+            error = {"code": "trigger_loop", "message": said, "at": now.isoformat()}
+            queries.note(session, row.id, {"last_error": error})
         elif decision.error is not None:
             queries.note(session, row.id, {"last_error": decision.error})
             told = {"trigger_id": row.id, "name": row.name, "delivery_id": delivery.id, "error": decision.error}
@@ -285,12 +296,18 @@ def _shown(event: Event) -> dict[str, Any]:
 def _depth(session: Session, data: Mapping[str, Any]) -> int:
     """Return how many triggers stand before an event: those before the run that it tells of."""
     trigger = data.get("trigger")
+    if not isinstance(trigger, Mapping):
+        # No more is known than which run has done it, or which it is about.
+        trigger = {"caused_by": data.get("caused_by") or data.get("run_id")}
     for _ in range(_LEVELS):
         if not isinstance(trigger, Mapping):
             return 0
-        if trigger.get("type") != "workflow":
+        # A run within a run, or started by the step of another one: what started the first counts.
+        earlier = trigger.get("run_id") if trigger.get("type") == "workflow" else trigger.get("caused_by")
+        if "depth" in trigger or earlier is None:
             break
-        # A run within a run: what started the outermost one counts.
-        trigger = queries.trigger_of_run(session, str(trigger.get("run_id")))
-    depth = trigger.get("depth", 0) if isinstance(trigger, Mapping) else 0
+        trigger = queries.trigger_of_run(session, str(earlier))
+    else:
+        return DEEPEST
+    depth = trigger.get("depth", 0)
     return depth if isinstance(depth, int) else 0

@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final
 
+from nexus.core.cause import HEADER, behind, run_of_key
 from nexus.core.errors import MethodNotAllowed
 from nexus.core.services import Services
 from nexus.http.problem import send_error
-from nexus.http.types import App, Handler, Receive, Scope, Send, path_of
+from nexus.http.types import App, Handler, Receive, Scope, Send, header, path_of
 
 API_PREFIXES: Final = (
     "/v1",
@@ -66,7 +67,8 @@ class Dispatch:
             scope["route_template"] = path
             await send_error(scope, send, MethodNotAllowed(allow=", ".join(sorted(self._methods[path]))))
         elif is_api_path(path):
-            await self._api(scope, receive, send)
+            with behind(run_of_key(header(scope, HEADER))):
+                await self._api(scope, receive, send)
         else:
             scope["route_template"] = "dashboard"
             await self._pages(scope, receive, send)

@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.orm import Session
 
 from nexus.compute.errors import ComputeCrashed
+from nexus.core.cause import behind
 from nexus.core.clock import Clock
 from nexus.core.errors import NexusError
 from nexus.core.services import Services
@@ -196,7 +197,8 @@ class Executor:
         limit = asyncio.timeout(attempt.claimed.timeout)
         try:
             async with limit:
-                return Succeeded(await handler(self._context(attempt), inputs))
+                with behind(attempt.claimed.run.id):
+                    return Succeeded(await handler(self._context(attempt), inputs))
         except asyncio.CancelledError:
             return _STOPPED[attempt.stop or "released"]
         except Parked as parked:

@@ -26,6 +26,7 @@ from sqlalchemy import BigInteger, Text, cast, delete, func, insert, literal, se
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from nexus.core.cause import run_behind
 from nexus.core.clock import Clock, SystemClock
 from nexus.storage.db import Database
 from nexus.storage.tables import EventCursorRow, EventRow
@@ -60,15 +61,16 @@ def publish(
 ) -> bool:
     """Tell that something happened, when this transaction commits. `data` is JSON and holds no secret.
 
-    With `once` a second event of that name is left out, and False returned.
+    Where a step has done it, `data` gets the id of its run as `caused_by`. With `once` a second event of that
+    name is left out, and False returned.
     """
-    dialect = session.get_bind().dialect.name
+    dialect, cause = session.get_bind().dialect.name, run_behind()
     values = {
         "transaction": _OWN_NUMBER if dialect == "postgresql" else 0,
         "project_id": project_id,
         "type": type_,
         "subject": subject[:255],
-        "data": data,
+        "data": data if cause is None else {**data, "caused_by": cause},
         "once": once,
         "at": at,
     }
