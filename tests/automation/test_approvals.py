@@ -14,7 +14,7 @@ from tests.automation.test_flows import say, statuses
 from nexus.access.tables import MembershipRow, ProjectRow, UserRow
 from nexus.access.types import Principal, Scope
 from nexus.automation.approvals import Approval
-from nexus.automation.errors import ApprovalDecided, ApprovalNotFound, NotYoursToApprove
+from nexus.automation.errors import ApprovalDecided, ApprovalNotFound, NotYoursToApprove, WorkflowInvalid
 from nexus.core.errors import Forbidden
 from nexus.runs.types import Run, RunStatus
 from nexus.storage.db import Database
@@ -171,6 +171,51 @@ async def test_who_may_answer(
         except (NotYoursToApprove, Forbidden):
             pass
     assert may == allowed
+
+
+@pytest.mark.parametrize(
+    ("starter", "decider", "allowed"),
+    [
+        ("owner", "owner", False),
+        ("owner", "operator", True),
+        ("owner's key", "owner", False),
+        ("owner", "owner's key", False),
+        ("owner's key", "owner's other key", False),
+        ("owner's key", "operator's key", True),
+        ("nobody's key", "owner", True),
+        ("owner", "nobody's key", False),
+        ("nobody's key", "nobody's other key", False),
+        ("operator", "admin", True),
+        ("admin", "admin", False),
+    ],
+)
+async def test_four_eyes(shop: Shop, people: dict[str, Principal], starter: str, decider: str, allowed: bool) -> None:
+    def who(name: str) -> Principal:
+        person, _, key = name.partition("'s ")
+        if not key:
+            scopes = frozenset(Scope) if person == "admin" else shop.who.scopes
+            return Principal("session", f"usr_{person}", "prj_a", scopes, user_id=f"usr_{person}")
+        user_id = None if person == "nobody" else f"usr_{person}"
+        return replace(shop.who, id=f"key_{key}", key_id=f"key_{key}", user_id=user_id)
+
+    shop.who = who(starter)
+    run = await shop.start(flow(four_eyes=True))
+    (approval,) = await asked(shop, run)
+    assert approval.four_eyes
+    if allowed:
+        await shop.approvals.decide(who(decider), approval.id, "approved")
+        assert (await shop.wait(run)).status is RunStatus.SUCCEEDED
+        return
+    for verdict in ("approved", "rejected"):
+        with pytest.raises(NotYoursToApprove) as refused:
+            await shop.approvals.decide(who(decider), approval.id, verdict)  # type: ignore[arg-type]
+        assert (refused.value.status, refused.value.code) == (403, "approval_not_yours")
+    assert (await shop.approvals.get(shop.who, approval.id)).status == "pending"
+
+
+async def test_four_eyes_and_no_answer_is_no_approval(shop: Shop) -> None:
+    with pytest.raises(WorkflowInvalid, match="four_eyes"):
+        await shop.start(flow(message="Pay?", four_eyes=True, on_expiry="approve"))
 
 
 async def test_another_project_sees_nothing(shop: Shop) -> None:

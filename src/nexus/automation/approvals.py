@@ -21,7 +21,7 @@ from nexus.automation.tables import ApprovalRow
 from nexus.core.clock import Clock
 from nexus.core.ids import new_id
 from nexus.runs.service import RunService
-from nexus.runs.tables import StepRow
+from nexus.runs.tables import RunRow, StepRow
 from nexus.runs.types import StepContext, StepStatus
 from nexus.runs.waking import wake_step
 from nexus.storage.db import Database
@@ -46,6 +46,7 @@ class Approval:
     data: Any
     roles: list[str]
     users: list[str]
+    four_eyes: bool
     requested_at: datetime
     expires_at: datetime | None
     decided_at: datetime | None
@@ -68,6 +69,7 @@ class ApprovalService:
         data: Any = None,
         roles: Sequence[str] = (),
         users: Sequence[str] = (),
+        four_eyes: bool = False,
         expires: float | None = None,
     ) -> Approval:
         """Return the question of this step and round, asking it when it has not been; how it stands by now."""
@@ -92,6 +94,7 @@ class ApprovalService:
                     data=[data],
                     roles=list(roles),
                     users=list(users),
+                    four_eyes=four_eyes,
                     requested_at=now,
                     expires_at=None if expires is None else now + timedelta(seconds=expires),
                 )
@@ -145,8 +148,8 @@ class ApprovalService:
         """Answer a question and let its step go on.
 
         Who may: the users and the roles it names, or, where it names none, whoever has the scope
-        `automation:approve`. Deciding again in the same way changes nothing. Raises `ApprovalNotFound`,
-        `NotYoursToApprove`, `ApprovalDecided`.
+        `automation:approve`; with `four_eyes` nobody who started the run. Deciding again in the same way changes
+        nothing. Raises `ApprovalNotFound`, `NotYoursToApprove`, `ApprovalDecided`.
         """
         now = self._clock.now()
 
@@ -190,6 +193,8 @@ def _tell(session: Session, row: ApprovalRow, type_: str, now: datetime) -> None
 
 
 def _check_who(session: Session, principal: Principal, row: ApprovalRow) -> None:
+    if row.four_eyes:
+        _check_other(session, principal, row)
     if principal.may(Scope.ADMIN):
         return
     if not row.roles and not row.users:
@@ -201,6 +206,15 @@ def _check_who(session: Session, principal: Principal, row: ApprovalRow) -> None
     role = None if account is None else role_of(session, row.project_id, account.id)
     if role is None or role.value not in row.roles or not principal.may(Scope.AUTOMATION_APPROVE):
         raise NotYoursToApprove
+
+
+def _check_other(session: Session, principal: Principal, row: ApprovalRow) -> None:
+    """Raise `NotYoursToApprove` unless it is known that another person asks than who started the run."""
+    if principal.user_id is None:
+        raise NotYoursToApprove("Another person has to decide; this key belongs to nobody in particular.")
+    starter = session.execute(select(RunRow.starter).where(RunRow.id == row.run_id)).scalar_one_or_none()
+    if starter is None or starter["user_id"] == principal.user_id:
+        raise NotYoursToApprove("Another person has to decide than the one who started the run.")
 
 
 def _with_step() -> Any:
@@ -227,6 +241,7 @@ def _approval(row: ApprovalRow, step: str | None = StepStatus.WAITING) -> Approv
         data=row.data[0] if row.data else None,
         roles=row.roles,
         users=row.users,
+        four_eyes=row.four_eyes,
         requested_at=row.requested_at,
         expires_at=row.expires_at,
         decided_at=row.decided_at,

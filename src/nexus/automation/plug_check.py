@@ -27,9 +27,11 @@ def check_plug(step: StepDefinition, plug: StepPlug | None, problem: Reporter) -
                 problem((part, name), f"{step.uses} has no input of this name; it has {', '.join(sorted(names))}.")
             elif name in names:
                 _check_value(plug.Inputs, names[name], value, problem.below((part, name)))
-    for name, attribute in names.items():
-        if plug.Inputs.model_fields[attribute].is_required() and name not in step.with_:
+    required = [name for name, attribute in names.items() if plug.Inputs.model_fields[attribute].is_required()]
+    for name in required:
+        if name not in step.with_:
             problem(("with",), f"{step.uses} needs the input {name}.")
+    _check_together(step, plug, problem)
 
 
 def output_problem(step: StepDefinition, plug: StepPlug | None, name: str) -> str | None:
@@ -59,6 +61,19 @@ def _check_value(model: type[StepModel], attribute: str, value: Any, problem: Re
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         problem(tuple(first["loc"]), f"{first['msg']}.")
+
+
+def _check_together(step: StepDefinition, plug: StepPlug, problem: Reporter) -> None:
+    """Report inputs that do not go with each other, where none has to be filled in first."""
+    try:
+        if not has_templates(step.with_):
+            plug.Inputs.model_validate(step.with_)
+    except ExpressionError:
+        return
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if not first["loc"]:  # the others were found above
+            problem(("with",), f"{first['msg']}.")
 
 
 @lru_cache(maxsize=1024)

@@ -52,6 +52,7 @@ class ApprovalOut(BaseModel):
     data: Any
     roles: list[str]
     users: list[str]
+    four_eyes: bool
     requested_at: str
     expires_at: str | None
     decided_at: str | None
@@ -125,6 +126,7 @@ def approval_out(approval: Approval) -> ApprovalOut:
         data=approval.data,
         roles=approval.roles,
         users=approval.users,
+        four_eyes=approval.four_eyes,
         requested_at=rfc3339(approval.requested_at) or "",
         expires_at=rfc3339(approval.expires_at),
         decided_at=rfc3339(approval.decided_at),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from nexus.storage.db import Base
@@ -43,7 +43,8 @@ class WorkflowVersionRow(Base):
 class ApprovalRow(Base):
     """A question that a step asks people. One for each step and round of its run.
 
-    `roles` and `users` say who may answer; both empty: whoever has the scope `automation:approve`.
+    `roles` and `users` say who may answer; both empty: whoever has the scope `automation:approve`. With
+    `four_eyes` it is not who started the run.
     """
 
     __tablename__ = "approval"
@@ -64,6 +65,7 @@ class ApprovalRow(Base):
     data: Mapped[Any] = mapped_column(JSON(none_as_null=True), nullable=True)
     roles: Mapped[list[str]] = mapped_column(JSON)
     users: Mapped[list[str]] = mapped_column(JSON)
+    four_eyes: Mapped[bool] = mapped_column(default=False, server_default=false())
     requested_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     decided_at: Mapped[datetime | None]

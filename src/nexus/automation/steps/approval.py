@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nexus.automation.approvals import Approval, ApprovalService
 from nexus.automation.errors import ApprovalExpired, ApprovalRejected
@@ -31,9 +31,18 @@ class ApprovalInputs(StepModel):
         default_factory=list, max_length=5, description="Roles of the project that may answer"
     )
     users: list[str] = Field(default_factory=list, max_length=100, description="Ids or addresses of those who may")
+    four_eyes: bool = Field(
+        False, description="Somebody else has to answer than the person who started the run, by whatever key"
+    )
     expires: float | None = Field(None, gt=0, le=366 * 86_400, description="Seconds to wait for an answer")
     on_reject: Literal["fail", "continue"] = Field("fail", description="continue: go on with approved = false")
     on_expiry: Literal["fail", "reject", "approve"] = Field("fail", description="What no answer in time means")
+
+    @model_validator(mode="after")
+    def _somebody_looks(self) -> ApprovalInputs:
+        if self.four_eyes and self.on_expiry == "approve":
+            raise ValueError("four_eyes does not go with on_expiry: approve, which is nobody's answer")
+        return self
 
 
 class ApprovalOutputs(StepModel):
@@ -63,6 +72,7 @@ class ApprovalStep:
             data=inputs.data,
             roles=inputs.roles,
             users=inputs.users,
+            four_eyes=inputs.four_eyes,
             expires=inputs.expires,
         )
         if approval.status == "pending":
