@@ -25,6 +25,7 @@ from nexus.ledger.budget_book import BudgetBook
 from nexus.ledger.tables import InvocationRow
 from nexus.runs.tables import RunRow, StepRow
 from nexus.runs.types import RunStatus, StepStatus
+from nexus.storage import events
 from nexus.storage.db import Database
 
 FRESH: Final = 60.0
@@ -32,6 +33,8 @@ FRESH: Final = 60.0
 _HTTP: Final = "nexus_http_requests_total"
 _EARLIER: Final = 200
 _KNOWN_FOR: Final = 600.0
+_LATELY: Final = timedelta(seconds=300)
+_FIRES: Final = 500
 _CONDITIONS: TypeAdapter[Any] = TypeAdapter(Condition)
 
 
@@ -202,9 +205,15 @@ def _lag(session: Session, project_id: str, condition: rules.SchedulerLag, now: 
     due = (ScheduleRow.project_id == project_id, ScheduleRow.enabled, ScheduleRow.next_fire_at <= now)
     query = select(ScheduleRow.name, ScheduleRow.next_fire_at).where(*due).order_by(ScheduleRow.next_fire_at)
     latest = session.execute(query.limit(1)).one_or_none()
-    age = 0.0 if latest is None else (now - latest.next_fire_at).total_seconds()
+    late = [] if latest is None else [((now - latest.next_fire_at).total_seconds(), latest.name)]
+    # Whoever was late and has caught up before anybody looked: an engine that was away looks at rules again, too.
+    for event in events.newest(session, project_id, _FIRES, ["schedule.fired", "schedule.missed"]):
+        if event.at >= now - _LATELY and "fire_at" in event.data:
+            due_at = datetime.fromisoformat(event.data["fire_at"])
+            late.append(((event.at - due_at).total_seconds(), event.data["schedule"]))
+    age, name = max(late, default=(0.0, None))
     title = f"Schedules are {age:.0f} s late"
-    details = {"schedule": latest.name} if latest is not None else {}
+    details = {} if name is None else {"schedule": name}
     return Measured([Reading("schedules", age > condition.seconds, title, age, details)])
 
 

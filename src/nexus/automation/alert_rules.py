@@ -70,7 +70,7 @@ class QueueAge(_Condition):
 
 
 class SchedulerLag(_Condition):
-    """A schedule of the project is this late."""
+    """A schedule of the project is this late, or was in the last five minutes."""
 
     kind: Literal["scheduler_lag"]
     seconds: float = Field(30, gt=0, le=_SECONDS)

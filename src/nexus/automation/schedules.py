@@ -32,7 +32,6 @@ from nexus.runs.service import RunService
 from nexus.runs.types import Run, RunSpec
 from nexus.storage.db import Database
 from nexus.storage.events import publish
-from nexus.telemetry import metrics
 
 _AT_ONCE: Final = 100
 _CLOCK_FIELDS: Final = frozenset({"cron", "timezone"})
@@ -182,7 +181,6 @@ class ScheduleService:
         if done is None:
             return
         started, earlier = done
-        metrics.SCHEDULER_LAG.set(max(0.0, (now - (todo.fires or (now,))[-1]).total_seconds()))
         if started:
             self._runs.ring()
         for run_id in earlier:
@@ -242,7 +240,9 @@ class ScheduleService:
                 started.append(run.id)
                 self._tell(session, row, "schedule.fired", {"fire_at": fire.isoformat(), "run_id": run.id})
         if todo.missed:
-            self._tell(session, row, "schedule.missed", {"count": todo.missed, "misfire": row.misfire})
+            assert row.next_fire_at is not None
+            missed = {"count": todo.missed, "misfire": row.misfire, "fire_at": row.next_fire_at.isoformat()}
+            self._tell(session, row, "schedule.missed", missed)
         if error is not None:
             self._tell(session, row, "schedule.failed", {"error": error})
         if started:
