@@ -178,3 +178,34 @@ async def test_only_roots_of_the_settings(inbox: Inbox) -> None:
     await inbox.watched(folder="inbox/not-there")
     await inbox.pass_time()
     assert inbox.database.read_now(lambda s: s.scalar(select(func.count()).select_from(FileRow))) == 0
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [("gone", "There is no folder inbox/day."), ("file", "is no folder"), ("link", "a link, which is not followed")],
+)
+async def test_a_folder_that_cannot_be_read_is_shown_at_its_triggers(inbox: Inbox, broken: str, words: str) -> None:
+    await inbox.watched()
+    await inbox.watch.tick()
+    (row,) = await inbox.triggers.page(WHO)
+    assert row.last_error is None
+    inbox.path.rmdir()
+    if broken == "file":
+        inbox.path.write_text("x")
+    if broken == "link":
+        inbox.path.symlink_to("/tmp", target_is_directory=True)
+    for _ in range(2):
+        await inbox.watch.tick()
+        inbox.clock.at += timedelta(seconds=5)
+    (row,) = await inbox.triggers.page(WHO)
+    error = row.last_error or {}
+    assert error["code"] == "folder_unreadable"
+    assert words in error["message"]
+    assert str(inbox.path.parent) not in str(error)
+    assert datetime.fromisoformat(error["at"]) == inbox.clock.at - timedelta(seconds=10), "said once"
+    if broken != "gone":
+        inbox.path.unlink()
+    inbox.path.mkdir()
+    await inbox.watch.tick()
+    (row,) = await inbox.triggers.page(WHO)
+    assert row.last_error is None

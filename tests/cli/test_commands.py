@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from nexus.cli.connection import connect
 from nexus.cli.instance import Place
 from nexus.smoke import loans_csv, monthly_csv, receipt_png
 
@@ -54,6 +55,30 @@ def test_forecast_train_predict(nexus, tmp_path: Path) -> None:  # type: ignore[
     some = tmp_path / "some.csv"
     some.write_text("income,debt,job\n5200,300,clerk\n")
     assert json.loads(nexus("predict", "cli-loans", str(some), "--json"))["predictions"][0]["label"] == "yes"
+
+
+def test_workflows_schedules_and_triggers(nexus, data_dir: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    definition = tmp_path / "tick.yaml"
+    definition.write_text("name: tick\nsteps: [{key: a, uses: wait, with: {seconds: 0.01}}]\n")
+    nexus("workflows", "apply", str(definition))
+    assert "tick" in nexus("workflows", "list")
+    with connect(data_dir, None, None) as client:
+        given = {"name": "daily", "workflow": "tick", "cron": "30 7 * * *", "timezone": "Europe/Berlin"}
+        client.json("POST", "/api/v1/schedules", json=given)
+        heard = {"name": "heard", "kind": "event", "workflow": "tick", "config": {"types": ["model.*"]}}
+        client.json("POST", "/api/v1/triggers", json=heard)
+    (listed,) = json.loads(nexus("schedules", "list", "--json"))
+    assert (listed["name"], listed["enabled"]) == ("daily", True)
+    assert "daily" in nexus("schedules", "list")
+    times = nexus("schedules", "next", "daily", "--count", "3").split()
+    assert len(times) == 3
+    assert all("T07:30:00+0" in time for time in times)
+    nexus("schedules", "pause", "daily")
+    assert "paused" in nexus("schedules", "list")
+    assert nexus("schedules", "resume", "daily").strip() == listed["next_fire_at"]
+    assert "schedule_not_found" in nexus("schedules", "next", "nobody", status=1)
+    assert "heard" in nexus("triggers", "list")
+    assert json.loads(nexus("triggers", "list", "--json"))[0]["last_error"] is None
 
 
 def test_workflows_and_runs(nexus, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -42,6 +43,7 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PIECE: Final = 256 * 1024
 _DONE: Final = "done"
 _MOST: Final = 10_000
+_UNREADABLE: Final = "folder_unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,9 @@ class FolderWatch:
                 found = await asyncio.to_thread(_scan, watched)
             except OSError as error:
                 log.warning("the watched folder %s cannot be read (%s)", watched.folder, type(error).__name__)
+                await self._say(watched, _UNREADABLE, _why(watched, error))
                 continue
+            await self._say(watched, None, "")
             for seen in found:
                 present.add(place := watched.place(seen.name))
                 await self._look(watched, seen, place)
@@ -119,6 +123,15 @@ class FolderWatch:
                 found.append(Watched(project_id, folder, real, tuple(below), tuple(triggers)))
         return found
 
+    async def _say(self, watched: Watched, code: str | None, message: str) -> None:
+        """Show at the triggers of a folder that it cannot be read, or that it can be again; where that is news."""
+        for row, _ in watched.triggers:
+            shown = (row.last_error or {}).get("code")
+            if code == shown or (code is None and shown != _UNREADABLE):
+                continue
+            error = None if code is None else {"code": code, "message": message, "at": self._clock.now().isoformat()}
+            await self._database.write(queries.note, row.id, {"last_error": error})
+
     async def _look(self, watched: Watched, seen: Seen, place: str) -> None:
         before, self._seen[place] = self._seen.get(place), seen
         rests = self._clock.now().timestamp() - seen.modified_ns / 1e9 >= self._settings.watch_settle
@@ -131,6 +144,7 @@ class FolderWatch:
                 self._over[place] = seen
         except InvalidInput as error:
             log.warning("a file in %s was left alone: %s", watched.folder, error.code)
+            await self._say(watched, error.code, f"{seen.name} was left alone: {error.message}")
             self._over[place] = seen
         except OSError as error:
             # It is gone or was changed at this moment; the next look tells.
@@ -171,6 +185,18 @@ class FolderWatch:
         subject = f"{watched.folder}/{seen.name}"
         publish(session, ARRIVED, watched.project_id, data, at=self._clock.now(), subject=subject)
         return True
+
+
+def _why(watched: Watched, error: OSError) -> str:
+    """Say in words for users, who know of no paths of this machine, why a folder cannot be read."""
+    match error:
+        case FileNotFoundError():
+            return f"There is no folder {watched.folder}."
+        case PermissionError():
+            return f"NEXUS may not read the folder {watched.folder}."
+    if isinstance(error, NotADirectoryError) or error.errno == errno.ELOOP:
+        return f"{watched.folder} is no folder, or a link, which is not followed."
+    return f"The folder {watched.folder} cannot be read."
 
 
 def _known(session: Session, place: str, seen: Seen) -> bool:

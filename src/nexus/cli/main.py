@@ -10,7 +10,7 @@ from nexus import __version__
 from nexus.cli import checks, fakes, first_run, look, money, numbers, serve, talk
 from nexus.cli.measure import bench
 from nexus.cli.models import models
-from nexus.cli.work import runs, workflows
+from nexus.cli.work import runs, schedules, triggers, workflows
 
 app = typer.Typer(
     name="nexus",
@@ -42,4 +42,6 @@ app.add_typer(serve.admin, name="admin")
 app.add_typer(money.keys, name="keys")
 app.add_typer(models, name="models")
 app.add_typer(workflows, name="workflows")
+app.add_typer(schedules, name="schedules")
+app.add_typer(triggers, name="triggers")
 app.add_typer(runs, name="runs")

@@ -1,4 +1,4 @@
-"""`nexus workflows ...`, `nexus runs ...`: durable work."""
+"""`nexus workflows ...`, `nexus schedules ...`, `nexus triggers ...`, `nexus runs ...`: durable work."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from nexus.cli.output import AsJson, console, fail, print_json, print_table
 from nexus.cli.waiting import follow
 
 workflows = typer.Typer(help="Workflows: apply, run, list.", no_args_is_help=True)
+schedules = typer.Typer(help="Schedules: list, next, pause, resume.", no_args_is_help=True)
+triggers = typer.Typer(help="Triggers: list.", no_args_is_help=True)
 runs = typer.Typer(help="Runs: list, show, logs, cancel, pause, resume, retry.", no_args_is_help=True)
 
 
@@ -83,6 +85,69 @@ def list_workflows(as_json: AsJson = False, data_dir: DataDir = None, url: Url =
         return
     rows = [(item["name"], item["version"], item["updated_at"], item["id"]) for item in body["data"]]
     print_table(("name", "version", "updated", "id"), rows)
+
+
+@schedules.command("list")
+def list_schedules(as_json: AsJson = False, data_dir: DataDir = None, url: Url = None, key: Key = None) -> None:
+    """List the schedules, when they fire next, and what went wrong last."""
+    with connect(data_dir, url, key) as client:
+        body = client.json("GET", "/api/v1/schedules", params={"limit": 100})
+    if as_json:
+        print_json(body["data"])
+        return
+    rows = [
+        (item["name"], item["cron"], item["timezone"], item["next_fire_at"] or "paused", item["fired"], _trouble(item))
+        for item in body["data"]
+    ]
+    print_table(("name", "cron", "zone", "next", "fired", "trouble"), rows)
+
+
+@schedules.command("next")
+def show_next(
+    schedule: Annotated[str, typer.Argument(help="Name or id of the schedule.")],
+    count: Annotated[int, typer.Option(min=1, max=100)] = 10,
+    data_dir: DataDir = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Show when a schedule fires next, in its own zone."""
+    with connect(data_dir, url, key) as client:
+        body = client.json("GET", f"/api/v1/schedules/{schedule}/next", params={"count": str(count)})
+    for fire in body["data"]:
+        console.print(fire["local"], markup=False)
+
+
+@schedules.command("pause")
+def pause_schedule(schedule: str, data_dir: DataDir = None, url: Url = None, key: Key = None) -> None:
+    """Let a schedule rest."""
+    with connect(data_dir, url, key) as client:
+        client.json("POST", f"/api/v1/schedules/{schedule}/pause")
+
+
+@schedules.command("resume")
+def resume_schedule(schedule: str, data_dir: DataDir = None, url: Url = None, key: Key = None) -> None:
+    """Let a schedule that rests go on from now; print when it fires next."""
+    with connect(data_dir, url, key) as client:
+        console.print(client.json("POST", f"/api/v1/schedules/{schedule}/resume")["next_fire_at"])
+
+
+@triggers.command("list")
+def list_triggers(as_json: AsJson = False, data_dir: DataDir = None, url: Url = None, key: Key = None) -> None:
+    """List the triggers and what went wrong last."""
+    with connect(data_dir, url, key) as client:
+        body = client.json("GET", "/api/v1/triggers", params={"limit": 100})
+    if as_json:
+        print_json(body["data"])
+        return
+    rows = [
+        (item["name"], item["kind"], "on" if item["enabled"] else "off", item["fired"], _trouble(item))
+        for item in body["data"]
+    ]
+    print_table(("name", "kind", "state", "fired", "trouble"), rows)
+
+
+def _trouble(item: dict[str, Any]) -> str:
+    return str((item["last_error"] or {}).get("message", ""))
 
 
 @runs.command("list")
