@@ -116,6 +116,6 @@ def serve(
     # What is loaded by now stays: the collector need not look at it again and again.
     gc.freeze()
     # Every request makes hundreds of objects that die young and in no circles.
-    gc.set_threshold(_COLLECT_AFTER, 20, 50)
+    gc.set_threshold(_COLLECT_AFTER, 10, 10)
     server.run(sockets)
     return 0 if server.started else 1

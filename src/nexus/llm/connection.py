@@ -214,6 +214,8 @@ class Connection(asyncio.Protocol):
                 self.failure = ConnectionLost()
         self._stop_watching()
         self._wake()
+        # It knows us as we know it, and such circles wait long for the collector.
+        self._parser = None  # type: ignore[assignment]  # nothing is read any more
 
     # What the parser calls.
 

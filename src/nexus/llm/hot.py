@@ -370,6 +370,7 @@ class _Departure:
         self._timer.cancel()
         if self._watch is not None:
             self._watch.cancel()
+            self._watch = None  # what it dies of leads back to here, and circles wait long for the collector
         if self._entry.gone and isinstance(error, asyncio.CancelledError) and self._task is not None:
             return self._task.uncancel() == 0
         return False
