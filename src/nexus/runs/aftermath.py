@@ -6,28 +6,27 @@ costs a third of the same through the unit of work (measured by `nexus bench run
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, select, update
 from sqlalchemy.orm import Session
 
 from nexus.runs import lanes
 from nexus.runs.conclusion import conclude
 from nexus.runs.engine_storage import Claimed, Ended, Terms, claimed_of
-from nexus.runs.outbox import PUT_MESSAGES, announce, message_of
+from nexus.runs.outbox import message_of, send_along
 from nexus.runs.planting import FAR
 from nexus.runs.records import event_row, failure_json
-from nexus.runs.tables import EVENT, RUN, STEP, WORKING
+from nexus.runs.tables import PUT_EVENTS, RUN, STEP, WORKING
 from nexus.runs.transitions import after_need
 from nexus.runs.types import Failure, RunStatus, StepStatus
+from nexus.storage.exchange import Answer, Exchange
 
 _BEHIND: Final = select(*WORKING).where(
-    STEP.c.run_id == bindparam("b_run"),
-    STEP.c.key.in_(bindparam("b_keys", expanding=True)),
-    STEP.c.status == "pending",
+    STEP.c.run_id == bindparam("b_run"), STEP.c.key == bindparam("b_key"), STEP.c.status == "pending"
 )
 _COUNT: Final = (
     update(STEP)
@@ -87,7 +86,12 @@ _STOP: Final = (
     .where(STEP.c.id == bindparam("b_id"))
     .values(status="cancelled", epoch=STEP.c.epoch + 1, finished_at=bindparam("now"), run_at=None)
 )
-_EVENTS: Final = insert(EVENT)
+_PROGRESS: Final = update(STEP).where(STEP.c.id == bindparam("b_id")).values(progress=bindparam("progress"))
+_SKIP: Final = (
+    update(STEP)
+    .where(STEP.c.id == bindparam("b_id"))
+    .values(status="skipped", finished_at=bindparam("finished_at"), error=bindparam("error"))
+)
 
 
 @dataclass(slots=True)
@@ -95,11 +99,12 @@ class Ending:
     """What has come together so far while an attempt ends.
 
     `ready` holds `(row, skipped needs)` of the steps that have become ready, `joined` the mapped step whose
-    last item this was.
+    last item this was. What needs no answer is put into the `exchange`, to go along with the commit.
+    `behind` are the steps behind this one, where they have been asked for already.
     """
 
-    session: Session
-    connection: Connection
+    transaction: Session
+    exchange: Exchange
     claimed: Claimed
     now: datetime
     terms: Terms
@@ -118,6 +123,18 @@ class Ending:
     retried: bool = False
     dead: bool = False
     following: Claimed | None = None
+    behind: list[Answer] | None = None
+
+    @property
+    def session(self) -> Session:
+        """Return the transaction for what is not said by the exchange, whose statements go before it."""
+        self.exchange.send()
+        return self.transaction
+
+    @property
+    def connection(self) -> Connection:
+        """Return the connection, likewise."""
+        return self.session.connection()
 
     def event(self, key: str | None, type_: str, map_index: int = -1, **data: Any) -> None:
         """Add a line to the timeline."""
@@ -133,7 +150,7 @@ def close(ending: Ending, owner: str | None) -> Ended:
 
     With an `owner`, one of the steps that have become ready is taken for it at once.
     """
-    connection, claimed = ending.connection, ending.claimed
+    exchange, claimed = ending.exchange, ending.claimed
     if ending.status.final:
         if claimed.is_item:
             _settle_item(ending)
@@ -144,11 +161,11 @@ def close(ending: Ending, owner: str | None) -> Ended:
     if ending.status is not StepStatus.RUNNING and claimed.lane is not None:
         _leave_lane(ending, owner)
     if ending.steps_left != ending.written_left:
-        connection.execute(_LEFT, {"b_run": claimed.run_id, "steps_left": ending.steps_left})
+        exchange.put(_LEFT, {"b_run": claimed.run_id, "steps_left": ending.steps_left})
     finished = ending.steps_left == 0
     if ending.progress is not None:
-        connection.execute(update(STEP).where(STEP.c.id == claimed.step_id).values(progress=ending.progress))
-    connection.execute(_EVENTS, [*ending.lines, *ending.events])
+        exchange.put(_PROGRESS, {"b_id": claimed.step_id, "progress": ending.progress})
+    exchange.put(PUT_EVENTS, [*ending.lines, *ending.events])
     if finished:
         terms, cancelled = ending.terms, ending.cancel_requested
         finished = conclude(
@@ -159,10 +176,8 @@ def close(ending: Ending, owner: str | None) -> Ended:
         published = bool(ending.messages)
         unmoved = ending.following is None and (ending.paused or not (ending.ready or ending.joined is not None))
         if unmoved and (not claimed.is_item or ending.status is StepStatus.WAITING):
-            _rest_run(connection, claimed.run_id, ending.paused)
-    if ending.messages:
-        connection.execute(PUT_MESSAGES, ending.messages)
-        announce(ending.session, "outbox")
+            _rest_run(ending.connection, claimed.run_id, ending.paused)
+    send_along(ending.transaction, ending.messages)
     return Ended(
         next=ending.following, published=published, run_finished=finished, retried=ending.retried, dead=ending.dead
     )
@@ -180,10 +195,7 @@ def _settle(ending: Ending, needed_by: list[str], status: StepStatus, *, tolerat
     frontier = [(needed_by, status, status in (StepStatus.FAILED, StepStatus.CANCELLED))]
     while frontier:
         keys, status, failed = frontier.pop()
-        found = (
-            ending.connection.execute(_BEHIND, {"b_run": ending.claimed.run_id, "b_keys": keys}).all() if keys else []
-        )
-        for row in found:
+        for row in _found(ending, keys):
             left, skipped = counted.get(row.id, (row.needs_left, row.needs_skipped))
             left, skipped = left - 1, skipped + (status is StepStatus.SKIPPED)
             becomes = after_need(left, skipped, len(row.needs), StepStatus.FAILED if failed else status)
@@ -194,13 +206,25 @@ def _settle(ending: Ending, needed_by: list[str], status: StepStatus, *, tolerat
                 frontier.append((row.needed_by, StepStatus.SKIPPED, failed))
             else:
                 counted[row.id] = (left, skipped)
-                ending.connection.execute(_COUNT, {"b_id": row.id, "needs_left": left, "needs_skipped": skipped})
+                ending.exchange.put(_COUNT, {"b_id": row.id, "needs_left": left, "needs_skipped": skipped})
+
+
+def ask_behind(exchange: Exchange, run_id: str, keys: Iterable[str]) -> list[Answer]:
+    """Ask for the pending steps of these keys."""
+    return [exchange.ask(_BEHIND, {"b_run": run_id, "b_key": key}) for key in keys]
+
+
+def _found(ending: Ending, keys: list[str]) -> list[Row[Any]]:
+    answers, ending.behind = ending.behind, None
+    if answers is None:
+        answers = ask_behind(ending.exchange, ending.claimed.run_id, keys)
+        ending.exchange.send()
+    return [row for answer in answers for row in answer.rows]
 
 
 def _skip(ending: Ending, row: Row[Any], failed: bool) -> None:
     error = failure_json(Failure("need_failed", "A step that this one needs did not succeed.")) if failed else None
-    values = {"status": StepStatus.SKIPPED, "finished_at": ending.now, "error": error}
-    ending.connection.execute(update(STEP).where(STEP.c.id == row.id).values(values))
+    ending.exchange.put(_SKIP, {"b_id": row.id, "finished_at": ending.now, "error": error})
     ending.steps_left -= 1
     ending.event(row.key, "step.skipped", reason="needs")
 
@@ -229,7 +253,7 @@ def _settle_item(ending: Ending) -> None:
 
 def _hand_out(ending: Ending, owner: str | None) -> None:
     """Take one of the ready steps for the same worker, if it may go on, and write messages for the others."""
-    connection, now = ending.connection, ending.now
+    exchange, now = ending.exchange, ending.now
     may = owner is not None and not ending.cancel_requested and not ending.paused
     for row, skipped in ending.ready:
         fits = may and ending.following is None and row.queue == ending.claimed.queue and row.lane is None
@@ -237,7 +261,7 @@ def _hand_out(ending: Ending, owner: str | None) -> None:
             _take(ending, row, str(owner), row.epoch + 1, skipped)
             continue
         values = {"b_id": row.id, "needs_left": 0, "needs_skipped": skipped, "now": now, "held": ending.paused}
-        connection.execute(_RELEASE, {**values, "republish_at": _look_again(ending)})
+        exchange.put(_RELEASE, {**values, "republish_at": _look_again(ending)})
         if not ending.paused:
             ending.messages.append(message_of(row, now, epoch=row.epoch + 1))
     if ending.joined is not None:
@@ -246,7 +270,7 @@ def _hand_out(ending: Ending, owner: str | None) -> None:
             _take(ending, row, str(owner), row.epoch + 1, row.needs_skipped)
             return
         values = {"b_id": row.id, "now": now, "held": ending.paused, "republish_at": _look_again(ending)}
-        connection.execute(_JOIN, values)
+        exchange.put(_JOIN, values)
         if not ending.paused:
             ending.messages.append(message_of(row, now, epoch=row.epoch + 1))
 
@@ -258,7 +282,7 @@ def _look_again(ending: Ending) -> datetime:
 def _take(ending: Ending, row: Row[Any], owner: str, epoch: int, skipped: int) -> None:
     claimed = ending.claimed
     values = {"b_id": row.id, "epoch": epoch, "now": ending.now, "owner": owner, "needs_skipped": skipped}
-    ending.connection.execute(_TAKE, {**values, "lease_until": ending.later(ending.terms.lease)})
+    ending.exchange.put(_TAKE, {**values, "lease_until": ending.later(ending.terms.lease)})
     known = claimed.known
     if not claimed.is_item and ending.status is StepStatus.SUCCEEDED:
         known = {**known, claimed.key: {"output": ending.output, "status": ending.status.value}}

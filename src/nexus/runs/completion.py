@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from nexus.runs import lanes
-from nexus.runs.aftermath import Ending, close
+from nexus.runs.aftermath import Ending, ask_behind, close
 from nexus.runs.engine_storage import Claimed, Ended, Terms, claimed_of, facts_of
 from nexus.runs.outbox import message
 from nexus.runs.planting import item_values
@@ -34,6 +34,7 @@ from nexus.runs.transitions import (
 )
 from nexus.runs.types import Failure, StepStatus
 from nexus.storage.events import publish
+from nexus.storage.exchange import exchange_of
 
 _LOCK_RUN: Final = (
     select(RUN.c.id, RUN.c.cancel_requested, RUN.c.paused, RUN.c.steps_left)
@@ -109,35 +110,53 @@ def finish(
     With `go_on`, one step that has become ready in the same queue is taken by `owner` at once, without
     a message. `lines` are log lines and `progress` the newest report of the attempt, not stored yet.
     """
-    connection = session.connection()
+    exchange = exchange_of(session)
+    certain = _CERTAIN.get(type(outcome)) if not claimed.is_item else None
     # Locks the run in any case: everything that touches its steps does so first, and in this order.
-    certain = isinstance(outcome, Succeeded | Skipped | Cancelled) and not claimed.is_item
-    row = connection.execute(_COUNT_DOWN if certain else _LOCK_RUN, {"b_run": claimed.run_id}).one_or_none()
+    counted = exchange.ask(_LOCK_RUN if certain is None else _COUNT_DOWN, {"b_run": claimed.run_id})
+    ended = behind = None
+    if certain is not None and claimed.lane is None:
+        output = outcome.output if isinstance(outcome, Succeeded) else None
+        ended = exchange.ask(_END, _end_values(claimed, certain, now, output=output))
+        behind = ask_behind(exchange, claimed.run_id, claimed.needed_by)
+    exchange.send()
+    row = counted.one_or_none()
     if row is None:
         return Ended(fenced=True)
     if claimed.lane is not None:
         lanes.lock(session, claimed.lane)
-    left = row.steps_left + certain
     ending = Ending(
-        session=session,
-        connection=connection,
+        transaction=session,
+        exchange=exchange,
         claimed=claimed,
         now=now,
         terms=terms,
         cancel_requested=row.cancel_requested,
         paused=row.paused,
-        steps_left=left,
+        steps_left=row.steps_left + (certain is not None),
         written_left=row.steps_left,
         lines=lines,
         progress=progress,
+        behind=behind,
     )
-    if _apply(ending, outcome):
+    if ended is not None and certain is not None:
+        _note_end(ending, certain, output=output)
+        counts = bool(ended.count)
+    else:
+        counts = _apply(ending, outcome)
+    if counts:
         return close(ending, owner if go_on else None)
-    if certain:
-        connection.execute(_LEFT, {"b_run": claimed.run_id, "steps_left": left})
+    if certain is not None:
+        exchange.put(_LEFT, {"b_run": claimed.run_id, "steps_left": ending.steps_left})
     return Ended(fenced=True)
 
 
+# Outcomes that end a step whatever happens around it.
+_CERTAIN: Final[dict[type, StepStatus]] = {
+    Succeeded: StepStatus.SUCCEEDED,
+    Skipped: StepStatus.SKIPPED,
+    Cancelled: StepStatus.CANCELLED,
+}
 _LEFT: Final = update(RUN).where(RUN.c.id == bindparam("b_run")).values(steps_left=bindparam("steps_left"))
 
 
@@ -151,9 +170,8 @@ def give_back(
     if row is None or step is None:
         return False
     claimed, left = claimed_of(facts_of(row), step), row.steps_left
-    ending = Ending(
-        session, session.connection(), claimed, now, terms, row.cancel_requested, row.paused, left, left, lines=()
-    )
+    exchange = exchange_of(session)
+    ending = Ending(session, exchange, claimed, now, terms, row.cancel_requested, row.paused, left, left, lines=())
     if row.cancel_requested:
         _end(ending, StepStatus.CANCELLED)
     elif not crashed:
@@ -233,19 +251,33 @@ def _end(
     error: dict[str, Any] | None = None,
     counters: dict[str, int] | None = None,
 ) -> bool:
+    _note_end(ending, status, output=output, error=error)
+    return _fenced(ending, _END, _end_values(ending.claimed, status, ending.now, output, error, counters))
+
+
+def _note_end(ending: Ending, status: StepStatus, *, output: Any = None, error: dict[str, Any] | None = None) -> None:
     claimed, ending.status, ending.output = ending.claimed, status, output
-    values = {
+    told = {"attempt": claimed.attempt, **({} if error is None else {"error": error})}
+    ending.event(claimed.key, f"step.{status}", claimed.map_index, **told)
+
+
+def _end_values(
+    claimed: Claimed,
+    status: StepStatus,
+    now: datetime,
+    output: Any = None,
+    error: dict[str, Any] | None = None,
+    counters: dict[str, int] | None = None,
+) -> dict[str, Any]:
+    return {
         "b_id": claimed.step_id,
         "b_epoch": claimed.epoch,
         "status": status,
         "output": output,
         "error": error,
-        "finished_at": ending.now,
+        "finished_at": now,
         **(counters or _counters(claimed)),
     }
-    told = {"attempt": claimed.attempt, **({} if error is None else {"error": error})}
-    ending.event(claimed.key, f"step.{status}", claimed.map_index, **told)
-    return _fenced(ending, _END, values)
 
 
 def _again(
@@ -333,5 +365,6 @@ def _message(claimed: Claimed, now: datetime, due: datetime) -> dict[str, Any]:
 
 
 def _fenced(ending: Ending, statement: Any, values: dict[str, Any]) -> bool:
-    result: Any = ending.connection.execute(statement, values)
-    return bool(result.rowcount)
+    answer = ending.exchange.ask(statement, values)
+    ending.exchange.send()
+    return bool(answer.count)

@@ -18,11 +18,12 @@ from nexus.runs.lanes import call_next_run
 from nexus.runs.outbox import message, message_of, send
 from nexus.runs.planting import spec_of, step_values
 from nexus.runs.records import event_row, failure_json
-from nexus.runs.tables import EVENT, RUN, STEP
+from nexus.runs.tables import EVENT, PUT_EVENTS, RUN, STEP
 from nexus.runs.transitions import run_end, run_result
 from nexus.runs.types import Failure, RunStatus, StepStatus
 from nexus.runs.waking import wake_step
-from nexus.storage.events import publish
+from nexus.storage.events import publish_along
+from nexus.storage.exchange import exchange_of
 
 Render = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 _RUN: Final = select(
@@ -31,6 +32,12 @@ _RUN: Final = select(
 _STEPS: Final = select(
     STEP.c.key, STEP.c.needed_by, STEP.c.status, STEP.c.output, STEP.c.error, STEP.c.finished_at, STEP.c.options
 ).where(STEP.c.run_id == bindparam("b_run"), STEP.c.map_index == -1)
+_FINISH: Final = (
+    update(RUN)
+    .where(RUN.c.id == bindparam("b_run"))
+    .values({name: bindparam(name) for name in ("status", "finished_at", "error", "result")})
+    .values(steps_left=0)
+)
 _BROKEN: Final = (StepStatus.FAILED, StepStatus.CANCELLED)
 
 
@@ -41,20 +48,23 @@ def conclude(
 
     `cancelled`: somebody wanted it to stop.
     """
-    run = session.execute(_RUN, {"b_run": run_id}).one()
-    steps = session.execute(_STEPS, {"b_run": run_id}).all()
+    exchange = exchange_of(session)
+    found, ended = exchange.ask(_RUN, {"b_run": run_id}), exchange.ask(_STEPS, {"b_run": run_id})
+    exchange.send()
+    run, steps = found.one(), ended.rows
     status, error, result = _verdict(run, steps, cancelled, render)
     plan = run.plan or {}
     if status is RunStatus.FAILED and not run.failing and plan.get("on_failure"):
         _open_failure(session, run, error, now, republish)
         return False
-    values = {"status": status, "finished_at": now, "error": error, "result": result, "steps_left": 0}
-    session.execute(update(RUN).where(RUN.c.id == run_id).values(values))
-    session.execute(insert(EVENT), [event_row(run_id, None, "run.finished", now, status=status)])
+    exchange.put(_FINISH, {"b_run": run_id, "status": status, "finished_at": now, "error": error, "result": result})
+    exchange.put(PUT_EVENTS, event_row(run_id, None, "run.finished", now, status=status))
     _tell(session, run, status, error, now)
     if run.parent_run_id is not None:
+        exchange.send()
         wake_step(session, run.parent_run_id, run.parent_step_id, now, republish)
     if run.lane is not None:
+        exchange.send()
         send(session, [message_of(step, now) for step in call_next_run(session, run.lane, now, republish)])
     return True
 
@@ -131,4 +141,4 @@ def _tell(session: Session, run: Any, status: RunStatus, error: dict[str, Any] |
         "trigger": run.trigger,
         "parent_run_id": run.parent_run_id,
     }
-    publish(session, "run.finished", run.project_id, data, at=now, subject=run.name)
+    publish_along(session, "run.finished", run.project_id, data, at=now, subject=run.name)

@@ -14,15 +14,16 @@ from datetime import datetime, timedelta
 from itertools import islice, zip_longest
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, delete, exists, func, insert, select, text, update
+from sqlalchemy import Row, bindparam, delete, exists, func, insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from nexus.access.types import Principal
 from nexus.runs import lanes
 from nexus.runs.outbox import announce, message_of, send
 from nexus.runs.records import event_row, principal_of
-from nexus.runs.tables import EVENT, OUTBOX, RUN, STEP, WORKING, OutboxRow, RunRow, StepEventRow, StepRow
+from nexus.runs.tables import OUTBOX, PUT_EVENTS, RUN, STEP, WORKING, OutboxRow, RunRow, StepEventRow, StepRow
 from nexus.runs.types import RetryPolicy, RunStatus, StepStatus
+from nexus.storage.exchange import exchange_of
 
 # How much earlier than its time a step may begin: clocks of two machines are never equal.
 _EARLY = timedelta(seconds=1)
@@ -139,12 +140,7 @@ def claim(session: Session, step_id: str, epoch: int, owner: str, now: datetime,
 
     A step of a paused run, or of a lane that is full, is held for later.
     """
-    run = session.execute(_RUN_OF_STEP, {"b_id": step_id}).one_or_none()
-    if run is None or run.cancel_requested or run.finished_at is not None:
-        return None
-    limited = run.paused or run.step_lane or run.lane
-    if limited and (run.step_epoch != epoch or not _admitted(session, run, step_id, epoch, now, terms)):
-        return None
+    exchange = exchange_of(session)
     taken = {
         "b_id": step_id,
         "b_epoch": epoch,
@@ -153,19 +149,29 @@ def claim(session: Session, step_id: str, epoch: int, owner: str, now: datetime,
         "lease_until": now + timedelta(seconds=terms.lease),
         "now": now,
     }
-    step = session.execute(_TAKE, taken).one_or_none()
+    found, free = exchange.ask(_RUN_OF_STEP, {"b_id": step_id}), exchange.ask(_TAKE_FREE, taken)
+    exchange.send()
+    run, step = found.one_or_none(), free.one_or_none()
+    if run is None or run.cancel_requested or run.finished_at is not None:
+        return None
+    if run.paused or run.step_lane or run.lane:
+        if run.step_epoch != epoch or not _admitted(session, run, step_id, epoch, now, terms):
+            return None
+        step = session.execute(_TAKE, taken).one_or_none()
     if step is None:
         return None
     events = []
     if run.status != RunStatus.RUNNING:
-        session.execute(_BEGIN, {"b_run": run.id, "now": now})
+        exchange.put(_BEGIN, {"b_run": run.id, "now": now})
         if run.started_at is None:
             events.append(event_row(run.id, None, "run.started", now))
-            # Its other steps may have been turned away while the run itself could not begin.
-            siblings = lanes.call_held(session, run.id, now, terms.republish) if run.lane else []
-            send(session, [message_of(sibling, now) for sibling in siblings])
+            if run.lane:
+                exchange.send()
+                # Its other steps may have been turned away while the run itself could not begin.
+                siblings = lanes.call_held(session, run.id, now, terms.republish)
+                send(session, [message_of(sibling, now) for sibling in siblings])
     events.append(event_row(run.id, step.key, "step.started", now, step.map_index, attempt=step.attempts))
-    session.execute(insert(EVENT), events)
+    exchange.put(PUT_EVENTS, events)
     return claimed_of(facts_of(run), step)
 
 
@@ -207,7 +213,7 @@ _TAKE: Final = (
     .where(
         STEP.c.id == bindparam("b_id"),
         STEP.c.epoch == bindparam("b_epoch"),
-        STEP.c.status.in_(("ready", "waiting")),
+        or_(STEP.c.status == "ready", STEP.c.status == "waiting"),
         STEP.c.run_at <= bindparam("b_latest"),
     )
     .values(
@@ -221,6 +227,17 @@ _TAKE: Final = (
         woken=False,
     )
     .returning(*WORKING)
+)
+# What may begin without further questions, told by the run that the statement before has locked.
+_TAKE_FREE: Final = _TAKE.where(
+    STEP.c.lane.is_(None),
+    exists().where(
+        RUN.c.id == STEP.c.run_id,
+        RUN.c.lane.is_(None),
+        RUN.c.finished_at.is_(None),
+        ~RUN.c.cancel_requested,
+        ~RUN.c.paused,
+    ),
 )
 _BEGIN: Final = (
     update(RUN)

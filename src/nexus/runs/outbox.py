@@ -6,19 +6,23 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import insert, text
+from sqlalchemy import Text, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from nexus.runs.tables import OUTBOX
+from nexus.storage.exchange import exchange_of
 
 CHANNEL: Final = "nexus_runs"
-PUT_MESSAGES: Final = insert(OUTBOX)
+_PUT_MESSAGES: Final = insert(OUTBOX)
+
+
+_NOTIFY: Final = select(func.pg_notify(bindparam("channel", type_=Text), bindparam("what", type_=Text)))
 
 
 def announce(session: Session, what: str) -> None:
     """Wake engines on other machines when this commits (PostgreSQL NOTIFY); SQLite has none."""
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_notify(:channel, :what)"), {"channel": CHANNEL, "what": what})
+        session.execute(_NOTIFY, {"channel": CHANNEL, "what": what})
 
 
 def message(step: dict[str, Any], now: datetime, due: datetime) -> dict[str, Any]:
@@ -43,5 +47,14 @@ def message_of(step: Any, now: datetime, due: datetime | None = None, *, epoch: 
 def send(session: Session, messages: Sequence[dict[str, Any]]) -> None:
     """Write messages and tell the engines."""
     if messages:
-        session.execute(PUT_MESSAGES, list(messages))
+        session.execute(_PUT_MESSAGES, list(messages))
         announce(session, "outbox")
+
+
+def send_along(session: Session, messages: Sequence[dict[str, Any]]) -> None:
+    """Write messages and tell the engines, together with what else the transaction's exchange is to send."""
+    if messages:
+        exchange = exchange_of(session)
+        exchange.put(_PUT_MESSAGES, messages)
+        if session.get_bind().dialect.name == "postgresql":
+            exchange.put(_NOTIFY, {"channel": CHANNEL, "what": "outbox"})

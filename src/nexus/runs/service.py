@@ -25,6 +25,7 @@ from nexus.runs.settings import RunsSettings
 from nexus.runs.signals import CANCEL, OUTBOX, Bell
 from nexus.runs.types import Run, RunCounts, RunEvent, RunSpec, RunStatus, Step
 from nexus.storage.db import Database
+from nexus.storage.exchange import exchange_of
 
 LOG_TYPES: Final = ("log",)
 ARTIFACT_TYPES: Final = ("artifact",)
@@ -80,6 +81,7 @@ class RunService:
         """
         self.check(spec)
         run, _, created = storage.add_run(session, spec, principal, self._clock.now(), self._settings.republish)
+        exchange_of(session).send()
         return run, created
 
     def ring(self) -> None:

@@ -14,11 +14,12 @@ from sqlalchemy.orm import Session
 from nexus.access.types import Principal
 from nexus.runs.errors import RunNotFound
 from nexus.runs.graph import fingerprint
-from nexus.runs.outbox import PUT_MESSAGES, announce, message
+from nexus.runs.outbox import message, send_along
 from nexus.runs.planting import run_values, step_values
 from nexus.runs.records import event_row, run_of
 from nexus.runs.tables import EVENT, RUN, STEP, LeaseRow, OutboxRow, RunRow, StepEventRow, StepRow
 from nexus.runs.types import Run, RunCounts, RunSpec, RunStatus, StepStatus
+from nexus.storage.exchange import exchange_of
 
 _FRESH_STEP: Final = {
     **dict.fromkeys(("started_at", "finished_at", "output", "error", "progress")),
@@ -42,27 +43,35 @@ def add_run(
     """Insert a run, its steps, and the messages of those that need nothing. `digest` is the fingerprint of `spec`.
 
     Returns the run, its fingerprint and True; or False and the run that has the same project, kind,
-    name and idempotency key already, whose fingerprint may differ.
+    name and idempotency key already, whose fingerprint may differ. What is inserted goes along with the
+    commit, or with the next `send` of the transaction's exchange.
     """
-    connection = session.connection()
+    exchange = exchange_of(session)
     digest = digest or fingerprint(spec)
     values = {**run_values(spec, principal, now), "fingerprint": digest}
-    if connection.execute(_PUT_RUN[connection.dialect.name], values).one_or_none() is None:
-        first = select(RunRow).where(
-            RunRow.project_id == principal.project_id,
-            RunRow.kind == spec.kind,
-            RunRow.name == spec.name,
-            RunRow.idempotency_key == spec.idempotency_key,
-        )
-        row = session.execute(first).scalar_one()
-        return run_of(row, steps_of(session, row.id)), row.fingerprint, False
+    put = exchange.ask(_PUT_RUN[session.get_bind().dialect.name], values)
+    if spec.idempotency_key is not None:
+        exchange.send()
+        if put.one_or_none() is None:
+            return _first(session, spec, principal)
     steps = step_values(values, spec.steps, now, republish)
-    connection.execute(_PUT_STEPS, steps)
-    connection.execute(PUT_MESSAGES, [message(step, now, now) for step in steps if step["status"] == "ready"])
-    connection.execute(_PUT_EVENTS, [event_row(values["id"], None, "run.created", now, steps=len(steps))])
-    announce(session, "outbox")
+    exchange.put(_PUT_STEPS, steps)
+    exchange.put(_PUT_EVENTS, [event_row(values["id"], None, "run.created", now, steps=len(steps))])
+    send_along(session, [message(step, now, now) for step in steps if step["status"] == "ready"])
     shown = [SimpleNamespace(**_FRESH_STEP, **step) for step in steps]
     return run_of(SimpleNamespace(**_FRESH_RUN, **values), shown), digest, True
+
+
+def _first(session: Session, spec: RunSpec, principal: Principal) -> tuple[Run, str, bool]:
+    """Return the run that was started with the same idempotency key, its fingerprint, and False."""
+    first = select(RunRow).where(
+        RunRow.project_id == principal.project_id,
+        RunRow.kind == spec.kind,
+        RunRow.name == spec.name,
+        RunRow.idempotency_key == spec.idempotency_key,
+    )
+    row = session.execute(first).scalar_one()
+    return run_of(row, steps_of(session, row.id)), row.fingerprint, False
 
 
 def run_with_steps(session: Session, project_id: str, run_id: str, principal_id: str | None = None) -> Run:

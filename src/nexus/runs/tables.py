@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final, cast
 
-from sqlalchemy import JSON, BigInteger, Index, Integer, String, Table, Text, UniqueConstraint, false, text
+from sqlalchemy import JSON, BigInteger, Index, Integer, String, Table, Text, UniqueConstraint, false, insert, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from nexus.storage.db import Base
@@ -191,6 +191,7 @@ RUN: Table = cast("Table", RunRow.__table__)
 STEP: Table = cast("Table", StepRow.__table__)
 OUTBOX: Table = cast("Table", OutboxRow.__table__)
 EVENT: Table = cast("Table", StepEventRow.__table__)
+PUT_EVENTS: Final = insert(EVENT)
 WORKING: Final = tuple(
     STEP.c[name]
     for name in (

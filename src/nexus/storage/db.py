@@ -17,27 +17,31 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from contextvars import copy_context
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import orjson
 from sqlalchemy import DateTime, MetaData, create_engine, event
 from sqlalchemy.engine import URL, Dialect, Engine, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
 from nexus.core.errors import Unavailable
+from nexus.storage.exchange import send_rest
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_LAST_USED: Final = "nexus_last_used"
+_FRESH: Final = 1.0
 _NAMING = {
     "ix": "ix_%(column_0_label)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -128,7 +132,9 @@ class Database:
                 Session(connection, expire_on_commit=False) as session,
                 session.begin(),
             ):
-                return query(session, *args, **kwargs)
+                result = query(session, *args, **kwargs)
+                send_rest(session)
+                return result
         except (OperationalError, PoolExhausted) as error:
             raise DatabaseUnavailable(retry_after=2) from error
         except DBAPIError as error:
@@ -174,13 +180,29 @@ def _sqlite_engine(url: URL, threads: int) -> Engine:
 
 
 def _postgres_engine(url: URL, threads: int) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url,
         json_serializer=_json_dump,
         json_deserializer=orjson.loads,
         pool_size=threads,
         max_overflow=threads,
-        pool_pre_ping=True,
         pool_timeout=5,
         connect_args={"connect_timeout": 2},
     )
+
+    @event.listens_for(engine, "checkin")
+    def _note(_connection: object, record: Any) -> None:
+        record.info[_LAST_USED] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _probe(connection: Any, record: Any, _fairy: object) -> None:
+        # What `pool_pre_ping` does each time, and with it a journey for each transaction.
+        now = time.monotonic()
+        if now - record.info.get(_LAST_USED, now) < _FRESH:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
+
+    return engine

@@ -22,18 +22,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Text, cast, delete, func, insert, literal, select, tuple_, update
+from sqlalchemy import BigInteger, Text, cast, delete, func, literal, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from nexus.core.cause import run_behind
 from nexus.core.clock import Clock, SystemClock
 from nexus.storage.db import Database
-from nexus.storage.tables import EventCursorRow, EventRow
+from nexus.storage.exchange import exchange_of
+from nexus.storage.tables import EVENT, EventCursorRow, EventRow
 
-_INSERT: Final[dict[str, Any]] = {"sqlite": sqlite.insert(EventRow), "postgresql": postgresql.insert(EventRow)}
 # The number of this transaction, and the lowest number that may still be at work.
 _OWN_NUMBER: Final = cast(cast(func.pg_current_xact_id(), Text), BigInteger)
+_INSERT: Final[dict[str, Any]] = {
+    "sqlite": sqlite.insert(EVENT).values(transaction=0),
+    "postgresql": postgresql.insert(EVENT).values(transaction=_OWN_NUMBER),
+}
 _LOWEST_OPEN: Final = cast(cast(func.pg_snapshot_xmin(func.pg_current_snapshot()), Text), BigInteger)
 
 
@@ -64,9 +68,28 @@ def publish(
     Where a step has done it, `data` gets the id of its run as `caused_by`. With `once` a second event of that
     name is left out, and False returned.
     """
-    dialect, cause = session.get_bind().dialect.name, run_behind()
-    values = {
-        "transaction": _OWN_NUMBER if dialect == "postgresql" else 0,
+    values = _values(type_, project_id, data, at, subject, once)
+    put = _INSERT[session.get_bind().dialect.name]
+    if once is None:
+        session.execute(put, values)
+        return True
+    first = put.on_conflict_do_nothing(index_elements=[EventRow.once]).returning(EventRow.id)
+    return bool(session.execute(first, values).scalar_one_or_none())
+
+
+def publish_along(
+    session: Session, type_: str, project_id: str | None, data: dict[str, Any], *, at: datetime, subject: str = ""
+) -> None:
+    """Do the same by the transaction's exchange, with what else that is to send."""
+    put = _INSERT[session.get_bind().dialect.name]
+    exchange_of(session).put(put, _values(type_, project_id, data, at, subject))
+
+
+def _values(
+    type_: str, project_id: str | None, data: dict[str, Any], at: datetime, subject: str, once: str | None = None
+) -> dict[str, Any]:
+    cause = run_behind()
+    return {
         "project_id": project_id,
         "type": type_,
         "subject": subject[:255],
@@ -74,11 +97,6 @@ def publish(
         "once": once,
         "at": at,
     }
-    if once is None:
-        session.execute(insert(EventRow).values(values))
-        return True
-    put = _INSERT[dialect].values(values).on_conflict_do_nothing(index_elements=[EventRow.once])
-    return bool(session.execute(put.returning(EventRow.id)).scalar_one_or_none())
 
 
 def consume(session: Session, reader: str, handle: Callable[[Session, Event], None], limit: int = 100) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, cast
 
-from sqlalchemy import JSON, BigInteger, Index, Integer, LargeBinary, String
+from sqlalchemy import JSON, BigInteger, Index, Integer, LargeBinary, String, Table
 from sqlalchemy.orm import Mapped, mapped_column
 
 from nexus.storage.db import Base
@@ -50,3 +50,6 @@ class EventCursorRow(Base):
     reader: Mapped[str] = mapped_column(String(100), primary_key=True)
     transaction: Mapped[int] = mapped_column(BigInteger)
     event_id: Mapped[int] = mapped_column(BigInteger)
+
+
+EVENT: Final = cast("Table", EventRow.__table__)
