@@ -207,7 +207,7 @@ def test_a_retry_waits_its_time(bench: Bench) -> None:
     run = bench.start(StepSpec("a", "noop", retries=RetryPolicy(max=5, base=8)))
     assert bench.end(bench.take(), BUSY).retried
     assert bench.publish(at=7) == []
-    assert bench.db.read_now(queries.next_due) == later(8)
+    assert bench.db.read_now(queries.next_due).one().first == later(8)
     (message,) = bench.publish(at=8)
     assert bench.claim(message, at=6) is None
     assert bench.claim(message, at=8) is not None

@@ -46,7 +46,7 @@ def conclude(
 ) -> bool:
     """End a run none of whose steps is left; False when the steps of its `on_failure` come first.
 
-    `cancelled`: somebody wanted it to stop.
+    `cancelled`: somebody wanted it to stop. What is written goes along with the transaction's exchange.
     """
     exchange = exchange_of(session)
     found, ended = exchange.ask(_RUN, {"b_run": run_id}), exchange.ask(_STEPS, {"b_run": run_id})

@@ -24,6 +24,7 @@ from nexus.runs.failpoints import Failpoints
 from nexus.runs.settings import RunsSettings
 from nexus.runs.signals import CANCEL, OUTBOX, Ear, PostgresEar, SocketEar
 from nexus.storage.db import Database
+from nexus.storage.exchange import Answer
 
 log = logging.getLogger(__name__)
 _BATCH = 100
@@ -109,9 +110,9 @@ class Dispatcher:
             # What lies in the broker cannot be overtaken any more, so little may: the rest takes turns here.
             rooms = {name: self._room(depth) for name, depth in self._outlet.depths().items()}
             full = min(rooms.values()) <= 0
-            sent = self._batch(rooms) if max(rooms.values()) > 0 else 0
+            sent, due = self._batch(rooms)
             if sent == 0 or (not full and sent < min(rooms.values())):
-                return self._until_next(full=full and sent == 0)
+                return self._until(due, full=full and sent == 0)
             self._patience = _BACKLOG_PAUSE
         return 0.0
 
@@ -119,23 +120,24 @@ class Dispatcher:
         """Return how many messages a queue may take: none before it is half empty, to send many at a time."""
         return self._settings.in_flight - depth if depth <= self._settings.in_flight // 2 else 0
 
-    def _batch(self, rooms: dict[str, int]) -> int:
+    def _batch(self, rooms: dict[str, int]) -> tuple[int, datetime | None]:
+        """Publish what is due and finds room; return how many, and when the first of the rest is due."""
         now = self._clock.now()
         if not self._database.is_sqlite:
-            return self._database.write_now(self._publish_locked, now, rooms)
+            sent, due = self._database.write_now(self._publish_locked, now, rooms)
+            return sent, due.one().first
         # SQLite has one writer: publishing must not hold its lock, and two dispatchers only make duplicates.
         messages = self._database.read_now(queries.due_messages, now, _BATCH, rooms)
         self._hand_over(messages)
         if messages:
             self._database.write_now(queries.delete_messages, [message.outbox_id for message in messages])
-        return len(messages)
+        return len(messages), self._database.read_now(queries.next_due).one().first
 
-    def _publish_locked(self, session: Session, now: datetime, rooms: dict[str, int]) -> int:
+    def _publish_locked(self, session: Session, now: datetime, rooms: dict[str, int]) -> tuple[int, Answer]:
         messages = queries.due_messages(session, now, _BATCH, rooms)
         self._hand_over(messages)
-        if messages:
-            queries.delete_messages(session, [message.outbox_id for message in messages])
-        return len(messages)
+        queries.delete_messages(session, [message.outbox_id for message in messages])
+        return len(messages), queries.next_due(session)
 
     def _hand_over(self, messages: Sequence[Message]) -> None:
         if messages:
@@ -143,8 +145,7 @@ class Dispatcher:
             self._outlet.publish(messages)
             self._failpoints.reach("after_publish")
 
-    def _until_next(self, *, full: bool) -> float:
-        due = self._database.read_now(queries.next_due)
+    def _until(self, due: datetime | None, *, full: bool) -> float:
         if due is None:
             return self._settings.poll
         pause = min(self._settings.poll, max(0.0, (due - self._clock.now()).total_seconds()))

@@ -23,7 +23,7 @@ from nexus.runs.outbox import announce, message_of, send
 from nexus.runs.records import event_row, principal_of
 from nexus.runs.tables import OUTBOX, PUT_EVENTS, RUN, STEP, WORKING, OutboxRow, RunRow, StepEventRow, StepRow
 from nexus.runs.types import RetryPolicy, RunStatus, StepStatus
-from nexus.storage.exchange import exchange_of
+from nexus.storage.exchange import Answer, exchange_of
 
 # How much earlier than its time a step may begin: clocks of two machines are never equal.
 _EARLY = timedelta(seconds=1)
@@ -417,7 +417,10 @@ def due_messages(session: Session, now: datetime, limit: int, rooms: Mapping[str
         # What is due is most likely for the full queue, and nothing that may be sent.
         rows: Sequence[Row[Any]] = _in_turns(session, now, rooms)[:limit]
     else:
-        rows = session.execute(_DUE, {"b_now": now, "b_limit": limit + 1}).all()
+        exchange = exchange_of(session)
+        due = exchange.ask(_DUE, {"b_now": now, "b_limit": limit + 1})
+        exchange.send()
+        rows = due.rows
         asked = Counter(row.queue for row in rows)
         scarce = rooms is not None and any(count > rooms.get(name, 0) for name, count in asked.items())
         if len(rows) > limit or scarce:
@@ -483,14 +486,17 @@ _PROJECTS: Final = text(
 )
 
 
-def next_due(session: Session) -> datetime | None:
-    """Return when the earliest message is due, or None when there is none."""
-    return session.execute(select(func.min(OutboxRow.due_at))).scalar_one_or_none()
+def next_due(session: Session) -> Answer:
+    """Ask when the earliest message is due: `first`, or None. It is told at the end of the transaction."""
+    return exchange_of(session).ask(_FIRST, {})
+
+
+_FIRST: Final = select(func.min(OUTBOX.c.due_at).label("first"))
 
 
 def delete_messages(session: Session, ids: Collection[int]) -> None:
-    """Forget messages that the broker has taken."""
-    session.execute(_FORGET, {"b_ids": list(ids)})
+    """Forget messages that the broker has taken, at the end of the transaction."""
+    exchange_of(session).put(_FORGET, [{"b_id": id_} for id_ in ids])
 
 
-_FORGET: Final = delete(OUTBOX).where(OUTBOX.c.id.in_(bindparam("b_ids", expanding=True)))
+_FORGET: Final = delete(OUTBOX).where(OUTBOX.c.id == bindparam("b_id"))

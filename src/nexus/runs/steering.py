@@ -19,6 +19,7 @@ from nexus.runs.tables import OutboxRow, RunRow, StepEventRow, StepRow
 from nexus.runs.transitions import Node, reopen
 from nexus.runs.types import Failure, Run, RunStatus, StepStatus
 from nexus.runs.waking import wake_rows
+from nexus.storage.exchange import exchange_of
 
 _IDLE = (StepStatus.PENDING, StepStatus.READY, StepStatus.WAITING)
 _TO_RUN = (StepStatus.READY, StepStatus.WAITING)
@@ -78,6 +79,7 @@ def _cancel_idle(session: Session, row: RunRow, now: datetime, republish: float)
     session.flush()
     if row.steps_left == 0:
         conclude(session, row.id, now, republish, cancelled=True)
+        exchange_of(session).send()
         session.refresh(row)
 
 

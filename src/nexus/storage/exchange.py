@@ -80,7 +80,7 @@ class Exchange:
             return
         dialect, driver = self._connection.dialect, self._connection.connection.driver_connection
         cursors = self._cursors(driver, len(waiting) + 1)
-        piped = dialect.name == "postgresql" and (commit or len(waiting) > 1)
+        piped = dialect.name == "postgresql"
         error_class = dialect.loaded_dbapi.Error
         try:
             # psycopg and sqlite3 differ in nothing else that is used here.
