@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from nexus.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
+YAML = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\((?!https?://|#)([^)#]+)")
 
 
@@ -50,3 +54,27 @@ def test_glossary_words_are_in_use() -> None:
     words = re.findall(r"^\| ([a-z]+)", text, re.MULTILINE)
     source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src" / "nexus").rglob("*.py"))
     assert not [word for word in words if word != "word" and not re.search(word, source, re.IGNORECASE)]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/providers.md", "docs/routing.md", "docs/testing.md"])
+def test_blocks_of_settings_are_settings(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = YAML.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert blocks
+    for block in blocks:
+        found = yaml.safe_load(block)
+        # A list shows ways to write one provider, of which each stands for itself.
+        parts = [found] if isinstance(found, dict) else [{"llm": {"providers": [one]}} for one in found]
+        for number, part in enumerate(parts):
+            for name in re.findall(r"\$\{(\w+)\}", str(part)):
+                monkeypatch.setenv(name, "a-key-of-some-length")
+            routes, providers = part["llm"].get("routes", []), part["llm"].setdefault("providers", [])
+            if not providers:  # the page is about routes: whom they name stands elsewhere
+                names = {one["provider"] for route in routes for one in route["deployments"]}
+                providers += [{"name": name, "kind": "openai", "api_key": "k"} for name in sorted(names)]
+                others = {name for route in routes for name in route.get("fallbacks", [])}
+                routes += [{**routes[0], "name": name, "fallbacks": []} for name in sorted(others)]
+            (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump(part))
+            monkeypatch.setenv("NEXUS_CONFIG", str(tmp_path / f"{number}.yaml"))
+            llm = load_settings(data_dir=tmp_path).llm
+            assert [provider.name for provider in llm.providers] == [one["name"] for one in providers]
+            assert [route.name for route in llm.routes] == [one["name"] for one in routes]
