@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _EVERY = 5.0
 _REFUSALS = ("rate_limit_exceeded", "budget_exceeded")
-_LANGUAGE = ("chat", "embedding", "text.")
+_LANGUAGE = ("chat", "embedding", "text.", "health")
 
 
 _AT_ONCE = 1000

@@ -14,6 +14,7 @@ from tests.llm.scripts import failing
 from tests.llm.test_delivery import ask, said
 
 from nexus.ledger.service import Ledger
+from nexus.ledger.types import Invocation
 from nexus.llm.health import Health
 from nexus.llm.service import LLMService
 from nexus.llm.settings import LLMSettings
@@ -62,6 +63,29 @@ async def test_a_check_is_a_look_at_the_models_or_one_token(upstream: FakeUpstre
     assert (listed.method, listed.route) == ("GET", "/v1/models")
     assert listed.headers["authorization"] == "Bearer sk-upstream-secret-key"
     assert (called.method, called.model, called.json["max_tokens"]) == ("POST", "other", 1)
+    await llm.stop()
+
+
+async def test_a_token_of_a_check_is_on_record(upstream: FakeUpstream, ledger: Ledger) -> None:
+    rows: list[Invocation] = []
+    ledger.on_record(rows.append)
+    route = checked("b", "gpt-4o", by_call=True)
+    route["deployments"][0]["price"] = {"input": 2.5, "output": 10}
+    llm = service(upstream, ledger, checked("a", "echo"), route)
+    for deployment, policy in [*llm.health.due(0.0), *llm.health.due(11.0)]:
+        await llm.health._check(deployment, policy)
+    found = await llm.health.try_out(WHO, "up", "echo")
+    assert found.error is None
+    upstream.answering = failing("500")
+    assert (await llm.health.try_out(WHO, "up", "echo")).error is not None
+    told = [(row.kind, row.model, row.principal_id, row.project_id, row.status) for row in rows]
+    assert told == [
+        ("health", "up/gpt-4o", "health", "", "ok"),
+        ("health", "up/echo", "key_1", "prj_1", "ok"),
+        ("health", "up/echo", "key_1", "prj_1", "error"),
+    ]
+    assert rows[0].cost_usd
+    assert rows[0].input_tokens
     await llm.stop()
 
 
@@ -143,15 +167,17 @@ async def test_no_more_than_a_few_at_once(upstream: FakeUpstream, ledger: Ledger
     under_way, most = 0, 0
 
     class Counting(Health):
-        async def _ask(self, deployment: Any, *, by_call: bool) -> Any:
+        async def _ask(self, who: Any, deployment: Any, *, by_call: bool) -> Any:
             nonlocal under_way, most
             under_way += 1
             most = max(most, under_way)
             await asyncio.sleep(0.01)
             under_way -= 1
-            return await super()._ask(deployment, by_call=by_call)
+            return await super()._ask(who, deployment, by_call=by_call)
 
-    health = Counting(registry=llm.registry, router=llm.router, client=llm.client, delivery=llm._delivery)
+    health = Counting(
+        registry=llm.registry, router=llm.router, client=llm.client, delivery=llm._delivery, record=ledger.record
+    )
     health.due(0.0)
     await asyncio.gather(*(health._check(deployment, policy) for deployment, policy in health.due(11.0)))
     assert most <= 4

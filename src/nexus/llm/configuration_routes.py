@@ -98,7 +98,7 @@ async def try_provider(name: ProviderName, body: ProviderTest, who: Administrato
     """Ask a provider for its models, or one of them for one token, and tell whether that worked."""
     if name not in {account.name for account in llm.registry.accounts()}:
         raise NotFound
-    found = await llm.health.try_out(name, body.model)
+    found = await llm.health.try_out(who, name, body.model)
     error = {"code": found.error.code, "message": found.error.message} if found.error is not None else None
     return ProviderTested(ok=error is None, latency_ms=round(found.seconds * 1000, 1), error=error)
 

@@ -1,7 +1,8 @@
 """Looking whether deployments answer before a caller finds out: for routes that ask for it, and on request.
 
 A check is cheap: the provider's list of models, or one token. What it finds feeds the breaker. Checks are
-spread in time and few at once, so that a thousand deployments never make a wave of requests.
+spread in time and few at once, so that a thousand deployments never make a wave of requests. A token costs money, so
+each that was asked for is on record as a call of kind `health`, of nobody's project where nobody asked for the check.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
+from nexus.access.types import Principal
 from nexus.core.errors import NexusError
+from nexus.llm.accounting import Entry, Record
 from nexus.llm.client import HttpClient, HttpRequest
 from nexus.llm.delivery import Delivery, Target
 from nexus.llm.errors import UpstreamCredentials, UpstreamModelMissing, UpstreamRateLimited, UpstreamUnavailable
+from nexus.llm.kept import tally_of
 from nexus.llm.registry import RESERVED, Registry
 from nexus.llm.routing import Router
 from nexus.llm.types import Call, ChatRequest, Deployment, HealthPolicy, Message, Route, Text, Timeouts
@@ -26,6 +30,8 @@ _TICK = 1.0
 _JITTER = 0.2
 _AT_ONCE = 4
 _PATIENCE = Timeouts(connect=3, first_token=10, between_tokens=10, total=10)
+_HELLO = "hi"
+_NOBODY = Principal("system", "health", "")
 _ALIVE = (UpstreamRateLimited, UpstreamModelMissing, UpstreamCredentials)
 
 
@@ -46,6 +52,7 @@ class Health:
         router: Router,
         client: HttpClient,
         delivery: Delivery,
+        record: Record,
         pick: Callable[[], float] = random.random,
     ) -> None:
         """Check nothing before `start`."""
@@ -53,6 +60,7 @@ class Health:
         self._router = router
         self._client = client
         self._delivery = delivery
+        self._record = record
         self._pick = pick
         self._due: dict[str, float] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -70,9 +78,12 @@ class Health:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def try_out(self, provider: str, model: str | None = None) -> Found:
-        """Ask a provider for its models, or one of them for a token."""
-        return await self._ask(Deployment(provider=provider, model=model or "models"), by_call=model is not None)
+    async def try_out(self, who: Principal, provider: str, model: str | None = None) -> Found:
+        """Ask a provider for its models, or one of them for a token, which goes on the account of `who`."""
+        if model is None:
+            return await self._ask(_NOBODY, Deployment(provider=provider, model="models"), by_call=False)
+        priced = await self._registry.priced(f"{provider}/{model}")
+        return await self._ask(who, priced.deployments[0], by_call=True)
 
     def due(self, now: float) -> list[tuple[Deployment, HealthPolicy]]:
         """Return what is to be checked now, and note when it is next. The first check comes at a random moment."""
@@ -103,7 +114,7 @@ class Health:
 
     async def _check(self, deployment: Deployment, policy: HealthPolicy) -> None:
         async with self._slots:
-            found = await self._ask(deployment, by_call=policy.by_call)
+            found = await self._ask(_NOBODY, deployment, by_call=policy.by_call)
         now = asyncio.get_running_loop().time()
         standing = self._router.standing(deployment)
         if found.error is None or isinstance(found.error, _ALIVE):
@@ -114,33 +125,46 @@ class Health:
             standing.failed(now, found.error.code)
             log.warning("%s does not answer its health check: %s", deployment.key, found.error.code)
 
-    async def _ask(self, deployment: Deployment, *, by_call: bool) -> Found:
+    async def _ask(self, who: Principal, deployment: Deployment, *, by_call: bool) -> Found:
         clock = asyncio.get_running_loop().time
         began = clock()
         error: NexusError | None = None
         try:
             async with asyncio.timeout(_PATIENCE.total + 5):
-                await self._reach(deployment, by_call=by_call)
+                await self._call(who, deployment) if by_call else await self._look(deployment)
         except NexusError as problem:
             error = problem
         except TimeoutError:
             error = UpstreamUnavailable()
         return Found(clock() - began, error)
 
-    async def _reach(self, deployment: Deployment, *, by_call: bool) -> None:
-        """Send one small request. Raises what its answer means."""
-        hello = Message(role="user", parts=(Text(text="hi"),))
+    async def _call(self, who: Principal, deployment: Deployment) -> None:
+        """Ask for one token. Raises what the answer means."""
+        with Entry(self._record, who, kind="health", model=deployment.key, characters=len(_HELLO)) as entry:
+            target, request = await self._prepared(deployment)
+            entry.goes_to(target.route, deployment)
+            entry.sent = True
+            answer = await self._client.fetch(request, _PATIENCE)
+            if answer.status >= 300:
+                raise target.provider.error(answer)
+            entry.tally = tally_of(target.provider.completion(answer))
+
+    async def _look(self, deployment: Deployment) -> None:
+        """Ask for the list of models, where the provider has one. Raises what the answer means."""
+        target, request = await self._prepared(deployment)
+        if target.provider.lists_models:
+            request = HttpRequest(url=_models_of(target), method="GET", headers=_without_content(request))
+        answer = await self._client.fetch(request, _PATIENCE)
+        if answer.status >= 300 and answer.status not in (400, 404, 405):
+            raise target.provider.error(answer)
+
+    async def _prepared(self, deployment: Deployment) -> tuple[Target, HttpRequest]:
+        """Return where a check goes, and the request for one token."""
+        hello = Message(role="user", parts=(Text(text=_HELLO),))
         call = Call.of(ChatRequest(model=deployment.model, messages=(hello,), max_tokens=1))
         route = Route(name=deployment.key, deployments=(deployment,))
         target = await self._delivery.target(route, deployment, call, _PATIENCE)
-        request = target.provider.chat(target.endpoint, deployment.model, call)
-        if not by_call and target.provider.lists_models:
-            request = HttpRequest(url=_models_of(target), method="GET", headers=_without_content(request))
-        answer = await self._client.fetch(request, _PATIENCE)
-        if answer.status >= 300 and (by_call or answer.status not in (400, 404, 405)):
-            raise target.provider.error(answer)
-        if by_call:
-            target.provider.completion(answer)
+        return target, target.provider.chat(target.endpoint, deployment.model, call)
 
 
 def _models_of(target: Target) -> str:

@@ -110,7 +110,9 @@ class LLMService:
         self._embedder = embedder
         self._sessions: dict[str, Sessions] = {}
         self._delivery = Delivery(registry=self.registry, router=self.router, client=self.client, shelf=shelf)
-        self.health = Health(registry=self.registry, router=self.router, client=self.client, delivery=self._delivery)
+        self.health = Health(
+            registry=self.registry, router=self.router, client=self.client, delivery=self._delivery, record=record
+        )
 
     def reconfigured(self) -> None:
         """Go by what the registry knows now."""
