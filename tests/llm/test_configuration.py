@@ -186,6 +186,7 @@ BAD_ROUTES: list[tuple[dict[str, Any], int, str]] = [
     ({"cache": {"semantic": {"threshold": 2}}}, 422, "/cache/semantic/threshold"),
     ({"timeouts": {"total": -1}}, 422, "/timeouts/total"),
     ({"health": {"interval": 0}}, 422, "/health/interval"),
+    ({"deployments": [{"provider": "local", "model": "nexus-local"}]}, 400, "/deployments/0/model"),
 ]
 
 

@@ -71,7 +71,16 @@ def served(catalog: CatalogService, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("data")
     database = Database(f"sqlite:///{folder / 'nexus.db'}")
     Base.metadata.create_all(database.engine)
-    settings = LLMSettings(local={"children": 2, "parallel": 1, "longest_context": 512, "threads": 1})
+    routes = [
+        {"name": "house", "deployments": [{"provider": "local", "model": "smollm2-135m-instruct"}]},
+        {"name": "away", "deployments": [{"provider": "local", "model": "llama-3.2-1b-instruct"}]},
+        {
+            "name": "either",
+            "deployments": [{"provider": "local", "model": "llama-3.2-1b-instruct"}],
+            "fallbacks": ["house"],
+        },
+    ]
+    settings = LLMSettings(local={"children": 2, "parallel": 1, "longest_context": 512, "threads": 1}, routes=routes)
     runtime = LocalRuntime(data_dir=folder, settings=settings.local, catalog=catalog)
     children = LocalChildren(data_dir=folder, settings=settings.local, runtime=runtime)
     ledger = Ledger(database=database, folder=folder / "ledger")
@@ -120,6 +129,21 @@ def test_two_imported_models_answer_at_once_at_no_price_and_share_their_children
     again = served.another()
     child = asyncio.run(again.find(served.model("mine")))
     assert (child.pid, again._running) == (served.pid("mine"), {})
+
+
+def test_a_route_leads_to_models_of_this_machine_and_on_from_those_that_are_not_here(served: Served) -> None:
+    for name in ("house", "either"):
+        answer = served.ask(name)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["choices"][0]["message"]["content"]
+        row = served.gateway.rows[-1]
+        assert (row.model, row.cost_usd) == (name, 0.0)
+    absent = served.ask("away")
+    assert absent.status_code == 404
+    assert "llama-3.2-1b-instruct is not on this machine" in absent.json()["error"]["message"]
+    route = served.gateway.llm.registry.find("house")
+    assert route.timeouts.first_token == 180
+    assert not route.deployments[0].capabilities.demo
 
 
 def test_a_third_ends_the_one_that_was_idle_longest(served: Served) -> None:

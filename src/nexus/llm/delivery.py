@@ -189,7 +189,7 @@ class Delivery:
 
     async def target(self, route: Route, deployment: Deployment, call: Call | None, timeouts: Timeouts) -> Target:
         """Return where an attempt goes: the codec for this call, and the endpoint as it is now."""
-        account, provider = self._registry.account(deployment.provider)
+        account, provider = self._registry.account(deployment.provider, deployment.model)
         if call is not None:
             provider = provider.serving(account, deployment.model, call)
         endpoint = await self.endpoint(account, provider)

@@ -17,7 +17,7 @@ from nexus.core.errors import NexusError
 from nexus.core.plugins import PluginFolder
 from nexus.llm.abilities import able_as
 from nexus.llm.account import Account
-from nexus.llm.errors import UnknownModel
+from nexus.llm.errors import UnknownModel, UpstreamModelMissing
 from nexus.llm.local_routes import LOCAL_ACCOUNT, SLOW, Accounts, LocalRoutes
 from nexus.llm.pricing import Priced, PriceTable, Published, Row
 from nexus.llm.provider import Provider
@@ -154,8 +154,16 @@ class Registry:
         """Return every configured account."""
         return [account for account, _ in self._accounts.values()]
 
-    def account(self, name: str) -> tuple[Account, Provider]:
-        """Return an account and its kind. Raises `UnknownModel` for one that has just been taken away."""
+    def account(self, name: str, model: str = LOCAL) -> tuple[Account, Provider]:
+        """Return an account and its kind. Raises `UnknownModel` for one that has just been taken away.
+
+        `local` has an account for each `model`: `UpstreamModelMissing` for one that is not on this machine now.
+        """
+        if name == LOCAL_ACCOUNT and model != LOCAL:
+            route = self._local.find(model, "")
+            if route is None:
+                raise UpstreamModelMissing(f"The model {model} is not on this machine.")
+            name = route.deployments[0].provider
         found = self._accounts.get(name) or self._local.accounts.get(name)
         if found is None:
             raise UnknownModel("The provider of this model is not there any more.", field="model")
@@ -255,6 +263,7 @@ class Registry:
         return account, plug
 
     def _route(self, given: RouteSettings, accounts: Accounts) -> Route:
+        usual = SLOW if all(item.provider == LOCAL_ACCOUNT for item in given.deployments) else self._timeouts
         return Route(
             name=given.name,
             deployments=tuple(
@@ -262,7 +271,7 @@ class Registry:
             ),
             strategy=given.strategy,
             fallbacks=tuple(given.fallbacks),
-            timeouts=Timeouts(**given.timeouts.model_dump()) if given.timeouts else self._timeouts,
+            timeouts=Timeouts(**given.timeouts.model_dump()) if given.timeouts else usual,
             task=given.task,
             cache=_cache_policy(given.cache),
             continuation=given.continuation,
@@ -277,6 +286,11 @@ class Registry:
         price = msgspec.structs.replace(own.price(), source="deployment") if own else None
         row = self._rows.get(account.kind)
         able = able_as(model, (row.capabilities if row else None) or plug.capabilities)
+        if provider == LOCAL_ACCOUNT and model != LOCAL:
+            # Its file, which may not be here yet, says what it can; until a call gets there the settings do.
+            able = msgspec.structs.replace(able, demo=False)
+        if provider == LOCAL_ACCOUNT:
+            price = price or Price(input=0, output=0, source="deployment")
         changed = (given.capabilities if given else None) or CapabilitySettings()
         able = msgspec.structs.replace(able, **changed.model_dump(exclude_none=True))
         limits: dict[str, Any] = {"weight": given.weight, "rpm": given.rpm, "tpm": given.tpm} if given else {}

@@ -280,6 +280,8 @@ class LLMSettings(BaseModel):
                 raise ValueError(f"two {kind}s have the same name")
         for route in self.routes:
             for deployment in route.deployments:
-                if deployment.provider not in names:
+                if deployment.provider == "local" and deployment.model == "nexus-local":
+                    raise ValueError(f"route {route.name}: nexus-local is a demo model, no deployment of a route")
+                if deployment.provider not in names and (deployment.provider != "local" or not self.local.enabled):
                     raise ValueError(f"route {route.name}: there is no provider {deployment.provider}")
         return self
