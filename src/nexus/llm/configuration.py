@@ -227,11 +227,11 @@ class Configuration:
     def _must_lead_somewhere(self, session: Session, route: RouteSettings) -> None:
         stored = set(session.scalars(select(ProviderRow.name)))
         for position, item in enumerate(route.deployments):
-            if item.provider == LOCAL_ACCOUNT and self._llm.settings.local.enabled:
-                if item.model == LOCAL:
-                    field = f"deployments.{position}.model"
-                    raise InvalidRequest(f"{LOCAL} is a demo model, no deployment of a route.", field=field)
-            elif item.provider not in stored and not self._llm.registry.has_own_provider(item.provider):
+            if (item.provider, item.model) == (LOCAL_ACCOUNT, LOCAL):
+                field = f"deployments.{position}.model"
+                raise InvalidRequest(f"{LOCAL} is a demo model, no deployment of a route.", field=field)
+            here = item.provider == LOCAL_ACCOUNT and self._llm.settings.local.enabled
+            if not here and item.provider not in stored and not self._llm.registry.has_own_provider(item.provider):
                 field = f"deployments.{position}.provider"
                 raise InvalidRequest(f"There is no provider {item.provider}.", field=field)
         others = set(session.scalars(select(RouteRow.name)))
