@@ -24,6 +24,7 @@ from nexus.access.idempotency import Idempotency
 from nexus.access.service import AccessService
 from nexus.analytics import routes as analytics_routes
 from nexus.automation import routes as automation_routes
+from nexus.automation.approval_door import APPROVAL_DOOR
 from nexus.automation.hooks import HOOKS
 from nexus.catalog import routes as catalog_routes
 from nexus.catalog.pool import ModelPool
@@ -84,7 +85,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> App:
     services.put(SystemService(settings=settings, sampler=sampler, checks=checks))
     services.put(EventHub(sampler=sampler, runs=services.get(RunService), pool=services.get(ModelPool)))
     api = _api(parts, sampler)
-    hot = {**hot_routes(), **HOOKS, PLAYGROUND: chat_completions}
+    hot = {**hot_routes(), **HOOKS, **APPROVAL_DOOR, PLAYGROUND: chat_completions}
     inner: App = Dispatch(api, services=services, hot=hot, pages=Dashboard(dashboard_folder()))
     inner = Idempotency(inner, database=parts.database, keyring=parts.keyring, clock=parts.clock)
     access = services.get(AccessService)

@@ -19,6 +19,7 @@ from nexus.automation.alert_measuring import Measures
 from nexus.automation.alert_rule_service import AlertRuleService
 from nexus.automation.alert_watch import AlertWatch
 from nexus.automation.alerts import AlertService
+from nexus.automation.approval_links import ApprovalLinks
 from nexus.automation.approvals import ApprovalService
 from nexus.automation.channel_service import ChannelService
 from nexus.automation.drafting import DraftService
@@ -149,10 +150,9 @@ def build(settings: Settings, *, children: int) -> Parts:
     _add_models(parts, cache, shared, blobs)
     automation = AutomationService(database=database, runs=runs, files=files, clock=clock)
     secrets = SecretService(database=database, keyring=keyring, clock=clock)
-    approvals = ApprovalService(database=database, runs=runs, clock=clock)
     services.put(automation)
     services.put(secrets)
-    services.put(approvals)
+    _add_approvals(parts)
     schedules = ScheduleService(database=database, automation=automation, runs=runs, clock=clock)
     services.put(schedules)
     scheduler.add(schedules)
@@ -161,6 +161,21 @@ def build(settings: Settings, *, children: int) -> Parts:
     services.put(DraftService(automation=automation, llm=services.get(LLMService)))
     _add_alerts(parts)
     return parts
+
+
+def _add_approvals(parts: Parts) -> None:
+    """What steps ask people, and the links by which they may answer."""
+    database, clock, services = parts.database, parts.clock, parts.services
+    approvals = ApprovalService(database=database, runs=services.get(RunService), clock=clock)
+    services.put(approvals)
+    links = ApprovalLinks(
+        approvals=approvals,
+        database=database,
+        keyring=parts.keyring,
+        clock=clock,
+        public_url=parts.settings.public_url,
+    )
+    services.put(links)
 
 
 def _add_triggers(parts: Parts, automation: AutomationService) -> None:

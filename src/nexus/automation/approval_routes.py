@@ -8,8 +8,10 @@ from fastapi import APIRouter, Query
 
 from nexus.access.guard import caller, requires
 from nexus.access.types import Principal, Scope
+from nexus.automation.approval_links import ApprovalLinks
 from nexus.automation.approvals import ApprovalService, ApprovalStatus
-from nexus.automation.schemas import ApprovalOut, Decision, approval_out
+from nexus.automation.schemas import ApprovalOut, Decision, LinkIn, LinkOut, approval_out
+from nexus.core.clock import rfc3339
 from nexus.http.depends import service
 from nexus.http.paging import Paged, page_of
 
@@ -17,6 +19,7 @@ router = APIRouter(prefix="/approvals", tags=["automation"])
 
 Approvals = Annotated[ApprovalService, service(ApprovalService)]
 Reader = Annotated[Principal, requires(Scope.AUTOMATION_READ)]
+Links = Annotated[ApprovalLinks, service(ApprovalLinks)]
 # Who may decide depends on the approval: the service looks.
 Anybody = Annotated[Principal, caller()]
 
@@ -52,3 +55,10 @@ async def approve(approval_id: str, who: Anybody, approvals: Approvals, body: De
 async def reject(approval_id: str, who: Anybody, approvals: Approvals, body: Decision | None = None) -> ApprovalOut:
     """Say no: the step fails, or goes on with `approved: false`, as its definition wants."""
     return approval_out(await approvals.decide(who, approval_id, "rejected", (body or Decision()).comment))
+
+
+@router.post("/{approval_id}/link", status_code=201, operation_id="approvals.link", summary="Make a link that answers")
+async def make_link(approval_id: str, who: Anybody, links: Links, body: LinkIn | None = None) -> LinkOut:
+    """A link by which whoever has it answers once, in the caller's name; opening it decides nothing."""
+    link = await links.make(who, approval_id, seconds=(body or LinkIn()).expires)
+    return LinkOut(url=link.url, expires_at=rfc3339(link.expires_at) or "")

@@ -142,6 +142,19 @@ class ApprovalService:
         row, step = await self._database.read(_find, principal.project_id, approval_id)
         return _approval(row, step)
 
+    async def answerable(self, principal: Principal, approval_id: str) -> Approval:
+        """Return a question that the principal may answer now. Raises as `decide` does."""
+
+        def look(session: Session) -> Approval:
+            row, step = _find(session, principal.project_id, approval_id)
+            _check_who(session, principal, row)
+            approval = _approval(row, step)
+            if approval.status != "pending" or (row.expires_at is not None and self._clock.now() >= row.expires_at):
+                raise ApprovalDecided
+            return approval
+
+        return await self._database.read(look)
+
     async def decide(
         self, principal: Principal, approval_id: str, verdict: Verdict, comment: str | None = None
     ) -> Approval:

@@ -22,6 +22,7 @@ Unauthenticated
 NotFound
 |-- WorkflowNotFound       404 workflow_not_found
 |-- ApprovalNotFound       404 approval_not_found
+|-- ApprovalLinkInvalid    404 approval_link_invalid
 |-- ScheduleNotFound       404 schedule_not_found
 |-- TriggerNotFound        404 trigger_not_found
 |-- DeliveryNotFound       404 delivery_not_found
@@ -123,6 +124,12 @@ class ApprovalNotFound(NotFound):
     """There is no approval with this id."""
 
     code = "approval_not_found"
+
+
+class ApprovalLinkInvalid(NotFound):
+    """This link to an approval is not valid, or not any more."""
+
+    code = "approval_link_invalid"
 
 
 class ScheduleNotFound(NotFound):

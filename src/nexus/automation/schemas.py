@@ -40,6 +40,21 @@ class Decision(BaseModel):
     comment: str | None = Field(None, max_length=10_000)
 
 
+class LinkIn(BaseModel):
+    """How long a link is good."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    expires: int = Field(86_400, ge=60, le=7 * 86_400, description="Seconds; it ends with the question in any case")
+
+
+class LinkOut(BaseModel):
+    """A link to an approval, shown this once. It is a path where NEXUS does not know its own address."""
+
+    url: str
+    expires_at: str
+
+
 class ApprovalOut(BaseModel):
     """A question to people and, once there is one, its answer."""
 
