@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
@@ -106,7 +107,7 @@ class Delivery:
             timeouts = _within(step.route.timeouts, left, plain=plain, shared=plain and plan.more)
             entry.goes_to(step.route, deployment)
             first = first or deployment
-            started = now
+            started = time.perf_counter()  # the loop knows milliseconds only
             probe = standing.enter()
             try:
                 result = await attempt(await self.target(step.route, deployment, call, timeouts))
@@ -124,7 +125,7 @@ class Delivery:
                 entry.failed(error)
             else:
                 now = clock()
-                standing.succeeded(now - started, now, whole=plain)
+                standing.succeeded(time.perf_counter() - started, now, whole=plain)
                 if deployment is not first:
                     router.meter.fell_back(route.name)
                 return result
