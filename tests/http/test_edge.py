@@ -338,13 +338,16 @@ def test_dispatch_by_path(serve: Serve) -> None:
 
     services = Services()
     seen: list[tuple[str, str, int]] = []
-    hot = {("POST", "/v1/chat/completions"): named("hot")}
+    hot = {("POST", "/v1/chat/completions"): named("hot"), ("GET", "/v1/cards/*"): named("cards")}
     app = Dispatch(named("api"), services=services, hot=hot, pages=named("pages"))
     observe = lambda route, method, status, seconds: seen.append((route, method, status))  # noqa: E731
     url = serve(app, observe=observe).url
     assert httpx.post(url + "/v1/chat/completions").text == "hot True"
     refused = httpx.get(url + "/v1/chat/completions")
     assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert httpx.get(url + "/v1/cards/x").text == "cards True"
+    looked = httpx.head(url + "/v1/cards/x")
+    assert (looked.status_code, looked.content) == (200, b"")
     assert httpx.get(url + "/v1/models").text == "api True"
     assert httpx.get(url + "/models/x").text == "pages True"
     assert seen[0] == ("/v1/chat/completions", "POST", 200)

@@ -45,10 +45,14 @@ class Dispatch:
         self._pages = pages or api
         self._services = services
         self._hot = dict(hot)
-        self._below = {key: handler for key, handler in hot.items() if key[1].endswith("*")}
         self._methods: dict[str, list[str]] = defaultdict(list)
-        for method, path in hot:
+        for (method, path), handler in hot.items():
             self._methods[path].append(method)
+            if method == "GET":
+                # RFC 9110, section 9.3.2; the server leaves the body out.
+                self._methods[path].append("HEAD")
+                self._hot.setdefault(("HEAD", path), handler)
+        self._below = {key: handler for key, handler in self._hot.items() if key[1].endswith("*")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
