@@ -359,9 +359,9 @@ async def test_links_lead_to_what_is_there(place: Place) -> None:
     await place.tell("run.finished", **failed)
     await place.tell("model.drifted", model="churn", score=0.4)
     await watch.tick()
-    links = [row.notice["link"] for row in await place.channels.deliveries(ADMIN, descending=False)]
+    links = {row.notice["link"] for row in await place.channels.deliveries(ADMIN)}
     (drift,) = [alert for alert in await place.alerts.page(ADMIN) if alert.kind == "drift"]
-    assert links == [f"https://nexus.test/runs/{run.id}", f"https://nexus.test/api/v1/alerts/{drift.id}"]
+    assert links == {f"https://nexus.test/runs/{run.id}", f"https://nexus.test/api/v1/alerts/{drift.id}"}
     pages = re.findall(r"path: '(/[^']*)'", (ROOT / "dashboard/src/router.tsx").read_text(encoding="utf-8"))
     paths = [re.sub(r"\$\w+", "[^/]+", page) for page in pages]
     paths += [re.sub(r"{\w+}", "[^/]+", f"/api/v1{route.path}") for route in router.routes]  # type: ignore[attr-defined]

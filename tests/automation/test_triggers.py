@@ -427,7 +427,7 @@ async def test_a_chain_through_what_steps_do_has_an_end(house: House, caplog: py
         # Its step calls our API, which starts another run, which promotes.
         with behind(newest.run_id):
             run_id = (await house.automation.start(WHO, "flow", {"n": 2}, trigger={"type": "api"})).id
-    assert house.inputs() == [1, 2] * DEEPEST
+    assert sorted(house.inputs()) == [1] * DEEPEST + [2] * DEEPEST
     assert (newest.outcome, newest.reason, newest.event["data"]["caused_by"]) == ("skipped", "loop", run_id)
     row = await house.triggers.get(WHO, row.id)
     assert row.last_error is not None
