@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.runs.simulated import database_in, play
+from tests.runs.simulated import FAULTS, database_in, play, play_short
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(8))
-def test_whatever_happens_every_run_ends_and_no_step_ends_twice(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_happens_every_run_ends_and_its_history_has_no_fault(tmp_path: Path, seed: int) -> None:
     database = database_in(tmp_path)
-    world = play(database, seed, runs=6, acts=250, leaps=seed % 2 == 0)
+    world = play(database, seed, runs=6, acts=150)
     assert world.happened["ended"] > 0
     database.close()
 
@@ -21,8 +22,8 @@ def test_whatever_happens_every_run_ends_and_no_step_ends_twice(tmp_path: Path, 
 @pytest.mark.parametrize("first", range(10_000, 10_400, 100))
 def test_many_short_schedules(tmp_path: Path, first: int) -> None:
     database = database_in(tmp_path)
-    for seed in range(first, first + 50):
-        play(database, seed, runs=1, acts=12, leaps=seed % 2 == 0)
+    happened = sum((play_short(database, seed).happened for seed in range(first, first + 50)), Counter[str]())
+    assert sum(happened[fault] for fault in FAULTS) > 100, "a schedule in which nothing goes wrong shows nothing"
     database.close()
 
 
@@ -30,5 +31,5 @@ def test_many_short_schedules(tmp_path: Path, first: int) -> None:
 @pytest.mark.parametrize("seed", range(1000, 1100))
 def test_whatever_happens_for_long(tmp_path: Path, seed: int) -> None:
     database = database_in(tmp_path)
-    play(database, seed, runs=10, acts=1500, leaps=seed % 2 == 0)
+    play(database, seed, runs=10, acts=1500)
     database.close()

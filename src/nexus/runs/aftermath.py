@@ -297,10 +297,15 @@ def _leave_lane(ending: Ending, owner: str | None) -> None:
     if step is None:
         return
     ours = step.run_id == ending.claimed.run_id and step.queue == ending.claimed.queue and not ending.cancel_requested
-    if owner is not None and ours and ending.following is None:
+    if owner is not None and ours and ending.following is None and _has_room(ending, step):
         _take(ending, step, owner, step.epoch + 1, step.needs_skipped)
     else:
         ending.messages.append(message_of(step, ending.now))
+
+
+def _has_room(ending: Ending, step: Row[Any]) -> bool:
+    """Tell whether the lane has room: an engine that was frozen beyond its lease may have lost its place to another."""
+    return lanes.admits(ending.session, step.lane, step.lane_limit, step.id, ending.now)
 
 
 def _rest_run(connection: Connection, run_id: str, paused: bool) -> None:

@@ -36,7 +36,7 @@ _FINISH: Final = (
     update(RUN)
     .where(RUN.c.id == bindparam("b_run"))
     .values({name: bindparam(name) for name in ("status", "finished_at", "error", "result")})
-    .values(steps_left=0)
+    .values(steps_left=0, paused=False)
 )
 _BROKEN: Final = (StepStatus.FAILED, StepStatus.CANCELLED)
 

@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session
 
 from nexus.access.types import Principal
 from nexus.runs import lanes
-from nexus.runs.outbox import announce, message_of, send
+from nexus.runs.outbox import message_of, send
 from nexus.runs.records import event_row, principal_of
-from nexus.runs.tables import OUTBOX, PUT_EVENTS, RUN, STEP, WORKING, OutboxRow, RunRow, StepEventRow, StepRow
+from nexus.runs.tables import OUTBOX, PUT_EVENTS, RUN, STEP, WORKING, RunRow, StepEventRow, StepRow
 from nexus.runs.types import RetryPolicy, RunStatus, StepStatus
 from nexus.storage.exchange import Answer, exchange_of
 
@@ -161,7 +161,8 @@ def claim(session: Session, step_id: str, epoch: int, owner: str, now: datetime,
     if step is None:
         return None
     events = []
-    if run.status != RunStatus.RUNNING:
+    # One that a deadline stopped before it began is running already, for the steps of its `on_failure`.
+    if run.status != RunStatus.RUNNING or run.started_at is None:
         exchange.put(_BEGIN, {"b_run": run.id, "now": now})
         if run.started_at is None:
             events.append(event_row(run.id, None, "run.started", now))
@@ -317,9 +318,20 @@ def renew(session: Session, owner: str, step_ids: Collection[str], now: datetime
     Only what the engine knows itself to run is renewed: a step taken in a commit whose answer got lost
     must come free.
     """
-    fence = (StepRow.id.in_(step_ids), StepRow.owner == owner, StepRow.status == StepStatus.RUNNING)
-    later = update(StepRow).where(*fence).values(lease_until=now + timedelta(seconds=lease))
-    return {held.id: held.epoch for held in session.execute(later.returning(StepRow.id, StepRow.epoch))}
+    wanted = {"b_ids": list(step_ids), "b_owner": owner, "until": now + timedelta(seconds=lease)}
+    return {held.id: held.epoch for held in session.execute(_RENEW, wanted)}
+
+
+_RENEW: Final = (
+    update(STEP)
+    .where(
+        STEP.c.id.in_(bindparam("b_ids", expanding=True)),
+        STEP.c.owner == bindparam("b_owner"),
+        STEP.c.status == "running",
+    )
+    .values(lease_until=bindparam("until"))
+    .returning(STEP.c.id, STEP.c.epoch)
+)
 
 
 def cancelled_among(session: Session, run_ids: Collection[str]) -> set[str]:
@@ -351,9 +363,15 @@ def add_lines(
 
 def lost_steps(session: Session, now: datetime, limit: int) -> list[tuple[str, str, int]]:
     """Return `(run id, step id, epoch)` of running steps whose lease is over."""
-    query = select(StepRow.run_id, StepRow.id, StepRow.epoch)
-    over = query.where(StepRow.status == StepStatus.RUNNING, StepRow.lease_until < now).limit(limit)
-    return [(run_id, step_id, epoch) for run_id, step_id, epoch in session.execute(over)]
+    found = session.execute(_LOST, {"b_now": now, "b_limit": limit})
+    return [(run_id, step_id, epoch) for run_id, step_id, epoch in found]
+
+
+_LOST: Final = (
+    select(STEP.c.run_id, STEP.c.id, STEP.c.epoch)
+    .where(STEP.c.status == "running", STEP.c.lease_until < bindparam("b_now"))
+    .limit(bindparam("b_limit"))
+)
 
 
 def steps_held_by(session: Session, owner: str) -> list[tuple[str, str, int]]:
@@ -365,10 +383,16 @@ def steps_held_by(session: Session, owner: str) -> list[tuple[str, str, int]]:
 
 def mend_leases(session: Session, now: datetime, lease: float) -> int:
     """Shorten leases that end impossibly late, because a clock was set back; return how many."""
-    longest = now + timedelta(seconds=2 * lease)
-    late = update(StepRow).where(StepRow.status == StepStatus.RUNNING, StepRow.lease_until > longest)
-    mended = session.execute(late.values(lease_until=now + timedelta(seconds=lease)).returning(StepRow.id))
-    return len(mended.all())
+    wanted = {"b_longest": now + timedelta(seconds=2 * lease), "until": now + timedelta(seconds=lease)}
+    return len(session.execute(_MEND, wanted).all())
+
+
+_MEND: Final = (
+    update(STEP)
+    .where(STEP.c.status == "running", STEP.c.lease_until > bindparam("b_longest"))
+    .values(lease_until=bindparam("until"))
+    .returning(STEP.c.id)
+)
 
 
 def republish(session: Session, now: datetime, seconds: float, limit: int, *, all_at_once: bool = False) -> int:
@@ -377,34 +401,48 @@ def republish(session: Session, now: datetime, seconds: float, limit: int, *, al
     Each step waits twice as long as before for the next time. With `all_at_once` (the broker is known to
     be empty) no step waits.
     """
-    none_out = ~exists().where(OutboxRow.step_id == StepRow.id, OutboxRow.epoch == StepRow.epoch)
-    query = select(StepRow).where(
-        StepRow.status.in_((StepStatus.READY, StepStatus.WAITING)), StepRow.run_at.is_not(None), none_out
-    )
-    if not all_at_once:
-        query = query.where(StepRow.republish_at < now)
-    steps = session.execute(query.limit(limit).with_for_update(skip_locked=True)).scalars().all()
+    steps = session.execute(_FORGOTTEN, {"b_before": None if all_at_once else now, "b_limit": limit}).all()
+    changes = []
     for step in steps:
-        step.republished, step.held = step.republished + 1, False
-        pause = min(3600.0, seconds * 2.0 ** min(step.republished, 10))
-        step.republish_at = max(step.run_at or now, now) + timedelta(seconds=pause)
+        pause = min(3600.0, seconds * 2.0 ** min(step.republished + 1, 10))
+        changes.append({"b_id": step.id, "until": max(step.run_at, now) + timedelta(seconds=pause)})
     if steps:
-        session.execute(insert(OutboxRow), [_message(s, now) for s in steps])
-        announce(session, "outbox")
+        session.connection().execute(_SENT_AGAIN, changes)
+        send(session, [message_of(step, now, max(step.run_at, now)) for step in steps])
     return len(steps)
 
 
-def _message(step: StepRow, now: datetime) -> dict[str, Any]:
-    return message_of(step, now, max(step.run_at or now, now))
+_BEFORE: Final = bindparam("b_before", type_=STEP.c.republish_at.type)
+_FORGOTTEN: Final = (
+    select(*(STEP.c[name] for name in ("id", "epoch", "project_id", "queue", "rank", "run_at", "republished")))
+    .where(
+        STEP.c.status.in_(("ready", "waiting")),
+        STEP.c.run_at.is_not(None),
+        _BEFORE.is_(None) | (STEP.c.republish_at < _BEFORE),
+        ~exists().where(OUTBOX.c.step_id == STEP.c.id, OUTBOX.c.epoch == STEP.c.epoch),
+    )
+    .limit(bindparam("b_limit"))
+    .with_for_update(skip_locked=True)
+)
+_SENT_AGAIN: Final = (
+    update(STEP)
+    .where(STEP.c.id == bindparam("b_id"))
+    .values(republished=STEP.c.republished + 1, held=False, republish_at=bindparam("until"))
+)
 
 
 def overdue_runs(session: Session, now: datetime, limit: int) -> list[tuple[str, str]]:
     """Return `(project id, run id)` of runs whose deadline has passed."""
-    overdue = select(RunRow.project_id, RunRow.id).where(
-        RunRow.deadline_at < now, RunRow.finished_at.is_(None), RunRow.cancel_requested.is_(False)
-    )
-    found = session.execute(overdue.order_by(RunRow.deadline_at).limit(limit))
+    found = session.execute(_OVERDUE, {"b_now": now, "b_limit": limit})
     return [(project_id, run_id) for project_id, run_id in found]
+
+
+_OVERDUE: Final = (
+    select(RUN.c.project_id, RUN.c.id)
+    .where(RUN.c.deadline_at < bindparam("b_now"), RUN.c.finished_at.is_(None), ~RUN.c.cancel_requested)
+    .order_by(RUN.c.deadline_at)
+    .limit(bindparam("b_limit"))
+)
 
 
 def due_messages(session: Session, now: datetime, limit: int, rooms: Mapping[str, int] | None = None) -> list[Message]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import delete, exists, func, insert, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import bindparam, delete, exists, func, select, update
+from sqlalchemy.orm import Session
 
 from nexus.runs.conclusion import conclude
 from nexus.runs.errors import RunFinished, RunNotFinished, RunNotWaiting, StepNotFound
@@ -15,13 +16,12 @@ from nexus.runs.outbox import announce, message_of, send
 from nexus.runs.planting import FAR
 from nexus.runs.records import event_row, failure_json, run_of
 from nexus.runs.storage import run_row, steps_of
-from nexus.runs.tables import OutboxRow, RunRow, StepEventRow, StepRow
+from nexus.runs.tables import PUT_EVENTS, RUN, STEP, OutboxRow, RunRow, StepRow
 from nexus.runs.transitions import Node, reopen
 from nexus.runs.types import Failure, Run, RunStatus, StepStatus
 from nexus.runs.waking import wake_rows
 from nexus.storage.exchange import exchange_of
 
-_IDLE = (StepStatus.PENDING, StepStatus.READY, StepStatus.WAITING)
 _TO_RUN = (StepStatus.READY, StepStatus.WAITING)
 
 
@@ -48,39 +48,44 @@ def request_cancel(
 
 
 def _cancel_idle(session: Session, row: RunRow, now: datetime, republish: float) -> None:
-    idle = update(StepRow).where(StepRow.run_id == row.id, StepRow.status.in_(_IDLE))
-    stopping = {
-        "status": StepStatus.CANCELLED,
-        "epoch": StepRow.epoch + 1,
-        "finished_at": now,
-        "run_at": None,
-        "held": False,
-    }
-    items = session.execute(idle.where(StepRow.map_index >= 0).values(stopping).returning(StepRow.key)).scalars().all()
+    connection, stopping = session.connection(), {"b_run": row.id, "now": now}
+    items = connection.execute(_STOP_ITEMS, stopping).scalars().all()
     # A mapped step some of whose items still run ends with the last of them.
-    at_work = dict(
-        session.execute(
-            select(StepRow.key, func.count())
-            .where(StepRow.run_id == row.id, StepRow.map_index >= 0, StepRow.status == StepStatus.RUNNING)
-            .group_by(StepRow.key)
-        ).all()
-    )
-    for key, count in at_work.items():
-        mapper = (StepRow.run_id == row.id, StepRow.key == key, StepRow.map_index == -1)
-        session.execute(update(StepRow).where(*mapper).values(items_left=count))
-    others = idle.where(StepRow.map_index == -1, StepRow.key.not_in(list(at_work)))
-    stopped = session.execute(others.values(stopping).returning(StepRow.key)).scalars().all()
+    at_work = [tuple(found) for found in connection.execute(_ITEMS_AT_WORK, {"b_run": row.id})]
+    for key, count in at_work:
+        connection.execute(_ITEMS_LEFT, {"b_run": row.id, "b_key": key, "items_left": count})
+    stopped = connection.execute(_STOP_STEPS, {**stopping, "b_busy": [key for key, _ in at_work]}).scalars().all()
     events = [event_row(row.id, None, "run.cancelling", now)]
     events += [event_row(row.id, key, "step.cancelled", now) for key in stopped]
     if items:
         events.append(event_row(row.id, None, "items.cancelled", now, count=len(items)))
-    session.execute(insert(StepEventRow), events)
+    connection.execute(PUT_EVENTS, events)
     row.steps_left -= len(stopped)
     session.flush()
     if row.steps_left == 0:
         conclude(session, row.id, now, republish, cancelled=True)
         exchange_of(session).send()
         session.refresh(row)
+
+
+_STOP: Final = (
+    update(STEP)
+    .where(STEP.c.run_id == bindparam("b_run"), STEP.c.status.in_(("pending", "ready", "waiting")))
+    .values(status="cancelled", epoch=STEP.c.epoch + 1, finished_at=bindparam("now"), run_at=None, held=False)
+    .returning(STEP.c.key)
+)
+_STOP_ITEMS: Final = _STOP.where(STEP.c.map_index >= 0)
+_STOP_STEPS: Final = _STOP.where(STEP.c.map_index == -1, STEP.c.key.not_in(bindparam("b_busy", expanding=True)))
+_ITEMS_AT_WORK: Final = (
+    select(STEP.c.key, func.count())
+    .where(STEP.c.run_id == bindparam("b_run"), STEP.c.map_index >= 0, STEP.c.status == "running")
+    .group_by(STEP.c.key)
+)
+_ITEMS_LEFT: Final = (
+    update(STEP)
+    .where(STEP.c.run_id == bindparam("b_run"), STEP.c.key == bindparam("b_key"), STEP.c.map_index == -1)
+    .values(items_left=bindparam("items_left"))
+)
 
 
 def pause_run(session: Session, project_id: str, run_id: str, now: datetime) -> Run:
@@ -93,7 +98,7 @@ def pause_run(session: Session, project_id: str, run_id: str, now: datetime) -> 
         running = exists().where(StepRow.run_id == run_id, StepRow.status == StepStatus.RUNNING)
         if not session.execute(select(running)).scalar_one():
             row.status = RunStatus.WAITING
-        session.execute(insert(StepEventRow), [event_row(run_id, None, "run.paused", now)])
+        session.connection().execute(PUT_EVENTS, [event_row(run_id, None, "run.paused", now)])
         session.flush()
     return run_of(row, steps_of(session, run_id))
 
@@ -106,21 +111,27 @@ def resume_run(session: Session, project_id: str, run_id: str, now: datetime, re
     row.paused = False
     none_out = ~exists().where(OutboxRow.step_id == StepRow.id, OutboxRow.epoch == StepRow.epoch)
     due = (StepRow.run_id == run_id, StepRow.status.in_(_TO_RUN), StepRow.run_at.is_not(None), none_out)
-    # Those that wait for others of a lane stay held, unless they are called below.
     steps = session.execute(select(StepRow).where(*due).order_by(StepRow.map_index)).scalars().all()
-    called = [step for step in steps if not _waits_in_lane(step)]
+    called = _first_of_lanes(steps)
     for step in called:
         step.held, step.republish_at = False, max(step.run_at or now, now) + timedelta(seconds=republish)
     row.status = RunStatus.QUEUED if row.started_at is None else RunStatus.RUNNING if steps else row.status
     session.flush()
-    session.execute(insert(StepEventRow), [event_row(run_id, None, "run.resumed", now)])
+    session.connection().execute(PUT_EVENTS, [event_row(run_id, None, "run.resumed", now)])
     send(session, [message_of(step, now, max(step.run_at or now, now)) for step in called])
     return run_of(row, steps_of(session, run_id))
 
 
-def _waits_in_lane(step: StepRow) -> bool:
-    """Tell whether this is an item beyond the first `max_parallel`; messages for those would only be turned away."""
-    return step.held and step.map_index >= (step.lane_limit or 1) and step.lane is not None
+def _first_of_lanes(steps: Sequence[StepRow]) -> list[StepRow]:
+    """Return the steps to call, of the held items of a map no more than their lane takes: the others follow those."""
+    called, crowd = [], Counter[str]()
+    for step in steps:
+        waits = step.held and step.map_index >= 0 and step.lane is not None
+        if waits:
+            crowd[str(step.lane)] += 1
+        if not waits or crowd[str(step.lane)] <= (step.lane_limit or 1):
+            called.append(step)
+    return called
 
 
 def retry_run(
@@ -152,7 +163,8 @@ def retry_run(
     row.finished_at, row.deadline_at, row.steps_left = None, None, len(fresh)
     row.failing, row.paused, row.round = False, False, row.round + 1
     session.flush()
-    session.execute(insert(StepEventRow), [event_row(run_id, None, "run.retried", now, steps=sorted(fresh))])
+    told: dict[str, Any] = {"steps": sorted(fresh), **({} if begin is None else {"from": begin})}
+    session.connection().execute(PUT_EVENTS, [event_row(run_id, None, "run.retried", now, **told)])
     send(session, [message_of(step, now) for step in ready])
     return run_of(row, list(steps.values()))
 
@@ -246,15 +258,18 @@ def live_children(session: Session, run_id: str) -> list[tuple[str, str]]:
 
 def orphans(session: Session, limit: int) -> Sequence[tuple[str, str]]:
     """Return `(project id, run id)` of child runs that go on though their parent has ended or is to stop."""
-    parent = aliased(RunRow)
-    query = (
-        select(RunRow.project_id, RunRow.id)
-        .join(parent, parent.id == RunRow.parent_run_id)
-        .where(
-            RunRow.parent_run_id.is_not(None),
-            RunRow.finished_at.is_(None),
-            RunRow.cancel_requested.is_(False),
-            parent.finished_at.is_not(None) | parent.cancel_requested,
-        )
+    return [(project_id, run_id) for project_id, run_id in session.execute(_ORPHANS, {"b_limit": limit})]
+
+
+_PARENT: Final = RUN.alias("parent")
+_ORPHANS: Final = (
+    select(RUN.c.project_id, RUN.c.id)
+    .join(_PARENT, _PARENT.c.id == RUN.c.parent_run_id)
+    .where(
+        RUN.c.parent_run_id.is_not(None),
+        RUN.c.finished_at.is_(None),
+        ~RUN.c.cancel_requested,
+        _PARENT.c.finished_at.is_not(None) | _PARENT.c.cancel_requested,
     )
-    return [(project_id, run_id) for project_id, run_id in session.execute(query.limit(limit))]
+    .limit(bindparam("b_limit"))
+)
