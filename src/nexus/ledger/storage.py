@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -95,15 +96,19 @@ def _values(invocation: Invocation, *, is_sqlite: bool) -> list[Any]:
     return row
 
 
-def _insert(mark: str) -> str:
+def _insert(mark: str, rows: int = 1) -> str:
     names = ", ".join(f'"{name}"' for name in _COLUMNS)
+    row = f"({', '.join([mark] * len(_COLUMNS))})"
     return (
         f"INSERT INTO {InvocationRow.__tablename__} ({names})"  # noqa: S608  our own names
-        f" VALUES ({', '.join([mark] * len(_COLUMNS))}) ON CONFLICT (id) DO NOTHING"
+        f" VALUES {', '.join([row] * rows)} ON CONFLICT (id) DO NOTHING"
     )
 
 
 _INSERTS: Final = {True: _insert("?"), False: _insert("%s")}
+_AT_ONCE: Final = 100
+# A statement of one row hands the interpreter over and back for each of them, which the calls of a busy process feel.
+_INSERT_MANY: Final = _insert("?", _AT_ONCE)
 
 
 def add_invocations(session: Session, invocations: Sequence[Invocation]) -> None:
@@ -111,7 +116,14 @@ def add_invocations(session: Session, invocations: Sequence[Invocation]) -> None
     connection = session.connection()
     is_sqlite = connection.dialect.name == "sqlite"
     rows = [tuple(_values(invocation, is_sqlite=is_sqlite)) for invocation in invocations]
-    connection.exec_driver_sql(_INSERTS[is_sqlite], rows)
+    if is_sqlite:
+        whole = len(rows) - len(rows) % _AT_ONCE
+        for start in range(0, whole, _AT_ONCE):
+            values = tuple(itertools.chain.from_iterable(rows[start : start + _AT_ONCE]))
+            connection.exec_driver_sql(_INSERT_MANY, values)
+        rows = rows[whole:]
+    if rows:
+        connection.exec_driver_sql(_INSERTS[is_sqlite], rows)
 
 
 def usage(session: Session, which: InvocationFilter, group_by: Sequence[str], limit: int) -> list[dict[str, Any]]:
