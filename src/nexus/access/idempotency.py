@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -58,13 +58,15 @@ class Idempotency:
         self._keyring = keyring
         self._clock = clock or SystemClock()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
         key = header(scope, b"idempotency-key") if _is_looked_at(scope) else None
         principal = scope.get("principal")
         if key is None or not isinstance(principal, Principal):
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
+        return self._once(scope, receive, send, principal, key)
+
+    async def _once(self, scope: Scope, receive: Receive, send: Send, principal: Principal, key: bytes) -> None:
         try:
             if not _FORM.fullmatch(key):
                 raise InvalidInput("An Idempotency-Key has 1 to 255 visible ASCII characters.", field="idempotency-key")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Final
 
-from nexus.core.cause import HEADER, behind, run_of_key
 from nexus.core.errors import MethodNotAllowed
 from nexus.core.services import Services
 from nexus.http.problem import send_error
-from nexus.http.types import App, Handler, Receive, Scope, Send, header, path_of
+from nexus.http.types import App, Handler, Receive, Scope, Send, path_of
 
 API_PREFIXES: Final = (
     "/v1",
@@ -54,28 +53,25 @@ class Dispatch:
                 self._hot.setdefault(("HEAD", path), handler)
         self._below = {key: handler for key, handler in self._hot.items() if key[1].endswith("*")}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
         if scope["type"] != "http":
-            await self._api(scope, receive, send)
-            return
+            return self._api(scope, receive, send)
         scope["app_services"] = self._services
         path = path_of(scope)
         handler = self._hot.get((scope["method"], path))
         if handler is not None:
             scope["route_template"] = path
-            await handler(scope, receive, send)
-        elif (handler := self._handler_below(scope, path)) is not None:
-            await handler(scope, receive, send)
-        elif path in self._methods:
+            return handler(scope, receive, send)
+        if (handler := self._handler_below(scope, path)) is not None:
+            return handler(scope, receive, send)
+        if path in self._methods:
             scope["route_template"] = path
-            await send_error(scope, send, MethodNotAllowed(allow=", ".join(sorted(self._methods[path]))))
-        elif is_api_path(path):
-            with behind(run_of_key(header(scope, HEADER))):
-                await self._api(scope, receive, send)
-        else:
-            scope["route_template"] = "dashboard"
-            await self._pages(scope, receive, send)
+            return send_error(scope, send, MethodNotAllowed(allow=", ".join(sorted(self._methods[path]))))
+        if is_api_path(path):
+            return self._api(scope, receive, send)
+        scope["route_template"] = "dashboard"
+        return self._pages(scope, receive, send)
 
     def _handler_below(self, scope: Scope, path: str) -> Handler | None:
         for (method, pattern), handler in self._below.items():

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from random import getrandbits
 from typing import Final
 from urllib.parse import urlsplit
@@ -229,11 +229,12 @@ class Exchange:
         """Pass on what arrives, uncounted."""
         return await self._receive()
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Pass on the answer with our headers, unless a better one will be given."""
+        # Not a coroutine around another: a stream comes by here for each of its pieces.
         if message["type"] == "http.response.start":
             if self.failure is not None:
-                return
+                return _dropped()
             self.status = message["status"]
             self.started = True
             scope, own = self._scope, self.request_id.encode()
@@ -243,8 +244,8 @@ class Exchange:
                 headers.append((b"request-id", own))  # where the SDK of that dialect looks for it
             message["headers"] = headers
         elif not self.started:
-            return
-        await self._send(message)
+            return _dropped()
+        return self._send(message)
 
     async def fail(self, error: NexusError) -> None:
         """Answer with an error; of an answer that has begun only the log can tell.
@@ -255,6 +256,10 @@ class Exchange:
             log.error("an answer broke off", exc_info=error, extra={"request_id": self.request_id})
         else:
             await send_error(self._scope, self.send, error)
+
+
+async def _dropped() -> None:
+    """Send nothing."""
 
 
 def hosts_of(settings: HTTPSettings) -> list[str]:

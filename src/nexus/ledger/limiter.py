@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
 from nexus.access.types import KeyLimits, Principal
@@ -287,9 +287,9 @@ class Hold:
         """Tell whether it matters what the call may cost."""
         return bool(self.account.budgets)
 
-    async def admit(self, tokens: int = 0, dollars: float = 0.0) -> None:
+    def admit(self, tokens: int = 0, dollars: float = 0.0) -> Awaitable[None]:
         """Reserve, or raise `RateLimitExceeded` or `BudgetExceeded`."""
-        await self._limiter.admit(self, tokens, dollars)
+        return self._limiter.admit(self, tokens, dollars)
 
     def settle(self, tokens: int | None = None, dollars: float | None = None) -> None:
         """Say what was used; never waits, never raises."""

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from types import TracebackType
 from typing import NamedTuple, Protocol
@@ -380,14 +380,16 @@ class Answer:
         assert self._connection is not None
         return self._connection.headers
 
-    async def next(self) -> bytes:
+    def next(self) -> Awaitable[bytes]:
         """Return the next bytes of the body, `b""` at its end."""
         assert self._connection is not None
+        return self._connection.read() if self._request.wrapping is None else self._unwrapped(self._request.wrapping)
+
+    async def _unwrapped(self, wrapping: Callable[[dict[str, str]], Wrapping]) -> bytes:
+        assert self._connection is not None
         data = await self._connection.read()
-        if self._request.wrapping is None:
-            return data
         if self._wrapping is None:
-            self._wrapping = self._request.wrapping(self.headers)
+            self._wrapping = wrapping(self.headers)
         while data:
             if inside := self._wrapping.feed(data):
                 return inside

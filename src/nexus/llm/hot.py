@@ -41,7 +41,7 @@ async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
     await _chat(scope, receive, send, DIALECTS.get("openai_chat"))
 
 
-async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
+def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> Awaitable[None]:
     """Serve one chat request in a dialect, whatever its provider speaks."""
 
     async def work(service: LLMService, body: bytes) -> None:
@@ -74,7 +74,7 @@ async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
             entry.close()  # on record before the client can know of it
             await _send_json(send, 200, answer, entry.id, entry.headers)
 
-    await _guarded(scope, receive, send, work, dialect)
+    return _guarded(scope, receive, send, work, dialect)
 
 
 async def _embed(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
@@ -296,11 +296,11 @@ class _Outlet:
         self._timer.cancel()
         self._guard.cancel()
 
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> Awaitable[None]:
         """Send bytes of the stream, after a sign of life that is still on its way."""
-        if self._pulse is not None and not self._pulse.done():
-            await self._pulse
-        await self._put(data)
+        if self._pulse is None or self._pulse.done():
+            return self._put(data)
+        return self._put_after(self._pulse, data)
 
     async def end(self) -> None:
         """End the stream properly."""
@@ -309,6 +309,10 @@ class _Outlet:
     def stop_heartbeat(self) -> None:
         """Send no more signs of life."""
         self._timer.cancel()
+
+    async def _put_after(self, pulse: asyncio.Task[None], data: bytes) -> None:
+        await pulse
+        await self._put(data)
 
     async def _put(self, data: bytes) -> None:
         if not self.started:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 from nexus.http.types import Scope, Send, path_of
@@ -16,10 +17,10 @@ def announcing(scope: Scope, send: Send) -> Send:
     if limiter is None or principal is None or not limiter.binds(principal):
         return send
 
-    async def announce(message: Any) -> None:
+    def announce(message: Any) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             lines = rate_headers(path_of(scope), *limiter.standing(principal))
             message = {**message, "headers": [*message["headers"], *lines]}
-        await send(message)
+        return send(message)
 
     return announce
