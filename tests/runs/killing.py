@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
+from tests.runs.history import check_history
 
 from nexus.access.types import Principal
 from nexus.core.clock import SystemClock
 from nexus.runs import steering, storage
 from nexus.runs.errors import RunNotWaiting, StepNotFound
 from nexus.runs.failpoints import NAMES
+from nexus.runs.records import event_of
 from nexus.runs.settings import RunsSettings
 from nexus.runs.signals import Bell
 from nexus.runs.tables import StepEventRow, StepRow
@@ -77,6 +79,7 @@ class Yard:
             **settings,
         }
         self.stub = Stub()
+        self.specs: dict[str, RunSpec] = {}
         self.engines: list[subprocess.Popen[str]] = []
         self.bell = Bell(folder)
 
@@ -103,12 +106,14 @@ class Yard:
     def start(self, count: int, steps: int = 3, **inputs: float) -> list[Run]:
         made = [StepSpec(f"s{n}", "effect", inputs, needs=[f"s{n - 1}"] if n else []) for n in range(steps)]
         spec = RunSpec("test", "kill", made)
-        runs = [
-            self.db.write_now(storage.add_run, spec, WHO, SystemClock().now(), self.settings["republish"])[0]
-            for _ in range(count)
-        ]
+        runs = [self.add(spec) for _ in range(count)]
         self.bell.ring("outbox")
         return runs
+
+    def add(self, spec: RunSpec) -> Run:
+        run = self.db.write_now(storage.add_run, spec, WHO, SystemClock().now(), self.settings["republish"])[0]
+        self.specs[run.id] = spec
+        return run
 
     def start_flows(self) -> list[Run]:
         """Start one run of everything at once, and one that fails and is told of it."""
@@ -128,9 +133,7 @@ class Yard:
         failing = RunSpec(
             "test", "failing", [StepSpec("a", "effect", quick), StepSpec("f", "fail", needs=["a"])], on_failure=late
         )
-        now = SystemClock().now()
-        add = lambda spec: self.db.write_now(storage.add_run, spec, WHO, now, self.settings["republish"])[0]  # noqa: E731
-        runs = [add(everything), add(failing)]
+        runs = [self.add(everything), self.add(failing)]
         self.bell.ring("outbox")
         return runs
 
@@ -163,6 +166,24 @@ class Yard:
         counts = self.db.read_now(lambda s: s.execute(ended.group_by(*place)).scalars().all())
         assert set(counts) == {1}
         assert self.count(StepRow.status.in_(("ready", "running", "waiting", "pending"))) == 0
+
+        self.check_histories(runs)
+        self.check_history_of(nested["child"], RunSpec("test", "child", [StepSpec("c", "effect")]))
+
+    def check_histories(self, runs: list[Run]) -> None:
+        """No history has a fault (`history`), and no effect was done before those of the steps that it needs."""
+        for run in runs:
+            self.check_history_of(run.id, self.specs[run.id])
+            place = {key: number for number, key in enumerate(self.stub.asked)}
+            for step in self.specs[run.id].steps:
+                done = place.get(f"{run.id}.{step.key}")
+                for need in step.needs:
+                    before = place.get(f"{run.id}.{need}")
+                    assert done is None or before is None or before < done, (step.key, need, place)
+
+    def check_history_of(self, run_id: str, spec: RunSpec) -> None:
+        rows = self.db.read_now(storage.events_after, run_id, 0, 100_000)
+        check_history(spec, [event_of(row) for row in rows])
 
     def until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         end = time.monotonic() + seconds
@@ -200,6 +221,7 @@ class Yard:
         assert {f"{run_id}.{key}" for run_id, key, _ in rows} == expected
         assert {count for _, _, count in rows} == {1}
         assert set(self.stub.asked) == expected
+        self.check_histories(runs)
 
     def close(self) -> None:
         for engine in self.engines:
