@@ -12,6 +12,7 @@ import msgspec
 
 from nexus.llm.chat_json import read_content, read_message, read_part, with_call_ids, write_part, write_spoken
 from nexus.llm.chat_tools import PLAIN, Manner
+from nexus.llm.figures import count_of
 from nexus.llm.signatures import beside, found_beside
 from nexus.llm.types import (
     Choice,
@@ -58,28 +59,24 @@ def read_usage(usage: Any, tier: Any = None) -> Usage | None:
     if not isinstance(usage, dict):
         return None
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if not _count(prompt) and not _count(completion):
+    if not count_of(prompt) and not count_of(completion):
         return None
     read, wrote = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     read, wrote = read if isinstance(read, dict) else {}, wrote if isinstance(wrote, dict) else {}
     beside = (usage.get(name) for name in ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens"))
-    cached = _count(read.get("cached_tokens")) or next(filter(None, map(_count, beside)), 0)
+    cached = count_of(read.get("cached_tokens")) or next(filter(None, map(count_of, beside)), 0)
     # Some count what was read from a cache as written to it too; no token of the input counts twice.
-    stored = _count(read.get("cache_write_tokens", read.get("cache_creation_tokens")))
+    stored = count_of(read.get("cache_write_tokens", read.get("cache_creation_tokens")))
     return Usage(
-        input_tokens=_count(prompt),
-        output_tokens=_count(completion),
+        input_tokens=count_of(prompt),
+        output_tokens=count_of(completion),
         cache_read_tokens=cached,
-        cache_write_tokens=min(stored, max(_count(prompt) - cached, 0)),
-        reasoning_tokens=_count(wrote.get("reasoning_tokens")),
-        audio_input_tokens=_count(read.get("audio_tokens")),
-        audio_output_tokens=_count(wrote.get("audio_tokens")),
+        cache_write_tokens=min(stored, max(count_of(prompt) - cached, 0)),
+        reasoning_tokens=count_of(wrote.get("reasoning_tokens")),
+        audio_input_tokens=count_of(read.get("audio_tokens")),
+        audio_output_tokens=count_of(wrote.get("audio_tokens")),
         tier=tier if isinstance(tier, str) and tier != "default" else None,
     )
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import msgspec
 
 from nexus.llm.converse_json import ANSWER, DIALECT
 from nexus.llm.converse_media import MediaKind, read_media
+from nexus.llm.figures import count_of
 from nexus.llm.types import (
     AnyPart,
     Choice,
@@ -48,13 +49,13 @@ def read_usage(usage: Any) -> Usage | None:
     """Read token figures; the API counts what the cache read and wrote apart from the input."""
     if not isinstance(usage, dict):
         return None
-    read = _count(usage.get("cacheReadInputTokens", usage.get("cacheReadInputTokenCount")))
-    written = _count(usage.get("cacheWriteInputTokens", usage.get("cacheWriteInputTokenCount")))
-    plain, output = _count(usage.get("inputTokens")), _count(usage.get("outputTokens"))
+    read = count_of(usage.get("cacheReadInputTokens", usage.get("cacheReadInputTokenCount")))
+    written = count_of(usage.get("cacheWriteInputTokens", usage.get("cacheWriteInputTokenCount")))
+    plain, output = count_of(usage.get("inputTokens")), count_of(usage.get("outputTokens"))
     if not plain + read + written and not output:
         return None
     details = usage.get("cacheDetails")
-    long = [_count(item.get("inputTokens")) for item in details or () if item.get("ttl") == "1h"]
+    long = [count_of(item.get("inputTokens")) for item in details or () if item.get("ttl") == "1h"]
     return Usage(
         input_tokens=plain + read + written,
         output_tokens=output,
@@ -62,10 +63,6 @@ def read_usage(usage: Any) -> Usage | None:
         cache_write_tokens=written,
         cache_write_1h_tokens=min(sum(long), written),
     )
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def read_finish(native: Any, *, called: bool, answered: bool) -> tuple[FinishReason | None, str | None]:

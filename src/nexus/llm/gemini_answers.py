@@ -10,6 +10,7 @@ import json
 import time
 from typing import Any
 
+from nexus.llm.figures import count_of
 from nexus.llm.gemini_logprobs import read_logprobs, write_logprobs
 from nexus.llm.gemini_partial import PartialCall
 from nexus.llm.gemini_parts import made_id, read_answer_part, write_answer_part, write_signature
@@ -103,14 +104,14 @@ def read_usage(usage: Any) -> Usage | None:
     """
     if not isinstance(usage, dict):
         return None
-    prompt, tools = _count(usage.get("promptTokenCount")), _count(usage.get("toolUsePromptTokenCount"))
-    said, thought = _count(usage.get("candidatesTokenCount")), _count(usage.get("thoughtsTokenCount"))
+    prompt, tools = count_of(usage.get("promptTokenCount")), count_of(usage.get("toolUsePromptTokenCount"))
+    said, thought = count_of(usage.get("candidatesTokenCount")), count_of(usage.get("thoughtsTokenCount"))
     if not prompt and not tools and not said and not thought:
         return None
     return Usage(
         input_tokens=prompt + tools,
         output_tokens=said + thought,
-        cache_read_tokens=_count(usage.get("cachedContentTokenCount")),
+        cache_read_tokens=count_of(usage.get("cachedContentTokenCount")),
         reasoning_tokens=thought,
         audio_input_tokens=_of(_AUDIO, usage, "promptTokensDetails") + _of(_AUDIO, usage, "toolUsePromptTokensDetails"),
         audio_output_tokens=_of(_AUDIO, usage, "candidatesTokensDetails"),
@@ -126,16 +127,12 @@ def _tier(usage: dict[str, Any]) -> str | None:
     return told if told in _TIERS else None
 
 
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-
-
 def _of(modality: tuple[Any, ...], usage: dict[str, Any], name: str) -> int:
     told = usage.get(name)
     if not told:
         return 0
     items = [item for item in told if isinstance(item, dict)] if isinstance(told, list) else []
-    return sum(_count(item.get("tokenCount")) for item in items if item.get("modality") in modality)
+    return sum(count_of(item.get("tokenCount")) for item in items if item.get("modality") in modality)
 
 
 def read_completion(body: dict[str, Any]) -> Completion:

@@ -14,6 +14,7 @@ import msgspec
 from nexus.core.errors import NexusError, TooLarge
 from nexus.core.ids import new_id
 from nexus.llm.errors import ContextTooLong, UpstreamRejected, UpstreamTimeout, from_status
+from nexus.llm.figures import count_of
 from nexus.llm.messages_json import DIALECT, read_arguments, read_content
 from nexus.llm.signatures import sealed_id
 from nexus.llm.types import (
@@ -79,10 +80,12 @@ def read_usage(usage: Any) -> Usage | None:
         return None
     tiers, wrote = usage.get("cache_creation"), usage.get("output_tokens_details")
     tiers, wrote = tiers if isinstance(tiers, dict) else {}, wrote if isinstance(wrote, dict) else {}
-    read = _count(usage.get("cache_read_input_tokens"))
-    long = _count(tiers.get("ephemeral_1h_input_tokens"))
-    written = _count(usage.get("cache_creation_input_tokens")) or long + _count(tiers.get("ephemeral_5m_input_tokens"))
-    fresh, output = _count(usage.get("input_tokens")), _count(usage.get("output_tokens"))
+    read = count_of(usage.get("cache_read_input_tokens"))
+    long = count_of(tiers.get("ephemeral_1h_input_tokens"))
+    written = count_of(usage.get("cache_creation_input_tokens")) or long + count_of(
+        tiers.get("ephemeral_5m_input_tokens")
+    )
+    fresh, output = count_of(usage.get("input_tokens")), count_of(usage.get("output_tokens"))
     if not fresh + read + written + output:
         return None
     searched = usage.get("server_tool_use")
@@ -93,14 +96,10 @@ def read_usage(usage: Any) -> Usage | None:
         cache_read_tokens=read,
         cache_write_tokens=written,
         cache_write_1h_tokens=min(long, written),
-        reasoning_tokens=_count(wrote.get("thinking_tokens")),
-        web_searches=_count(searched.get("web_search_requests")) if isinstance(searched, dict) else 0,
+        reasoning_tokens=count_of(wrote.get("thinking_tokens")),
+        web_searches=count_of(searched.get("web_search_requests")) if isinstance(searched, dict) else 0,
         tier=tier if isinstance(tier, str) and tier != "standard" else None,
     )
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def merge_usage(known: dict[str, Any], usage: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nexus.core.ids import new_id
 from nexus.llm.errors import UpstreamMalformed, from_stream
+from nexus.llm.figures import count_of
 from nexus.llm.responses_items import Names, read_output, write_output
 from nexus.llm.responses_requests import spare_tool
 from nexus.llm.types import Choice, Completion, FinishReason, Foreign, Message, Refusal, ToolCall, Usage
@@ -139,7 +140,7 @@ def read_usage(usage: Any, tier: Any = None) -> Usage | None:
     """
     if not isinstance(usage, dict):
         return None
-    given, made = _count(usage.get("input_tokens")), _count(usage.get("output_tokens"))
+    given, made = count_of(usage.get("input_tokens")), count_of(usage.get("output_tokens"))
     if not given and not made:
         return None
     read, wrote = usage.get("input_tokens_details"), usage.get("output_tokens_details")
@@ -147,15 +148,11 @@ def read_usage(usage: Any, tier: Any = None) -> Usage | None:
     return Usage(
         input_tokens=given,
         output_tokens=made,
-        cache_read_tokens=_count(read.get("cached_tokens")),
-        cache_write_tokens=_count(read.get("cache_write_tokens")),
-        reasoning_tokens=_count(wrote.get("reasoning_tokens")),
+        cache_read_tokens=count_of(read.get("cached_tokens")),
+        cache_write_tokens=count_of(read.get("cache_write_tokens")),
+        reasoning_tokens=count_of(wrote.get("reasoning_tokens")),
         tier=tier if isinstance(tier, str) and tier != "default" else None,
     )
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:

@@ -483,6 +483,19 @@ class Tally(msgspec.Struct, kw_only=True):
     done: bool = False
     failure: NexusError | None = None
 
+    def hear(self, chunk: Chunk) -> None:
+        """Take a piece of the answer into account."""
+        for words in (chunk.text, chunk.thinking, chunk.refusal):
+            if words:
+                self.characters += len(words)
+        if chunk.tool is not None:
+            self.characters += len(chunk.tool.arguments)
+        if chunk.finish_reason is not None:
+            self.finished += 1
+            self.finish_reason = chunk.native_finish_reason
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the list of models that may be asked for."""

@@ -141,11 +141,7 @@ class AnthropicDecoder:
         if kind in ("message_start", "message_delta"):
             tally.usage = self._reader.usage
         for chunk in chunks:
-            tally.characters += len(chunk.text or "") + len(chunk.thinking or "")
-            tally.characters += len(chunk.tool.arguments) if chunk.tool is not None else 0
-            if chunk.finish_reason is not None:
-                tally.finished = 1
-                tally.finish_reason = chunk.native_finish_reason
+            tally.hear(chunk)
         return chunks
 
 

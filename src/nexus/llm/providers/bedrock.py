@@ -165,7 +165,7 @@ class ConverseDecoder:
         except NexusError as error:
             self.tally.failure = error
         for chunk in chunks:
-            self._count(chunk)
+            self.tally.hear(chunk)
         if chunks and not self._named:
             self._named = True
             chunks[0] = msgspec.structs.replace(chunks[0], id=new_id("msg"))
@@ -186,17 +186,6 @@ class ConverseDecoder:
         if kind == "metadata" and self._reader.finished:
             self.tally.done = True
         return chunks
-
-    def _count(self, chunk: Chunk) -> None:
-        tally = self.tally
-        tally.characters += len(chunk.text or "") + len(chunk.thinking or "")
-        if chunk.tool is not None:
-            tally.characters += len(chunk.tool.arguments)
-        if chunk.finish_reason is not None:
-            tally.finished += 1
-            tally.finish_reason = chunk.native_finish_reason
-        if chunk.usage is not None:
-            tally.usage = chunk.usage
 
 
 plug = BedrockProvider()

@@ -193,12 +193,7 @@ class GoogleDecoder:
         tally.events += 1
         tally.usage = self._reader.usage
         for chunk in chunks:
-            tally.characters += len(chunk.text or "") + len(chunk.thinking or "")
-            if chunk.tool is not None:
-                tally.characters += len(chunk.tool.arguments)
-            if chunk.finish_reason is not None:
-                tally.finished += 1
-                tally.finish_reason = chunk.native_finish_reason
+            tally.hear(chunk)
         return chunks
 
 

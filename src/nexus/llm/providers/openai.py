@@ -164,19 +164,8 @@ class OpenAIDecoder:
             raise UpstreamMalformed from None
         self.tally.events += 1
         for chunk in chunks:
-            self._count(chunk)
+            self.tally.hear(chunk)
         return chunks
-
-    def _count(self, chunk: Chunk) -> None:
-        tally = self.tally
-        tally.characters += len(chunk.text or "") + len(chunk.thinking or "") + len(chunk.refusal or "")
-        if chunk.tool is not None:
-            tally.characters += len(chunk.tool.arguments)
-        if chunk.finish_reason is not None:
-            tally.finished += 1
-            tally.finish_reason = chunk.native_finish_reason
-        if chunk.usage is not None:
-            tally.usage = chunk.usage
 
 
 plug = OpenAIProvider()

@@ -143,11 +143,7 @@ class ResponsesDecoder:
         tally = self.tally
         tally.events += 1
         for chunk in chunks:
-            tally.characters += len(chunk.text or "") + len(chunk.thinking or "") + len(chunk.refusal or "")
-            tally.characters += len(chunk.tool.arguments) if chunk.tool is not None else 0
-            tally.usage = chunk.usage or tally.usage
-            if chunk.finish_reason is not None:
-                tally.finished, tally.finish_reason = 1, chunk.native_finish_reason
+            tally.hear(chunk)
         tally.done = self._reader.ended
         return chunks
 
