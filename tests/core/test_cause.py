@@ -9,11 +9,10 @@ import httpx2
 import pytest
 
 from nexus.core.cause import behind, run_behind, run_of_key
-from nexus.core.ids import new_id
 from nexus.core.services import Services
 from nexus.http.dispatch import Dispatch
 
-RUN = new_id("run")
+RUN = "run_01ja8w3xk5v0m2c7tqz9r4h6ye"
 
 
 @pytest.mark.parametrize(
