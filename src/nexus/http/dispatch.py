@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Awaitable, Mapping
 from typing import Final
 
+from nexus.core.cause import HEADER, behind, run_of_key
 from nexus.core.errors import MethodNotAllowed
 from nexus.core.services import Services
 from nexus.http.problem import send_error
-from nexus.http.types import App, Handler, Receive, Scope, Send, path_of
+from nexus.http.types import App, Handler, Receive, Scope, Send, header, path_of
 
 API_PREFIXES: Final = (
     "/v1",
@@ -69,9 +70,14 @@ class Dispatch:
             scope["route_template"] = path
             return send_error(scope, send, MethodNotAllowed(allow=", ".join(sorted(self._methods[path]))))
         if is_api_path(path):
-            return self._api(scope, receive, send)
+            return self._called(scope, receive, send)
         scope["route_template"] = "dashboard"
         return self._pages(scope, receive, send)
+
+    async def _called(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve by the API, which knows the run whose step calls."""
+        with behind(run_of_key(header(scope, HEADER))):
+            await self._api(scope, receive, send)
 
     def _handler_below(self, scope: Scope, path: str) -> Handler | None:
         for (method, pattern), handler in self._below.items():

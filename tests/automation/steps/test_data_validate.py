@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from tests.automation.steps.conftest import Bench
 
+from nexus.automation.errors import WorkflowInvalid
+
 pytestmark = pytest.mark.slow
 
 ORDERS = "id,number,total,day\n1,INV-1,5,2026-01-01\n2,INV-2,,2026-01-02\n2,X-3,900,2026-01-03\n4,INV-4,7,2026-02-01\n"
@@ -71,7 +73,6 @@ async def test_all_that_holds_is_valid(bench: Bench) -> None:
         ({"rules": [{"column": "b", "min": 3}]}, "data_invalid", "no numbers"),
         ({"rules": [{"column": "a", "min": "x' OR '1"}]}, "query_invalid", "Conver"),
         ({"schema": {"type": "nonsense"}}, "schema_invalid", "schema"),
-        ({}, "workflow_inputs_invalid", "give rules"),
     ],
 )
 async def test_says_what_cannot_be_checked(bench: Bench, inputs: dict[str, Any], code: str, words: str) -> None:
@@ -79,6 +80,11 @@ async def test_says_what_cannot_be_checked(bench: Bench, inputs: dict[str, Any],
     assert run.error is not None
     assert run.error.code == code, run.error
     assert words in run.error.message
+
+
+async def test_a_step_that_checks_nothing_is_refused_where_it_is_defined(bench: Bench) -> None:
+    with pytest.raises(WorkflowInvalid, match=r"steps\.0\.with: .*give rules"):
+        await bench.run("data.validate", rows=[{"a": 1}])
 
 
 async def test_a_value_with_quotes_stays_a_value(bench: Bench) -> None:
