@@ -80,21 +80,22 @@ class ApprovalLinks:
 
     async def show(self, token: str) -> Approval:
         """Return the question of a link, and change nothing. Raises `ApprovalLinkInvalid`."""
-        claim = self._claim(token)
-        person = await self._database.read(_person, claim)
-        try:
-            return await self._approvals.get(person, claim.approval_id)
-        except ApprovalNotFound:
-            raise ApprovalLinkInvalid from None
+        return (await self._open(token))[1]
 
     async def decide(self, token: str, verdict: Verdict, comment: str | None = None) -> Approval:
         """Answer by a link, once. Raises `ApprovalLinkInvalid`, `ApprovalDecided`, `NotYoursToApprove`."""
-        approval = await self.show(token)
+        person, approval = await self._open(token)
         if approval.status != "pending":
             raise ApprovalDecided
+        return await self._approvals.decide(person, approval.id, verdict, comment)
+
+    async def _open(self, token: str) -> tuple[Principal, Approval]:
         claim = self._claim(token)
         person = await self._database.read(_person, claim)
-        return await self._approvals.decide(person, claim.approval_id, verdict, comment)
+        try:
+            return person, await self._approvals.get(person, claim.approval_id)
+        except ApprovalNotFound:
+            raise ApprovalLinkInvalid from None
 
     def _claim(self, token: str) -> _Claim:
         packed, dot, signature = token[:_LONGEST].partition(".")
