@@ -147,12 +147,14 @@ def test_a_route_leads_to_models_of_this_machine_and_on_from_those_that_are_not_
 
 
 def test_a_third_ends_the_one_that_was_idle_longest(served: Served) -> None:
-    for name in ("second", "mine"):
+    for name in ("mine", "second"):
         assert served.ask(name).status_code == 200
     first = served.pid("second")
     assert first is not None
     time.sleep(1.5)
-    assert served.ask("mine").status_code == 200
+    before = _used(served, "mine")
+    assert served.ask("mine", max_tokens=1).status_code == 200
+    _until(lambda: _used(served, "mine") > before)
     assert served.ask("third").status_code == 200
     _until(lambda: served.pid("second") is None)
     assert served.pid("mine") is not None
@@ -239,6 +241,10 @@ def test_capabilities_are_those_of_the_file(served: Served) -> None:
     model = local_model(version, 100_000)
     assert (model.tools, model.context, model.project) == (False, 8192, "")
     assert local_model(version, 512).context == 512
+
+
+def _used(served: Served, name: str) -> float:
+    return served.children.notice(served.model(name).key).stat().st_mtime
 
 
 def _until(holds: Any) -> None:

@@ -24,6 +24,7 @@ _LOOK_EVERY = 0.2
 # Between the last word of an answer and its way out.
 _MOMENT = 0.5
 _AT_WORK = re.compile(r"^llamacpp:requests_(?:processing|deferred) (\d+)", re.MULTILINE)
+_DONE = re.compile(r"^llamacpp:(?:prompt_tokens|tokens_predicted)_total (\S+)", re.MULTILINE)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -61,11 +62,13 @@ def _wait(
     idle: float,
 ) -> None:
     """Return when asked to stop, or without work for `idle` seconds, or for a moment once asked to drain."""
-    used = time.monotonic()
+    used, before = time.monotonic(), _DONE.findall(server.handle_metrics())
     while not stop.wait(_LOOK_EVERY):
-        now = time.monotonic()
-        if any(int(count) for count in _AT_WORK.findall(server.handle_metrics())):
-            used = now
+        now, metrics = time.monotonic(), server.handle_metrics()
+        # A short answer begins and ends between two looks: only what was counted tells of it.
+        done = _DONE.findall(metrics)
+        if done != before or any(int(count) for count in _AT_WORK.findall(metrics)):
+            used, before = now, done
             os.utime(notice)
         elif now - used >= (_MOMENT if drain.is_set() else idle):
             return
