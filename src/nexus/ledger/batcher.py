@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
 from nexus.core.errors import Unavailable
 from nexus.ledger import storage
-from nexus.ledger.journal import Journal, encode, read_segment
+from nexus.ledger.journal import Journal, decode, encode, read_lines
 from nexus.ledger.settings import LedgerSettings
 from nexus.ledger.types import Invocation
 from nexus.storage.db import Database
@@ -25,6 +25,7 @@ Observe = Callable[[str, float], None]
 
 _LONGEST_PAUSE = 5.0
 _MOST_IN_MEMORY = 10_000
+_REFUSALS = (StatementError, msgspec.DecodeError, OverflowError, ValueError, TypeError)
 
 
 def _ignore(_name: str, _value: float) -> None:
@@ -131,24 +132,34 @@ class Batcher:
             return sum(self._write_segment(path) for path in self._journal.adopt())
 
     def _write_segment(self, path: Path) -> int:
-        written = 0
-        for chunk in _chunks(read_segment(path), self._settings.flush_rows):
-            rows = [record for record in chunk if isinstance(record, Invocation)]
-            if torn := len(chunk) - len(rows):
-                self._observe("torn", torn)
-                log.warning("the ledger's journal held %d torn line(s)", torn)
-            if rows:
-                self._insert(rows)
-                written += len(rows)
+        lines = read_lines(path)
+        at_once = self._settings.flush_rows
+        written = sum(self._write_lines(lines[start : start + at_once]) for start in range(0, len(lines), at_once))
         path.unlink(missing_ok=True)
         if written:
             self._observe("written", written)
         return written
 
+    def _write_lines(self, lines: list[bytes]) -> int:
+        try:
+            self._database.write_now(storage.add_lines, lines)
+        except _REFUSALS as error:
+            if not _is_refusal(error):
+                raise
+        else:
+            return len(lines)
+        rows = [row for line in lines if (row := decode(line)) is not None]
+        if torn := sum(1 for line in lines if line.strip(b"\0")) - len(rows):
+            self._observe("torn", torn)
+            log.warning("the ledger's journal held %d torn line(s)", torn)
+        if rows:
+            self._insert(rows)
+        return len(rows)
+
     def _insert(self, rows: list[Invocation]) -> None:
         try:
             self._database.write_now(storage.add_invocations, rows)
-        except (StatementError, OverflowError, ValueError, TypeError) as error:
+        except _REFUSALS as error:
             if not _is_refusal(error):
                 raise
             if len(rows) > 1:
@@ -176,9 +187,3 @@ def _is_refusal(error: Exception) -> bool:
 
 def _pause(failures: int) -> float:
     return min(_LONGEST_PAUSE, 0.25 * 2.0 ** min(failures, 8))
-
-
-def _chunks(records: Iterable[Invocation | bytes], size: int) -> Iterator[list[Invocation | bytes]]:
-    source = iter(records)
-    while chunk := list(islice(source, size)):
-        yield chunk

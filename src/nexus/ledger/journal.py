@@ -70,17 +70,19 @@ def _storable(invocation: Invocation) -> Invocation:
     return msgspec.structs.replace(invocation, **changes)
 
 
-def read_segment(path: Path) -> Iterator[Invocation | bytes]:
-    """Yield each record; a line that is no record (torn by a kill or a full disk) is yielded as bytes."""
-    with path.open("rb") as file:
-        for line in file:
-            line = line.strip(b"\0\n")
-            if not line:
-                continue
-            try:
-                yield _decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                yield line
+def read_lines(path: Path) -> list[bytes]:
+    """Return the lines of a segment."""
+    # A segment that its process did not close ends in zeros.
+    lines = path.read_bytes().rstrip(b"\0\n").split(b"\n")
+    return lines if lines != [b""] else []
+
+
+def decode(line: bytes) -> Invocation | None:
+    """Return the record of a line; None for one that is no record (torn by a kill or a full disk)."""
+    try:
+        return _decoder.decode(line.strip(b"\0"))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 class Journal:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from operator import attrgetter
+from datetime import datetime
 from typing import Any, Final
 
-import msgspec
-from sqlalchemy import ColumnElement, Integer, String, case, cast, func, insert, select
+from sqlalchemy import ColumnElement, Integer, case, cast, func, insert, select
 from sqlalchemy.orm import Session
 
+from nexus.ledger.rows import COLUMNS, values_of, values_of_lines
 from nexus.ledger.tables import BudgetRow, FeedbackRow, InvocationRow
 from nexus.ledger.types import Invocation
 
@@ -28,12 +27,6 @@ GROUPS: Final[Mapping[str, Any]] = {
     "status": InvocationRow.status,
 }
 """What a usage report can be grouped by."""
-
-_TEXT_LIMITS: Final = {
-    column.name: column.type.length
-    for column in InvocationRow.__table__.columns
-    if isinstance(column.type, String) and column.type.length
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,37 +61,9 @@ class InvocationFilter:
         return found
 
 
-_COLUMNS: Final = [column.name for column in InvocationRow.__table__.columns]
-_READ: Final = attrgetter(*(name for name in _COLUMNS if name != "day"))
-_DAY: Final = _COLUMNS.index("day")
-_CREATED: Final = _COLUMNS.index("created_at")
-_DETAILS: Final = _COLUMNS.index("details")
-_LIMITED: Final = [(position, _TEXT_LIMITS[name]) for position, name in enumerate(_COLUMNS) if name in _TEXT_LIMITS]
-
-
-def _values(invocation: Invocation, *, is_sqlite: bool) -> list[Any]:
-    """Return the column values as the driver takes them.
-
-    Text is cut to its column and freed of NUL, which PostgreSQL refuses. By hand, since every call of
-    every kind passes here, and the unit of work costs as much again as the database.
-    """
-    moment = invocation.created_at
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    row: list[Any] = list(_READ(invocation))
-    row.insert(_DAY, None)
-    for position, limit in _LIMITED:
-        value = row[position]
-        if value is not None and (len(value) > limit or "\0" in value):
-            row[position] = value.replace("\0", "")[:limit]
-    row[_DAY] = moment.date().isoformat()
-    row[_CREATED] = moment.replace(tzinfo=None).isoformat(" ", "microseconds") if is_sqlite else moment
-    row[_DETAILS] = msgspec.json.encode(row[_DETAILS]).decode() if row[_DETAILS] else "{}"
-    return row
-
-
 def _insert(mark: str, rows: int = 1) -> str:
-    names = ", ".join(f'"{name}"' for name in _COLUMNS)
-    row = f"({', '.join([mark] * len(_COLUMNS))})"
+    names = ", ".join(f'"{name}"' for name in COLUMNS)
+    row = f"({', '.join([mark] * len(COLUMNS))})"
     return (
         f"INSERT INTO {InvocationRow.__tablename__} ({names})"  # noqa: S608  our own names
         f" VALUES {', '.join([row] * rows)} ON CONFLICT (id) DO NOTHING"
@@ -112,10 +77,25 @@ _INSERT_MANY: Final = _insert("?", _AT_ONCE)
 
 
 def add_invocations(session: Session, invocations: Sequence[Invocation]) -> None:
-    """Insert the rows; those whose id is there already are left alone."""
+    """Insert records; those whose id is there already are left alone."""
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    _add(session, [values_of(invocation, is_sqlite=is_sqlite) for invocation in invocations])
+
+
+def add_lines(session: Session, lines: Sequence[bytes]) -> None:
+    """Insert lines of the journal as they are: a quarter of the work. Those whose id is there are left alone.
+
+    Raises `msgspec.DecodeError` or `ValueError` where one of them is torn or does not fit its columns.
+    """
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    # In small lots, since nothing else runs in this process while one is decoded.
+    for start in range(0, len(lines), _AT_ONCE):
+        _add(session, values_of_lines(lines[start : start + _AT_ONCE], is_sqlite=is_sqlite))
+
+
+def _add(session: Session, rows: list[tuple[Any, ...]]) -> None:
     connection = session.connection()
     is_sqlite = connection.dialect.name == "sqlite"
-    rows = [tuple(_values(invocation, is_sqlite=is_sqlite)) for invocation in invocations]
     if is_sqlite:
         whole = len(rows) - len(rows) % _AT_ONCE
         for start in range(0, whole, _AT_ONCE):

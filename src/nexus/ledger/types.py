@@ -20,7 +20,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Invocation(msgspec.Struct, kw_only=True):
+class Invocation(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One call: who asked which model for what, how it ended, what it used and cost.
 
     `kind` is "chat", "embedding", "vision.ocr", "forecast", "train" and so on. Token counts are
