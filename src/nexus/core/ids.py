@@ -8,61 +8,49 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import time
-from base64 import b32encode
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID = re.compile(r"^[a-z]{2,8}_[0-9a-hjkmnp-tv-z]{26}$")
 
-
 _LETTERS = 16
-_POOL = 2560
-# Sixteen letters of base 32 hold ten bytes; only the letters differ from those of RFC 4648.
-_TO_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _ALPHABET.encode())
+_AT_ONCE = 256
+# Every letter stands for eight of the 256 bytes, so random bytes become random letters one by one.
+_TO_LETTERS = (_ALPHABET * 8).encode()
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
-
-class _Randomness(threading.local):
-    """Random letters of one thread, made many at a time: asking the system for each id would cost more."""
-
-    def __init__(self) -> None:
-        self.pool = ""
-        self.used = 0
-
-    def take(self) -> str:
-        start = self.used
-        if start >= len(self.pool):
-            self.pool, start = b32encode(os.urandom(_POOL)).translate(_TO_CROCKFORD).decode(), 0
-        self.used = start + _LETTERS
-        return self.pool[start : self.used]
-
-    def forget(self) -> None:
-        self.pool = ""
-        self.used = 0
-
-
-_randomness = _Randomness()
+# Random ends of ids, made many at a time: asking the system for each would cost more. `pop` is safe in every thread.
+_ends: list[str] = []
 # A forked child would give out the same ids as its parent.
-os.register_at_fork(after_in_child=_randomness.forget)
+os.register_at_fork(after_in_child=_ends.clear)
 
 
-class _Moment:
-    """The last millisecond written out; ids often come in swarms."""
+class _Second:
+    """The first letters of the moment, which stay the same for a second (1024 ms); ids often come in swarms."""
 
-    value = -1
-    text = ""
+    known = (-1, "")
 
 
 def new_id(prefix: str) -> str:
     """Return a new id such as `run_01ja8w3xk5v0m2c7tqz9r4h6ye`."""
     moment = time.time_ns() // 1_000_000
-    if moment != _Moment.value:
-        text = "".join([_ALPHABET[(moment >> shift) & 31] for shift in range(45, -1, -5)])
-        # One after the other: another thread then sees the old pair or makes the new one itself.
-        _Moment.text, _Moment.value = text, moment
-    else:
-        text = _Moment.text
-    return f"{prefix}_{text}{_randomness.take()}"
+    second = moment >> 10
+    known, text = _Second.known
+    if second != known:
+        text = "".join([_ALPHABET[(second >> shift) & 31] for shift in range(35, -1, -5)])
+        _Second.known = (second, text)
+    try:
+        end = _ends.pop()
+    except IndexError:
+        end = _more()
+    return f"{prefix}_{text}{_PAIRS[moment & 1023]}{end}"
+
+
+def _more() -> str:
+    letters = os.urandom(_LETTERS * _AT_ONCE).translate(_TO_LETTERS).decode()
+    ends = [letters[start : start + _LETTERS] for start in range(0, len(letters), _LETTERS)]
+    _ends.extend(ends[1:])
+    return ends[0]
 
 
 def is_id(text: str, prefix: str) -> bool:
