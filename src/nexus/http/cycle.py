@@ -1,149 +1,185 @@
-"""One request and its answer on a connection: uvicorn's cycle, with an answer's head and first bytes in one write.
+"""One request and its answer on a connection: what ASGI calls `receive` and `send`.
 
-Header lines are checked once and remembered, since most answers carry the same ten; and nothing goes to the socket
-before there is a body or the loop has turned, which spares every short answer a system call and its reader a wake-up.
+Nothing goes to the socket before there is a body or the loop has turned, which spares every short answer a system
+call and its reader a wake-up.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
+import logging
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from nexus.http.connection import Connection
+from nexus.http.heads import STATUS_LINES, write_headers
+from nexus.http.types import App, Message, RawHeaders, Scope
 
-from nexus.http.types import Message
+log = logging.getLogger("uvicorn.error")
 
-_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_NO_VALUE: Final = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
-_VALUE: Final = bytes(byte for byte in range(256) if byte not in _NO_VALUE)
-_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"connection"))
-_UNIQUE: Final = (
-    *(b"x-request-id", b"request-id", b"x-nexus-", b"x-ratelimit-", b"ratelimit", b"anthropic-ratelimit-"),
-    *(b"date", b"etag", b"location"),
-)
-"""How the names of headers begin whose values do not come again."""
-
-_REMEMBERED: Final = 512
-_SHORT: Final = 256
-_lines: dict[tuple[bytes, bytes], bytes] = {}
-_names: set[bytes] = set()
+_FAILED: Final = b"Internal Server Error"
+_FAILED_HEADERS: Final[RawHeaders] = [
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"content-length", b"%d" % len(_FAILED)),
+    (b"connection", b"close"),
+]
 
 
-class Cycle(RequestResponseCycle):
-    """The `receive` and `send` of one request."""
+class Cycle:
+    """The `receive` and `send` of one request.
 
-    loop: asyncio.AbstractEventLoop
-    _head: bytes = b""
-    _until_close = False
+    The connection puts what arrives into `pieces` and `more_body`, says so with `tell`, and sets `disconnected`.
+    """
 
-    async def send(self, message: Message) -> None:  # type: ignore[override]
+    __slots__ = (
+        *("_arrival", "_chunked", "_connection", "_head", "_left", "_until_close"),
+        *("complete", "disconnected", "expects_continue", "held", "keep_alive", "more_body", "news", "pieces"),
+        *("scope", "started", "task"),
+    )
+
+    task: asyncio.Task[None]
+
+    def __init__(self, connection: Connection, scope: Scope, keep_alive: bool, expects_continue: bool) -> None:
+        """Nothing has been read or sent."""
+        self._connection = connection
+        self.scope = scope
+        self.keep_alive = keep_alive
+        self.expects_continue = expects_continue
+        self.pieces: list[bytes] = []
+        self.held = 0
+        self.more_body = True
+        self.news = self.disconnected = self.started = self.complete = False
+        self._arrival: asyncio.Event | None = None
+        self._head = b""
+        self._left = 0
+        self._chunked = self._until_close = False
+
+    async def run(self, app: App) -> None:
+        """Let the app answer; an answer that it leaves unfinished ends the connection."""
+        connection = self._connection
+        try:
+            await app(self.scope, self.receive, self.send)
+        except BaseException as error:  # whatever it was, this request ends here and the next one is served
+            log.error("Exception in ASGI application\n", exc_info=error)
+            await self._break_off()
+        else:
+            if not self.complete and not self.disconnected:
+                how = "completing" if self.started else "starting"
+                log.error("ASGI callable returned without %s response.", how)
+                await self._break_off()
+        finally:
+            connection.tasks.discard(self.task)
+
+    async def _break_off(self) -> None:
+        if self.started:
+            self._connection.transport.close()
+            return
+        await self.send({"type": "http.response.start", "status": 500, "headers": _FAILED_HEADERS})
+        await self.send({"type": "http.response.body", "body": _FAILED})
+
+    async def receive(self) -> Message:
+        """Return what has arrived of the body, wait for more of it, or for the end of the exchange."""
+        connection = self._connection
+        if self.expects_continue and not connection.transport.is_closing():
+            connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.expects_continue = False
+        if not self.disconnected and not self.complete:
+            if connection.read_paused:
+                connection.resume_reading()
+            if not self.news:
+                await self._wait()
+            self.news = False
+        if self.disconnected or self.complete:
+            return {"type": "http.disconnect"}
+        pieces = self.pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.pieces, self.held = [], 0
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    async def _wait(self) -> None:
+        if self._arrival is None:
+            self._arrival = asyncio.Event()
+        self._arrival.clear()
+        await self._arrival.wait()
+
+    def tell(self) -> None:
+        """Say that there is something to receive."""
+        self.news = True
+        if self._arrival is not None:
+            self._arrival.set()
+
+    async def send(self, message: Message) -> None:
         """Take a piece of the answer. Raises RuntimeError for one that breaks HTTP or ASGI."""
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
+        if self._connection.write_paused and not self.disconnected:
+            await self._connection.drain()
         if self.disconnected:
             return
         kind = message["type"]
-        if not self.response_started:
+        if not self.started:
             if kind != "http.response.start":
                 raise RuntimeError(f"an answer begins with http.response.start, not {kind}")
-            self._begin(message)
-        elif self.response_complete:
+            self._begin(message["status"], message.get("headers", ()))
+        elif self.complete:
             raise RuntimeError("the answer is complete")
         elif kind != "http.response.body":
             raise RuntimeError(f"an answer goes on with http.response.body, not {kind}")
         else:
             self._go_on(message.get("body", b""), more=message.get("more_body", False))
 
-    def _begin(self, message: Message) -> None:
+    def _begin(self, status: int, headers: RawHeaders) -> None:
         """Prepare the head; it is written with the first bytes of the body, or when the loop turns."""
-        self.response_started = True
-        self.waiting_for_100_continue = False
-        status = message["status"]
-        lines, closes = [STATUS_LINE[status]], False
-        for item in (*self.default_headers, *message.get("headers", ())):
-            line = _lines.get(item)
-            if line is None:
-                line, name = _line(item), item[0].lower()
-                if name in _FRAMING:
-                    closes = self._frame(name, item[1]) or closes
-            lines.append(line)
-        if not self.keep_alive and not closes:
-            lines.append(b"connection: close\r\n")
-        if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in (204, 304):
+        self.started = True
+        self.expects_continue = False
+        connection = self._connection
+        lines, fields = write_headers([*connection.state.default_headers, *headers])
+        if b"connection" in fields and b"close" in map(bytes.strip, fields[b"connection"].lower().split(b",")):
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines += b"connection: close\r\n"
+        if b"transfer-encoding" in fields and fields[b"transfer-encoding"].lower() == b"chunked":
+            self._chunked = True
+        elif b"content-length" in fields:
+            self._left = int(fields[b"content-length"])
+            self._head = b"%s%s\r\n" % (STATUS_LINES[status], lines)
+            return
+        elif self.scope["method"] != "HEAD" and status not in (204, 304):
             if self.scope["http_version"] == "1.0":
                 # Such a client knows no chunks; its connection is closed after the answer.
                 self._until_close = True
             else:
-                self.chunked_encoding = True
-                lines.append(b"transfer-encoding: chunked\r\n")
-        lines.append(b"\r\n")
-        self._head = b"".join(lines)
-        if self.chunked_encoding is not False:
-            # How soon bytes follow is not known, and a client of a stream waits for its head.
-            self.loop.call_soon(self._write_head)
-
-    def _frame(self, name: bytes, value: bytes) -> bool:
-        """Note how the body is framed; True for a header that ends the connection."""
-        if name == b"content-length":
-            if self.chunked_encoding is None:
-                self.expected_content_length = int(value)
-                self.chunked_encoding = False
-        elif name == b"transfer-encoding":
-            if value.lower() == b"chunked":
-                self.expected_content_length, self.chunked_encoding = 0, True
-        elif b"close" in [token.strip() for token in value.lower().split(b",")]:
-            self.keep_alive = False
-            return True
-        return False
+                self._chunked = True
+                lines += b"transfer-encoding: chunked\r\n"
+        self._head = b"%s%s\r\n" % (STATUS_LINES[status], lines)
+        # How soon bytes follow is not known, and a client of a stream waits for its head.
+        connection.loop.call_soon(self._write_head)
 
     def _write_head(self) -> None:
         if self._head and not self.disconnected:
             head, self._head = self._head, b""
-            self.transport.write(head)
+            self._connection.transport.write(head)
 
     def _go_on(self, body: bytes, *, more: bool) -> None:
-        head, self._head = self._head, b""
-        if self.scope["method"] == "HEAD":
-            self.expected_content_length = 0
-            out = head
-        elif self.chunked_encoding:
-            out = b"%s%x\r\n%s\r\n" % (head, len(body), body) if body else head
-            if not more:
-                out += b"0\r\n\r\n"
+        out, self._head = self._head, b""
+        if self._chunked:
+            if self.scope["method"] != "HEAD":
+                if body:
+                    out = b"%s%x\r\n%s\r\n" % (out, len(body), body)
+                if not more:
+                    out += b"0\r\n\r\n"
         elif self._until_close:
-            out = head + body
-        else:
-            self.expected_content_length -= len(body)
-            if self.expected_content_length < 0:
+            out += body
+        elif self.scope["method"] != "HEAD":
+            self._left -= len(body)
+            if self._left < 0:
                 raise RuntimeError("the body is longer than its Content-Length")
-            if not more and self.expected_content_length:
+            if not more and self._left:
                 raise RuntimeError("the body is shorter than its Content-Length")
-            out = head + body
+            out += body
+        connection = self._connection
         if out:
-            self.transport.write(out)
+            connection.transport.write(out)
         if not more:
-            self.response_complete = True
-            self.message_event.set()
+            self.complete = True
+            self.tell()
             if not self.keep_alive:
-                self.transport.close()
-            self.on_response()
-
-
-def _line(item: tuple[bytes, bytes]) -> bytes:
-    """Return a header as it is written, checked. Raises RuntimeError."""
-    name, value = item
-    if value.translate(None, _VALUE):
-        raise RuntimeError("a header is not valid")
-    line = b"%s: %s\r\n" % (name, value)
-    if name in _names:
-        return line
-    if not _NAME.fullmatch(name):
-        raise RuntimeError("a header is not valid")
-    lower = name.lower()
-    if lower in _FRAMING or lower.startswith(_UNIQUE):
-        if len(_names) < _REMEMBERED:
-            _names.add(name)
-    elif len(_lines) < _REMEMBERED and len(line) < _SHORT:
-        _lines[item] = line
-    return line
+                connection.transport.close()
+            connection.answered()

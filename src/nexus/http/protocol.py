@@ -1,21 +1,32 @@
-"""uvicorn's HTTP protocol with the limits of time and size that it lacks (research security_api F4)."""
+"""HTTP/1.1 for uvicorn's server, with the limits of time and size that its own lacks (research security_api F4)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import logging
+from collections import deque
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Final
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
 from nexus.core.errors import InvalidInput, MalformedBody, NexusError
 from nexus.core.ids import new_id
+from nexus.http.connection import Connection
 from nexus.http.cycle import Cycle
 from nexus.http.errors import Overloaded, RequestTimeout
+from nexus.http.heads import STATUS_LINES, write_headers
 from nexus.http.problem import render, send_error
+from nexus.http.types import App, RawHeaders
+
+log = logging.getLogger("uvicorn.error")
+
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
+_HIGH_WATER: Final = 64 * 1024
+"""So many bytes of a body wait for the application before the client has to."""
 
 
 class HeadersTooLarge(InvalidInput):
@@ -36,171 +47,211 @@ class Limits:
     connections: int = 4096
 
 
-class BoundedProtocol(HttpToolsProtocol):
-    """Closes connections whose headers or body come too slowly (408) or whose headers are too large (431).
+class BoundedProtocol(Connection):
+    """Reads requests for uvicorn's server and has them answered one after another.
 
-    A body may pause for `body_timeout`, and in all take that plus a second for each `body_rate` bytes; time in
-    which the application does not read is not the client's. A request that arrives in one piece costs no timer.
+    Closes connections whose headers or body come too slowly (408) or whose headers are too large (431). A body may
+    pause for `body_timeout`, and in all take that plus a second for each `body_rate` bytes; time in which the
+    application does not read is not the client's. A request that arrives in one piece costs no timer.
     """
 
-    limits: ClassVar[Limits] = Limits()
+    __slots__ = (
+        *("_begun", "_body_began", "_body_bytes", "_clock", "_cycle", "_expects_continue", "_header_bytes"),
+        *("_headers", "_in_headers", "_limits", "_parser", "_queue", "_root", "_serving", "_shared", "_url", "_wishes"),
+    )
 
-    _clock: asyncio.TimerHandle | None = None
-    _begun = False
-    _in_headers = True
-    _header_bytes = 0
-    _body_bytes = 0
-    _body_began = 0.0
-    _idle_since = 0.0
-    _wishes = False
-    url = b""
+    def __init__(
+        self,
+        limits: Limits,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Wait for the connection; all but `limits` is given by uvicorn's server."""
+        super().__init__(config, server_state, _loop)
+        self._limits = limits
+        self._root = config.root_path
+        self._shared = app_state
+        self._parser = httptools.HttpRequestParser(self)
+        # What follows a request that closes is not an error of that request.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._cycle: Cycle | None = None
+        self._serving: Cycle | None = None
+        self._queue: deque[tuple[Cycle, App]] = deque()
+        self._clock: asyncio.TimerHandle | None = None
+        self._header_bytes, self._body_bytes, self._body_began = 0, 0, 0.0
+        self._in_headers = True
+        self._begun = self._wishes = self._expects_continue = False
+        self._url = b""
+        self._headers: RawHeaders = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock."""
         super().connection_made(transport)
-        self._expect(self.limits.header_timeout)
+        self._expect(self._limits.header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clocks."""
+        """Stop the clocks, and tell who reads or writes."""
         self._stop_clock()
+        for cycle in (self._serving, self._cycle):
+            if cycle is not None:
+                cycle.disconnected = cycle.disconnected or not cycle.complete
+                cycle.tell()
         super().connection_lost(exc)
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
-            self.timeout_keep_alive_task = None
+        # Circles would wait long for the collector.
+        self._parser = self._cycle = self._serving = None  # type: ignore[assignment]
+        self._queue.clear()
 
     def data_received(self, data: bytes) -> None:
         """Count bytes while headers are incomplete, watch the time while the body is."""
         if self._in_headers:
             self._header_bytes += len(data)
         try:
-            self._feed(data)
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as wish:
+                self._read_again(data[wish.args[0] :])
         except httptools.HttpParserError:
-            self.logger.warning("Invalid HTTP request received.")
-            self.send_400_response("")
-        if self.transport.is_closing():
-            self._stop_clock()
-        elif self._in_headers:
+            log.warning("Invalid HTTP request received.")
+            self._refuse(MalformedBody("This is not a valid HTTP request."))
+        if self._in_headers:
+            if not self._begun and self._header_bytes == 0:
+                return  # a whole request was there
             # Still in the headers after a whole piece: the pieces so far were headers only.
-            if self._header_bytes > self.limits.header_bytes:
-                self._refuse(HeadersTooLarge(limit=self.limits.header_bytes))
+            if self.transport.is_closing():
+                self._stop_clock()
+            elif self._header_bytes > self._limits.header_bytes:
+                self._refuse(HeadersTooLarge(limit=self._limits.header_bytes))
             elif self._begun and self._clock is None:
-                self._expect(self.limits.header_timeout)
-        elif self.cycle.more_body:
+                self._expect(self._limits.header_timeout)
+        elif self.transport.is_closing():
+            self._stop_clock()
+        elif self._cycle is not None and self._cycle.more_body:
             self._watch_body(len(data))
 
-    def _feed(self, data: bytes) -> None:
-        """Parse. A wish for another protocol (h2c of Java's clients, say) is passed over, RFC 9110, section 7.8."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as wish:
-            # The parser leaves the body to the other protocol, so it reads the request again without the wish.
-            if not self._wishes:
-                return
+    def _read_again(self, rest: bytes) -> None:
+        """Pass over a wish for another protocol (h2c of Java's clients, say), RFC 9110, section 7.8.
+
+        The parser leaves the body to the other protocol, so it reads the request again without the wish.
+        """
+        while self._wishes:
             self._wishes = False
-            method, version = self.parser.get_method(), self.parser.get_http_version().encode("ascii")
-            lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
-            lines += [b"%s: %s" % header for header in _without_wish(self.headers)]
-            self._feed(b"\r\n".join(lines) + b"\r\n\r\n" + data[wish.args[0] :])
+            target = (self._parser.get_method(), self._url, self._parser.get_http_version().encode("ascii"))
+            data = b"%s %s HTTP/%s\r\n%s\r\n%s" % (*target, _without_wish(self._headers), rest)
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as wish:
+                rest = data[wish.args[0] :]
 
     def on_message_begin(self) -> None:
         """A request begins; the clock for its headers starts if they do not come at once."""
-        super().on_message_begin()
         self._begun = self._in_headers = True
+        self._expects_continue = False
+        self._url = b""
+        self._headers = []
+
+    def on_url(self, url: bytes) -> None:
+        """Take the target of the request, or a piece of it."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; trailers of a chunked body are dropped, as they would change headers already judged."""
+        if self._in_headers:
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self._expects_continue = True
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The headers are there in time."""
-        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+        """The headers are there in time: have the request answered, or wait for the ones before it."""
+        parser = self._parser
+        if parser.should_upgrade() and parser.get_method() != b"CONNECT":
             self._wishes = True
             return
         if self._clock is not None:
             self._stop_clock()
         self._in_headers = False
         self._header_bytes = self._body_bytes = 0
-        parser, scope = self.parser, self.scope
-        before: RequestResponseCycle | None = self.cycle
         version = parser.get_http_version()
-        scope["http_version"], scope["method"] = version, parser.get_method().decode("ascii")
-        raw_path, scope["query_string"] = _split(self.url)
+        raw_path, query = _split(self._url)
         path = raw_path.decode("ascii")
-        scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
-        scope["raw_path"] = self.root_path.encode("ascii") + raw_path
-        cycle = Cycle(
-            scope=scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and parser.should_keep_alive(),
-            on_response=self.on_response_complete,
-        )
-        cycle.loop = self.loop
-        self.cycle = cycle
-        app = _answer_overloaded if len(self.connections) > self.limits.connections else self.config.loaded_app
-        if before is None or before.response_complete:
-            self._start_asgi_task(cycle, app)
+        scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "server": self._server,
+            "client": self._client,
+            "scheme": self._scheme,
+            "root_path": self._root,
+            "headers": self._headers,
+            "state": self._shared.copy(),
+            "method": parser.get_method().decode("ascii"),
+            "path": self._root + (unquote(path) if "%" in path else path),
+            "raw_path": self._root.encode("ascii") + raw_path,
+            "query_string": query,
+        }
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        cycle = self._cycle = Cycle(self, scope, keep_alive, self._expects_continue)
+        app = _answer_overloaded if len(self._connections) > self._limits.connections else self.app
+        if self._serving is None or self._serving.complete:
+            self._serve(cycle, app)
         else:
             # Pipelined requests wait for the one before them.
-            self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, app))
+            self.pause_reading()
+            self._queue.append((cycle, app))
 
-    def on_response_complete(self) -> None:
-        """Begin the next pipelined request, or to wait for one.
+    def _serve(self, cycle: Cycle, app: App) -> None:
+        self._serving = cycle
+        # By itself, since the loop's way costs twice the time to count up a name.
+        cycle.task = asyncio.Task(cycle.run(app), loop=self.loop, name="request")
+        self.tasks.add(cycle.task)
 
-        The timer of an idle connection is left alone when the next request comes, and looks at the time when it
-        fires: moving it twice for each request would cost more.
-        """
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body until it is asked for; too much of it stops the reading."""
+        cycle = self._cycle
+        if cycle is None or cycle.complete:
             return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-            return
-        self._idle_since = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._watch_idle(self.timeout_keep_alive)
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that has been idle for too long."""
-        self.timeout_keep_alive_task = None
-        if self.transport.is_closing():
-            return
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if self._begun or not self.cycle.response_complete:
-            return  # busy; the end of the answer watches again
-        if left > 0:
-            self._watch_idle(left)
-        else:
-            self.transport.close()
-
-    def _watch_idle(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
-
-    def _unset_keepalive_if_required(self) -> None:
-        """Leave the timer alone; see `on_response_complete`."""
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; trailers of a chunked body are dropped, as they would change headers already judged."""
-        if self._in_headers:
-            super().on_header(name, value)
+        cycle.pieces.append(body)
+        cycle.held += len(body)
+        if cycle.held > _HIGH_WATER:
+            self.pause_reading()
+        cycle.tell()
 
     def on_message_complete(self) -> None:
         """What comes next are the headers of another request."""
         if self._wishes:
             return
-        super().on_message_complete()
+        if self._cycle is not None:
+            self._cycle.more_body = False
+            self._cycle.tell()
         if self._clock is not None:
             self._stop_clock()
         self._in_headers = True
         self._begun = False
 
-    def send_400_response(self, msg: str) -> None:
-        """Say that this was no HTTP, in the dialect of the path if that much was readable."""
-        self._refuse(MalformedBody("This is not a valid HTTP request."))
+    def answered(self) -> None:
+        """Begin the next pipelined request, or to wait for one."""
+        self.state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.read_paused:
+            self.resume_reading()
+        if self._queue:
+            self._serve(*self._queue.popleft())
+        else:
+            self.watch_idle()
+
+    def is_busy(self) -> bool:
+        """Whether a request is on its way in, or its answer on its way out."""
+        return self._begun or (self._serving is not None and not self._serving.complete)
+
+    def shutdown(self) -> None:
+        """End: at once, or after the answer that is being given. Called by uvicorn's server."""
+        if self._cycle is None or self._cycle.complete:
+            self.transport.close()
+        else:
+            self._cycle.keep_alive = False
 
     def _expect(self, seconds: float) -> None:
         self._stop_clock()
@@ -216,40 +267,44 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._body_bytes == 0:
             self._body_began = now
         self._body_bytes += arrived
-        patience = self.limits.body_timeout
-        self._expect(min(patience, self._body_began + patience + self._body_bytes / self.limits.body_rate - now))
+        patience = self._limits.body_timeout
+        self._expect(min(patience, self._body_began + patience + self._body_bytes / self._limits.body_rate - now))
 
     def _too_slow(self) -> None:
         self._clock = None
         if self.transport.is_closing():
             return
-        if not self._in_headers and self.flow.read_paused:
+        if not self._in_headers and self.read_paused:
             # Nothing comes because the application takes nothing.
-            self._body_began += self.limits.body_timeout
-            self._expect(self.limits.body_timeout)
+            self._body_began += self._limits.body_timeout
+            self._expect(self._limits.body_timeout)
             return
         self._refuse(RequestTimeout())
 
     def _refuse(self, error: NexusError) -> None:
         self._stop_clock()
-        busy = self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]
-        if busy:
+        self._queue.clear()
+        given = None
+        if self._serving is not None and not self._serving.complete:
             # The app's own answer is cut off, or it comes too late; its reading ends with a disconnect.
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-            if self.cycle.response_started:
+            self._serving.disconnected = True
+            self._serving.tell()
+            if self._serving.started:
                 self.transport.close()
                 return
-        path = self.url.partition(b"?")[0].decode("latin-1") or "/"
-        given = self.scope.get("request_id") if busy else None
-        request_id = str(given or new_id("req"))
-        answer = render(path, error, request_id)
-        body = answer.encode()
-        headers: list[Any] = [*self.server_state.default_headers, *answer.raw_headers(len(body))]
-        headers += [(b"x-request-id", request_id.encode()), (b"connection", b"close")]
-        lines = [STATUS_LINE[answer.status], *(name + b": " + value + b"\r\n" for name, value in headers)]
-        self.transport.write(b"".join([*lines, b"\r\n", body]))
+            given = self._serving.scope.get("request_id")
+        path = self._url.partition(b"?")[0].decode("latin-1") or "/"
+        self.transport.write(_refusal(path, error, str(given or new_id("req")), self.state.default_headers))
         self.transport.close()
+
+
+def _refusal(path: str, error: NexusError, request_id: str, headers: RawHeaders) -> bytes:
+    """Return a whole answer in the dialect of `path`, after which the connection closes."""
+    answer = render(path, error, request_id)
+    body = answer.encode()
+    own = [(b"x-request-id", request_id.encode()), (b"connection", b"close")]
+    lines, _ = write_headers([*headers, *answer.raw_headers(len(body)), *own])
+    return b"%s%s\r\n%s" % (STATUS_LINES[answer.status], lines, body)
 
 
 def _split(url: bytes) -> tuple[bytes, bytes]:
@@ -261,8 +316,9 @@ def _split(url: bytes) -> tuple[bytes, bytes]:
     return parsed.path or b"/", parsed.query or b""
 
 
-def _without_wish(headers: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the headers of a request but those that ask for another protocol."""
+def _without_wish(headers: RawHeaders) -> bytes:
+    """Return the lines of a request's headers but of those that ask for another protocol."""
+    lines = []
     for name, value in headers:
         if name == b"connection":
             tokens = (token.strip() for token in value.split(b","))
@@ -270,13 +326,9 @@ def _without_wish(headers: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, b
             if not value:
                 continue
         if name not in (b"upgrade", b"http2-settings"):
-            yield name, value
+            lines.append(b"%s: %s\r\n" % (name, value))
+    return b"".join(lines)
 
 
 async def _answer_overloaded(scope: Any, receive: Any, send: Any) -> None:
     await send_error(scope, send, Overloaded(retry_after=1), headers=[(b"connection", b"close")])
-
-
-def bounded_protocol(limits: Limits) -> type[BoundedProtocol]:
-    """Return the protocol class with these limits."""
-    return type("ConfiguredProtocol", (BoundedProtocol,), {"limits": limits})

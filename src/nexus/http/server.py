@@ -13,12 +13,13 @@ import gc
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
 
 from nexus.http.lifecycle import Lifecycle
-from nexus.http.protocol import Limits, bounded_protocol
+from nexus.http.protocol import BoundedProtocol, Limits
 from nexus.http.settings import HTTPSettings
 from nexus.http.types import App
 
@@ -80,14 +81,15 @@ def make_server(app: App, settings: HTTPSettings, lifecycle: Lifecycle, **overri
         "host": settings.host,
         "port": settings.port,
         "root_path": settings.root_path,
-        "http": bounded_protocol(
+        "http": partial(
+            BoundedProtocol,
             Limits(
                 header_timeout=settings.header_timeout,
                 header_bytes=settings.header_limit,
                 body_timeout=settings.body_timeout,
                 body_rate=settings.body_rate,
                 connections=settings.max_connections,
-            )
+            ),
         ),
         "ws": "none",
         "lifespan": "on",
