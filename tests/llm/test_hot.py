@@ -175,7 +175,8 @@ BAD = [
     ('{"model": "up/echo", "messages": [{"role": "user", "content": "\\ud800"}]}', 400, None, "malformed_body"),
     ('{"model": "up/echo", "messages": [{"role": "user", "content": "a\\u0000"}]}', 400, None, "malformed_body"),
     (b'{"model": "up/echo", "messages": [{"role": "user", "content": "\xff"}]}', 400, None, "malformed_body"),
-    ('{"model": "up/echo", "messages": ' + "[" * 100_000 + "]" * 100_000 + "}", 400, None, "malformed_body"),
+    ('{"model": "up/echo", "messages": ' + "[" * 100_000 + "]" * 100_000 + "}", 400, "messages.0", "invalid_type"),
+    ('{"model": "up/echo", "x": ' + "[" * 100_000 + "]" * 100_000 + ', "messages": []}', 400, None, "malformed_body"),
     ('{"model": "up/echo", "n": ' + "9" * 5000 + ', "messages": []}', 400, "n", "invalid_type"),
 ]
 

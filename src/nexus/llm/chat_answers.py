@@ -6,7 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/object, and `/stream
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -51,32 +51,76 @@ _MESSAGE_EXTRAS = ("audio", "annotations")
 _FINISH_OUT = {"pause": "stop", "other": "stop", "refusal": "content_filter"}
 
 
-def read_usage(usage: Any, tier: Any = None) -> Usage | None:
-    """Read a usage object, also one with missing, null or senseless figures; None when it says nothing.
+_Count = Annotated[int, msgspec.Meta(ge=0)] | None
 
-    `tier` is the service tier that the answer names.
-    """
+
+class InputFigures(msgspec.Struct):
+    """`prompt_tokens_details`, with the names of all servers."""
+
+    cached_tokens: _Count = None
+    cache_write_tokens: _Count = None
+    cache_creation_tokens: _Count = None
+    audio_tokens: _Count = None
+
+
+class OutputFigures(msgspec.Struct):
+    """`completion_tokens_details`."""
+
+    reasoning_tokens: _Count = None
+    audio_tokens: _Count = None
+
+
+class Figures(msgspec.Struct):
+    """A usage object of the usual shape, with the names of all servers."""
+
+    prompt_tokens: _Count = None
+    completion_tokens: _Count = None
+    prompt_tokens_details: InputFigures | None = None
+    completion_tokens_details: OutputFigures | None = None
+    prompt_cache_hit_tokens: _Count = None
+    cached_tokens: _Count = None
+    num_cached_tokens: _Count = None
+
+    def usage(self, tier: Any = None) -> Usage | None:
+        """Return the tokens, None where there are none; `tier` is the service tier that the answer names."""
+        prompt, completion = self.prompt_tokens or 0, self.completion_tokens or 0
+        if not prompt and not completion:
+            return None
+        usage = Usage(input_tokens=prompt, output_tokens=completion)
+        if (read := self.prompt_tokens_details) is not None:
+            usage.cache_read_tokens = read.cached_tokens or 0
+            usage.audio_input_tokens = read.audio_tokens or 0
+        if not usage.cache_read_tokens:
+            usage.cache_read_tokens = self.prompt_cache_hit_tokens or self.cached_tokens or self.num_cached_tokens or 0
+        if read is not None:
+            stored = read.cache_creation_tokens if read.cache_write_tokens is None else read.cache_write_tokens
+            if stored:
+                # Some count what was read from a cache as written to it too; no token of the input counts twice.
+                usage.cache_write_tokens = min(stored, max(prompt - usage.cache_read_tokens, 0))
+        if (wrote := self.completion_tokens_details) is not None:
+            usage.reasoning_tokens = wrote.reasoning_tokens or 0
+            usage.audio_output_tokens = wrote.audio_tokens or 0
+        if tier is not None and isinstance(tier, str) and tier != "default":
+            usage.tier = tier
+        return usage
+
+
+def read_usage(usage: Any, tier: Any = None) -> Usage | None:
+    """Read a usage object, also one with missing, null or senseless figures; None when it says nothing."""
     if not isinstance(usage, dict):
-        return None
-    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if not count_of(prompt) and not count_of(completion):
-        return None
+        return usage.usage(tier) if isinstance(usage, Figures) else None
     read, wrote = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    read, wrote = read if isinstance(read, dict) else {}, wrote if isinstance(wrote, dict) else {}
-    beside = (usage.get(name) for name in ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens"))
-    cached = count_of(read.get("cached_tokens")) or next(filter(None, map(count_of, beside)), 0)
-    # Some count what was read from a cache as written to it too; no token of the input counts twice.
-    stored = count_of(read.get("cache_write_tokens", read.get("cache_creation_tokens")))
-    return Usage(
-        input_tokens=count_of(prompt),
-        output_tokens=count_of(completion),
-        cache_read_tokens=cached,
-        cache_write_tokens=min(stored, max(count_of(prompt) - cached, 0)),
-        reasoning_tokens=count_of(wrote.get("reasoning_tokens")),
-        audio_input_tokens=count_of(read.get("audio_tokens")),
-        audio_output_tokens=count_of(wrote.get("audio_tokens")),
-        tier=tier if isinstance(tier, str) and tier != "default" else None,
-    )
+    details = {
+        "prompt_tokens_details": InputFigures(**_figures(InputFigures, read)),
+        "completion_tokens_details": OutputFigures(**_figures(OutputFigures, wrote)),
+    }
+    return Figures(**_figures(Figures, usage) | details).usage(tier)
+
+
+def _figures(shape: type[msgspec.Struct], given: Any) -> dict[str, Any]:
+    """Return the counts in what may be anything."""
+    given = given if isinstance(given, dict) else {}
+    return {name: count_of(given[name]) for name in shape.__struct_fields__ if isinstance(given.get(name), int)}
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:

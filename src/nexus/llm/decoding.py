@@ -7,12 +7,13 @@ refused in the same way at every door.
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import msgspec
 
 from nexus.core.errors import MalformedBody, NexusError
-from nexus.llm.errors import MissingParameter, WrongType
+from nexus.llm.errors import InvalidRequest, MissingParameter, WrongType
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -26,9 +27,28 @@ def decode_checked(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
             body.decode()
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise wrong_field(str(error)) from None
+        raise _out_of_range(str(error), decoder.type) or wrong_field(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedBody("The body is not valid JSON.") from None
+
+
+def _out_of_range(text: str, shape: type) -> NexusError | None:
+    """Return an error that names both bounds of a number of `shape` which is beyond one of them."""
+    found = re.fullmatch(r"Expected `(?:int|float)` [<>]=? \S+ - at `\$\.(\w+)`", text)
+    if found is None:
+        return None
+    name = found.group(1)
+    hint = next(field.type for field in msgspec.structs.fields(shape) if field.encode_name == name)
+    bounds = [item for item in _metas(hint) if item.ge is not None]
+    low, high = bounds[0].ge, bounds[0].le
+    return InvalidRequest(f"{name} must be between {low} and {high}.", field=name)
+
+
+def _metas(hint: Any) -> Iterator[msgspec.Meta]:
+    """Yield the bounds in a type hint."""
+    yield from (item for item in getattr(hint, "__metadata__", ()) if isinstance(item, msgspec.Meta))
+    for part in get_args(hint):
+        yield from _metas(part)
 
 
 def wrong_field(text: str, prefix: str = "") -> NexusError:

@@ -7,15 +7,16 @@ everything else travels as the client wrote it and is the provider's to judge.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
-from nexus.core.errors import MalformedBody, NexusError
+from nexus.core.errors import NexusError
 from nexus.llm import chat_answers, chat_json, embeddings_json
 from nexus.llm.chat_checks import checked
 from nexus.llm.chat_tools import PLAIN, Manner
-from nexus.llm.decoding import decode_checked, wrong_field
+from nexus.llm.decoding import decode_checked
 from nexus.llm.dialect import Dialect, Door, Operation, Relay, Writer, card_of
 from nexus.llm.errors import (
     InvalidRequest,
@@ -47,6 +48,7 @@ _NEEDS: dict[str, Need] = {
     "file": "documents",
     "document_url": "documents",
 }
+_NOTHING: frozenset[Need] = frozenset()
 _DONE = b"data: [DONE]\n\n"
 _LONGEST_END = 32
 
@@ -59,26 +61,6 @@ class _Format(msgspec.Struct):
     type: str = "text"
 
 
-class _Head(msgspec.Struct):
-    model: str
-    messages: msgspec.Raw
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    n: int | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    stop: str | list[str] | None = None
-    tools: list[dict[str, Any]] | None = None
-    functions: list[msgspec.Raw] | None = None
-    response_format: _Format | None = None
-    logprobs: bool | None = None
-    reasoning_effort: str | None = None
-
-
 class _Part(msgspec.Struct):
     type: str
     text: str | None = None
@@ -87,6 +69,29 @@ class _Part(msgspec.Struct):
 class _Message(msgspec.Struct):
     role: str
     content: str | list[_Part] | msgspec.UnsetType | None = msgspec.UNSET
+
+
+_Tokens = Annotated[int, Meta(ge=1, le=10_000_000)]
+
+
+class _Head(msgspec.Struct):
+    model: str
+    messages: list[_Message]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    max_tokens: _Tokens | None = None
+    max_completion_tokens: _Tokens | None = None
+    stop: str | list[str] | None = None
+    tools: list[dict[str, Any]] | None = None
+    functions: list[msgspec.Raw] | None = None
+    response_format: _Format | None = None
+    logprobs: bool | None = None
+    reasoning_effort: str | None = None
 
 
 class _Delta(msgspec.Struct):
@@ -111,19 +116,14 @@ class _Event(msgspec.Struct):
     error: Any = None
 
 
+class _UsualEvent(_Event):
+    usage: chat_answers.Figures | None = None
+
+
 _head = msgspec.json.Decoder(_Head)
-_messages = msgspec.json.Decoder(list[_Message])
+_usual_event = msgspec.json.Decoder(_UsualEvent)
 _event = msgspec.json.Decoder(_Event)
 _any = msgspec.json.Decoder()
-_RANGES = (
-    ("temperature", 0, 2),
-    ("top_p", 0, 1),
-    ("presence_penalty", -2, 2),
-    ("frequency_penalty", -2, 2),
-    ("n", 1, 128),
-    ("max_tokens", 1, 10_000_000),
-    ("max_completion_tokens", 1, 10_000_000),
-)
 
 
 class OpenAIChat(Dialect):
@@ -147,21 +147,20 @@ class OpenAIChat(Dialect):
         head: _Head = decode_checked(_head, body)
         if not head.model:
             raise MissingParameter("You must provide a model.", field="model")
-        for field, low, high in _RANGES:
-            value = getattr(head, field)
-            if value is not None and not low <= value <= high:
-                raise InvalidRequest(f"{field} must be between {low} and {high}.", field=field)
-        needs, fields, characters = _check_messages(head.messages)
+        needs: set[Need] = set()
+        fields: dict[Need, str] = {}
+        characters = _check_messages(head.messages, needs, fields)
         _check_options(head, needs, fields)
+        usage_too = head.stream_options is not None and head.stream_options.include_usage
         return Call(
             dialect=self.name,
             model=head.model,
             parse=functools.partial(_parse, body),
             body=body,
             stream=bool(head.stream),
-            wants_usage=not head.stream or bool(head.stream_options and head.stream_options.include_usage),
+            wants_usage=not head.stream or bool(usage_too),
             choices=head.n or 1,
-            needs=frozenset(needs),
+            needs=frozenset(needs) if needs else _NOTHING,
             fields=fields,
             characters=characters,
             max_tokens=head.max_completion_tokens or head.max_tokens,
@@ -339,18 +338,10 @@ def _model_object(card: ModelCard) -> dict[str, Any]:
     return {"id": card.name, "object": "model", "created": 0, "owned_by": card.owner, **more}
 
 
-def _check_messages(raw: msgspec.Raw) -> tuple[set[Need], dict[Need, str], int]:
-    """Check roles and contents; return what the model must be able to take, where, and how many characters."""
-    try:
-        messages = _messages.decode(raw)
-    except msgspec.ValidationError as error:
-        raise wrong_field(str(error), "messages") from None
-    except RecursionError:
-        raise MalformedBody("The body is nested too deeply.") from None
+def _check_messages(messages: list[_Message], needs: set[Need], fields: dict[Need, str]) -> int:
+    """Check roles and contents, and note what the model must be able to take; return how many characters there are."""
     if not messages:
         raise InvalidRequest("messages must have at least one message.", field="messages")
-    needs: set[Need] = set()
-    fields: dict[Need, str] = {}
     characters = 0
     for i, message in enumerate(messages):
         if message.role not in _ROLES:
@@ -371,22 +362,26 @@ def _check_messages(raw: msgspec.Raw) -> tuple[set[Need], dict[Need, str], int]:
                     fields.setdefault(need, f"messages.{i}.content.{j}")
         elif message.role != "assistant":
             raise MissingParameter(f"messages.{i}.content is required.", field=f"messages.{i}.content")
-    return needs, fields, characters
+    return characters
 
 
 def _check_options(head: _Head, needs: set[Need], fields: dict[Need, str]) -> None:
-    wanted: tuple[tuple[Need, str, bool], ...] = (
-        ("tools", "tools", bool(head.tools)),
-        ("tools", "functions", bool(head.functions)),
-        ("choices", "n", (head.n or 1) > 1),
-        ("json_schema", "response_format", head.response_format is not None and head.response_format.type != "text"),
-        ("logprobs", "logprobs", bool(head.logprobs)),
-        ("reasoning", "reasoning_effort", head.reasoning_effort not in (None, "none")),
-    )
-    for need, field, asked in wanted:
-        if asked:
-            needs.add(need)
-            fields.setdefault(need, field)
+    """Note what the model must be able to do, and which field asks for it."""
+    if head.tools or head.functions:
+        needs.add("tools")
+        fields.setdefault("tools", "tools" if head.tools else "functions")
+    if head.n is not None and head.n > 1:
+        needs.add("choices")
+        fields["choices"] = "n"
+    if head.response_format is not None and head.response_format.type != "text":
+        needs.add("json_schema")
+        fields["json_schema"] = "response_format"
+    if head.logprobs:
+        needs.add("logprobs")
+        fields["logprobs"] = "logprobs"
+    if head.reasoning_effort is not None and head.reasoning_effort != "none":
+        needs.add("reasoning")
+        fields["reasoning"] = "reasoning_effort"
 
 
 def _parse(body: bytes) -> ChatRequest:
@@ -395,9 +390,18 @@ def _parse(body: bytes) -> ChatRequest:
 
 def _read_event(data: bytes) -> _Event:
     try:
+        return _usual_event.decode(data)
+    except msgspec.ValidationError:
+        return _read_unusual(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise UpstreamMalformed from None
+
+
+def _read_unusual(data: bytes) -> _Event:
+    """Read valid JSON of another shape: what is senseless passes unseen unless it is no object at all."""
+    try:
         return _event.decode(data)
     except msgspec.ValidationError:
-        # Valid JSON of an unusual shape: it passes unseen unless it is no object at all.
         loose = _any.decode(data)
         if not isinstance(loose, dict):
             raise UpstreamMalformed from None
