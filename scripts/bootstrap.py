@@ -61,7 +61,7 @@ def pytest_arguments(arguments: list[str]) -> list[str]:
     rest = [word for word in arguments if word not in selections]
     return [
         *([] if "-m" in rest else chosen),
-        *([] if "-n" in rest else ["-n", "2", "--dist", "loadfile"]),
+        *([] if "-n" in rest else ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]),
         *rest,
     ]
 

@@ -21,6 +21,12 @@ MODELS = ROOT / ".cache" / "models"
 SHARED_MODELS = SHARED / "data" / "vision" / "models"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow files, so that no process is left with one of them while the other has nothing to do."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("browser")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Make captured text fit for the wire between test processes: some tests log lone surrogates on purpose."""

@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from heapq import heappop, heappush
 from importlib import resources
+from itertools import chain
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -54,6 +56,7 @@ _LONGEST: Final = 200
 _HORIZON: Final = 366 * 41
 # No fold or gap is longer, but for days that a country skipped at the date line, which are gaps of a whole day.
 _FOLD: Final = timedelta(hours=3)
+_DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,38 +87,34 @@ class Cron:
     def fires(self, after: datetime) -> Iterator[datetime]:
         """Yield every instant after `after`, in UTC and in order, without end."""
         after = after.astimezone(UTC)
-        while True:
-            found = self._after(after)
-            if found is None:
-                return
-            yield found
-            after = found
-
-    def _after(self, after: datetime) -> datetime | None:
         start = after.astimezone(self.zone).replace(tzinfo=None, fold=0) - _FOLD
-        best: datetime | None = None
-        limit: datetime | None = None
-        for naive in self._local(start):
-            if limit is not None and naive > limit:
-                break
-            for instant in self._instants(naive):
-                if instant > after and (best is None or instant < best):
-                    best = instant
-                    limit = limit or naive + _FOLD
-        return best
+        waiting: list[tuple[datetime, datetime]] = []
+        for naive in chain(self._local(start), (None,)):
+            # What the clock shows more than a fold later is not before it in truth either.
+            while waiting and (naive is None or naive > waiting[0][1] + _FOLD):
+                instant = heappop(waiting)[0]
+                if instant > after:
+                    after = instant
+                    yield instant
+            if naive is not None:
+                for instant in self._instants(naive):
+                    if instant > after:
+                        heappush(waiting, (instant, naive))
 
     def _local(self, start: datetime) -> Iterator[datetime]:
-        """Yield the wall-clock minutes that match, from the hour of `start` on, whatever the clock does."""
-        day, from_hour = start.date(), start.hour
-        for number in range(_HORIZON):
-            today = day + timedelta(days=number)
-            if not self._names(today):
-                continue
-            for hour in self.hours:
-                if number == 0 and hour < from_hour:
-                    continue
-                for minute in self.minutes:
-                    yield datetime(today.year, today.month, today.day, hour, minute)
+        """Yield the wall-clock minutes that match, from the hour of `start` on, whatever the clock does.
+
+        It ends after so many days without any that there are none.
+        """
+        today, from_hour, quiet = start.date(), start.hour, 0
+        while quiet < _HORIZON:
+            if self._names(today):
+                quiet = 0
+                for hour in self.hours:
+                    if hour >= from_hour:
+                        for minute in self.minutes:
+                            yield datetime(today.year, today.month, today.day, hour, minute)
+            today, from_hour, quiet = today + _DAY, 0, quiet + 1
 
     def _names(self, day: date) -> bool:
         """Tell whether the expression names this day."""

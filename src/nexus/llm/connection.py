@@ -99,7 +99,10 @@ class Connection(asyncio.Protocol):
     async def head(self) -> None:
         """Wait for status and headers. Raises what went wrong instead."""
         while not self.head_done:
-            await self._change()
+            if self.failure is not None:
+                raise self.failure
+            self._waiter = waiter = self._loop.create_future()
+            await waiter
 
     async def read(self) -> bytes:
         """Return the bytes of the body that have come since, waiting for some; `b""` at the end."""
@@ -116,7 +119,10 @@ class Connection(asyncio.Protocol):
                 return data
             if self.complete:
                 return b""
-            await self._change()
+            if self.failure is not None:
+                raise self.failure
+            self._waiter = waiter = self._loop.create_future()
+            await waiter
 
     def whole(self) -> bytes | None:
         """Return the body if it is complete and in one piece."""
@@ -130,18 +136,10 @@ class Connection(asyncio.Protocol):
         self._stop_watching()
         self.transport.abort()
 
-    async def _change(self) -> None:
-        if self.failure is not None:
-            raise self.failure
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _fail(self, error: NexusError) -> None:
         if self.busy and not self.complete and self.failure is None:
@@ -240,7 +238,8 @@ class Connection(asyncio.Protocol):
             self._fail(UpstreamMalformed("The provider sent a compressed answer, which was not asked for."))
             raise UpstreamMalformed  # the parser stops
         self.head_done = True
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def on_body(self, body: bytes) -> None:
         """Queue a piece of the body, and stop reading while too much of it waits."""
@@ -250,7 +249,8 @@ class Connection(asyncio.Protocol):
         if self._buffered > BUFFER_LIMIT and not self._paused and self.open:
             self._paused = True
             self.transport.pause_reading()
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def on_message_begin(self) -> None:
         """Refuse a second answer to one request: the error makes the parser stop and the connection close."""
@@ -269,4 +269,5 @@ class Connection(asyncio.Protocol):
     def _finish(self, *, reusable: bool) -> None:
         self.complete = True
         self.reusable = reusable
-        self._wake()
+        if self._waiter is not None:
+            self._wake()

@@ -94,8 +94,7 @@ class Delivery:
         problem: NexusError | None = None
         first: Deployment | None = None
         while (step := plan.next(now)) is not None:
-            deployment = step.deployment
-            standing = router.standing(deployment)
+            deployment, standing = step.deployment, step.standing
             if step.again:
                 await asyncio.sleep(_pause(plan.tries) + max(0.0, step.not_before - now))
                 now = clock()
@@ -110,7 +109,8 @@ class Delivery:
             started = time.perf_counter()  # the loop knows milliseconds only
             probe = standing.enter()
             try:
-                result = await attempt(await self.target(step.route, deployment, call, timeouts))
+                target = self._at_hand(step.route, deployment, call, timeouts)
+                result = await attempt(target or await self.target(step.route, deployment, call, timeouts))
             except NexusError as error:
                 now, problem = clock(), error
                 if not isinstance(error, MOVES_ON):
@@ -190,19 +190,33 @@ class Delivery:
 
     async def target(self, route: Route, deployment: Deployment, call: Call | None, timeouts: Timeouts) -> Target:
         """Return where an attempt goes: the codec for this call, and the endpoint as it is now."""
-        account, provider = self._registry.account(deployment.provider, deployment.model)
-        if call is not None:
-            provider = provider.serving(account, deployment.model, call)
+        account, provider = self._codec(deployment, call)
         endpoint = await self.endpoint(account, provider)
         return Target(route, deployment, account, provider, endpoint, timeouts)
 
     async def endpoint(self, account: Account, provider: Provider) -> Endpoint:
         """Return where the account's calls go now."""
-        endpoint = self._endpoints.get(account.name)
-        now = asyncio.get_running_loop().time()
-        if endpoint is None or (endpoint.expires_at is not None and endpoint.expires_at <= now):
+        endpoint = self._known(account)
+        if endpoint is None:
             endpoint = self._endpoints[account.name] = await provider.endpoint(account, self._shelf)
         return endpoint
+
+    def _at_hand(self, route: Route, deployment: Deployment, call: Call | None, timeouts: Timeouts) -> Target | None:
+        """Return what `target` does where nothing has to be found out."""
+        account, provider = self._codec(deployment, call)
+        endpoint = self._known(account)
+        return None if endpoint is None else Target(route, deployment, account, provider, endpoint, timeouts)
+
+    def _codec(self, deployment: Deployment, call: Call | None) -> tuple[Account, Provider]:
+        account, provider = self._registry.account(deployment.provider, deployment.model)
+        return account, provider if call is None else provider.serving(account, deployment.model, call)
+
+    def _known(self, account: Account) -> Endpoint | None:
+        """Return the account's endpoint if it is known and good."""
+        endpoint = self._endpoints.get(account.name)
+        if endpoint is None or endpoint.expires_at is None:
+            return endpoint
+        return endpoint if endpoint.expires_at > asyncio.get_running_loop().time() else None
 
     def _note(self, deployment: Deployment, error: NexusError, now: float, *, probe: bool) -> bool:
         """Note a failed attempt; True where the same deployment is worth another one."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 
 from starlette.requests import ClientDisconnect
 
@@ -20,6 +19,7 @@ from nexus.http.body import read_body
 from nexus.http.problem import send_error
 from nexus.http.types import Handler, Receive, Scope, Send, path_of
 from nexus.llm.accounting import Entry
+from nexus.llm.departures import Departure
 from nexus.llm.dialect import Dialect, Door, Operation
 from nexus.llm.errors import UpstreamRejected
 from nexus.llm.limit_headers import announcing
@@ -31,7 +31,12 @@ from nexus.llm.types import Call
 # The folder only checks with isinstance, so an abstract contract will do.
 DIALECTS: PluginFolder[Dialect] = PluginFolder("nexus.llm.dialects", Dialect, noun="dialect")  # type: ignore[type-abstract]
 
-_WATCH_AFTER = 0.1
+
+class _StreamFailed(Exception):
+    """The stream has told the client what went wrong; there is nothing left to answer."""
+
+
+_OVER = (ClientDisconnect, _StreamFailed)
 _JSON = (b"content-type", b"application/json")
 _NO_STORE = (b"cache-control", b"no-store")
 
@@ -41,16 +46,16 @@ async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
     await _chat(scope, receive, send, DIALECTS.get("openai_chat"))
 
 
-def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> Awaitable[None]:
+async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
     """Serve one chat request in a dialect, whatever its provider speaks."""
-
-    async def work(service: LLMService, body: bytes) -> None:
+    try:
+        service, body = await _enter(scope, receive)
         call = dialect.parse(body, path=_asked(scope), headers=dict(scope["headers"]))
         call.received = scope["headers"]
         form = dialect.answering(call)
         principal = principal_of(scope)
         entry = service.entry(principal, call, request_id=scope.get("request_id"))
-        with _Departure(receive, entry), entry:
+        with Departure(receive, entry):
             session = service.session(call, entry)
             if session is not None:
                 call = await session.prepare(principal, call)
@@ -73,28 +78,36 @@ def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> Await
                 session.ended(None)
             entry.close()  # on record before the client can know of it
             await _send_json(send, 200, answer, entry.id, entry.headers)
-
-    return _guarded(scope, receive, send, work, dialect)
+    except _OVER:
+        return
+    except NexusError as error:
+        await _refuse(scope, send, dialect, error)
 
 
 async def _embed(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
-    async def work(service: LLMService, body: bytes) -> None:
+    try:
+        service, body = await _enter(scope, receive)
         request = dialect.parse_embedding(body, path=_asked(scope))
         embedding = await service.embed(principal_of(scope), request, request_id=scope.get("request_id"))
         answer = embedding.body or dialect.embedding(embedding, request)
         await _send_json(send, 200, answer, embedding.invocation_id)
-
-    await _guarded(scope, receive, send, work, dialect)
+    except _OVER:
+        return
+    except NexusError as error:
+        await _refuse(scope, send, dialect, error)
 
 
 async def _count(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
-    async def work(service: LLMService, body: bytes) -> None:
+    try:
+        service, body = await _enter(scope, receive)
         call = dialect.parse(body, path=_asked(scope), headers=dict(scope["headers"]))
         found = await service.count(principal_of(scope), call)
         extra = ((b"x-nexus-estimated", b"true"),) if found.estimated else ()
         await _send_json(send, 200, found.body or dialect.count(found.tokens, call), more=extra)
-
-    await _guarded(scope, receive, send, work, dialect)
+    except _OVER:
+        return
+    except NexusError as error:
+        await _refuse(scope, send, dialect, error)
 
 
 async def _models(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
@@ -153,38 +166,24 @@ def _asked(scope: Scope) -> str:
     return f"{path_of(scope)}?{query.decode('latin-1')}" if query else path_of(scope)
 
 
-async def _guarded(
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    work: Callable[[LLMService, bytes], Awaitable[None]],
-    dialect: Dialect,
-) -> None:
-    """Read the body and do the work; answer errors that come before the answer has begun."""
-    try:
-        principal_of(scope).require(Right.LLM_INVOKE)
-        service = scope["app_services"].get(LLMService)
-        body = await _body(receive, service.settings)
-        await work(service, body)
-    except ClientDisconnect:
-        return
-    except _StreamFailed:
-        return
-    except UpstreamRejected as error:
-        if error.body:
-            # The caller speaks the provider's dialect: the provider's own words say best what is wrong.
-            await _send_json(send, error.upstream_status, error.body)
-        else:
-            await send_error(scope, send, dialect.naming(error))
-    except NexusError as error:
-        await send_error(scope, send, dialect.naming(error))
-
-
-async def _body(receive: Receive, settings: LLMSettings) -> bytes:
+async def _enter(scope: Scope, receive: Receive) -> tuple[LLMService, bytes]:
+    """Return who serves, and the body. Raises `Forbidden`, `TooLarge`, `ClientDisconnect`."""
+    principal_of(scope).require(Right.LLM_INVOKE)
+    service = scope["app_services"].get(LLMService)
+    settings = service.settings
     body = await read_body(receive, settings.max_body)
     if len(body) > settings.max_text_body and b"base64" not in body:
         raise TooLarge(f"A request without media may have {settings.max_text_body} bytes.")
-    return body
+    return service, body
+
+
+async def _refuse(scope: Scope, send: Send, dialect: Dialect, error: NexusError) -> None:
+    """Answer with an error that came before the answer had begun."""
+    if isinstance(error, UpstreamRejected) and error.body:
+        # The caller speaks the provider's dialect: the provider's own words say best what is wrong.
+        await _send_json(send, error.upstream_status, error.body)
+    else:
+        await send_error(scope, send, dialect.naming(error))
 
 
 async def _send_json(
@@ -199,10 +198,6 @@ async def _send_json(
         headers.append((b"x-nexus-invocation", invocation_id.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-class _StreamFailed(Exception):
-    """The stream has told the client what went wrong; there is nothing left to answer."""
 
 
 async def _stream(
@@ -343,48 +338,3 @@ class _Outlet:
             return
         self._seen = self._sent if self._waits else -1
         self._guard = self._loop.call_later(self._settings.write_timeout / 2, self._look)
-
-
-class _Departure:
-    """Watches for the client leaving, and cancels the work of this task when it does.
-
-    It begins to watch a moment later: most calls that are over by then are answered without the cost.
-    """
-
-    __slots__ = ("_entry", "_over", "_receive", "_task", "_timer", "_watch")
-
-    def __init__(self, receive: Receive, entry: Entry) -> None:
-        """Watch `receive`, whose body has been read."""
-        self._receive = receive
-        self._entry = entry
-        self._over = False
-        self._watch: asyncio.Task[None] | None = None
-
-    def __enter__(self) -> _Departure:
-        """Begin."""
-        self._task = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER, self._begin)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        """Stop watching; the cancellation that the watch itself caused ends here."""
-        self._over = True
-        self._timer.cancel()
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None  # what it dies of leads back to here, and circles wait long for the collector
-        if self._entry.gone and isinstance(error, asyncio.CancelledError) and self._task is not None:
-            return self._task.uncancel() == 0
-        return False
-
-    def _begin(self) -> None:
-        self._watch = asyncio.get_running_loop().create_task(self._wait())
-
-    async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if not self._over and self._task is not None:
-            self._entry.gone = True
-            self._task.cancel()

@@ -187,6 +187,11 @@ class Registry:
         """Know these models of this machine, in the place of those of an earlier call."""
         self._local = local
 
+    def at_hand(self, name: str) -> Route | None:
+        """Return the chat route of this name if there is one of ours and its prices are known."""
+        route = self.routes.get(name)
+        return route if route is not None and route.task == "chat" and time.time() < self._price_at else None
+
     async def priced(self, name: str, *, task: str = "chat", project: str = "") -> Route:
         """Return what `find` does, once its prices are known: no call goes without its price.
 
@@ -221,15 +226,7 @@ class Registry:
     def cards(self, project: str = "") -> list[ModelCard]:
         """Return a line for every model that a project can ask for by a name of ours."""
         local = [route for route in self._local.of(project) if route.name not in self.routes]
-        return [
-            ModelCard(
-                name=route.name,
-                owner="nexus" if route.built_in else route.deployments[0].provider,
-                task=route.task,
-                demo=route.name == LOCAL,
-            )
-            for route in (*self.routes.values(), *local)
-        ]
+        return [_card(route) for route in (*self.routes.values(), *local)]
 
     def _plug(self, kind: str) -> Provider:
         if kind not in self._kinds:
@@ -317,6 +314,11 @@ class Registry:
     def _with_price(self, deployment: Deployment) -> Deployment:
         wanted = _price_of(deployment, self._accounts)
         return deployment if wanted is None else msgspec.structs.replace(deployment, price=self._prices.known(wanted))
+
+
+def _card(route: Route) -> ModelCard:
+    owner = "nexus" if route.built_in else route.deployments[0].provider
+    return ModelCard(name=route.name, owner=owner, task=route.task, demo=route.name == LOCAL)
 
 
 def _wanted(routes: Iterable[Route], accounts: Accounts) -> list[Priced]:

@@ -23,10 +23,11 @@ _MOST_STANDINGS = 4096
 
 
 class Step(NamedTuple):
-    """The next place to try: `again` where it has failed this call before, and not before `not_before`."""
+    """The next place to try, and how it is doing: `again` where it has failed this call, not before `not_before`."""
 
     route: Route
     deployment: Deployment
+    standing: Standing
     again: bool = False
     not_before: float = 0.0
 
@@ -83,12 +84,12 @@ class Router:
         budget.count(now)
         return Plan(self, route, call, avoid, budget)
 
-    def admits(self, deployment: Deployment, call: Call | None, now: float) -> bool:
-        """Tell whether a call may be sent there now."""
-        if not self.standing(deployment).admits(now):
-            return False
-        limited = self.allows is not None and (deployment.rpm is not None or deployment.tpm is not None)
-        return not limited or self._within_limits(deployment, call, now)
+    def within_limits(self, deployment: Deployment, call: Call | None, now: float) -> bool:
+        """Tell whether a deployment's own limits admit a call now."""
+        if self.allows is None or (deployment.rpm is None and deployment.tpm is None):
+            return True
+        tokens = _input_tokens(call) + (call.max_tokens or 0 if call is not None else 0)
+        return self.allows(deployment, tokens, now)
 
     def refusal(self, route: Route, now: float) -> NexusError:
         """Return why nothing was tried: everything is resting, asked to be left alone, or at its limit."""
@@ -129,11 +130,6 @@ class Router:
         elif typical is None:
             return float("inf"), standing.in_flight
         return typical, standing.in_flight
-
-    def _within_limits(self, deployment: Deployment, call: Call | None, now: float) -> bool:
-        assert self.allows is not None
-        tokens = _input_tokens(call) + (call.max_tokens or 0 if call is not None else 0)
-        return self.allows(deployment, tokens, now)
 
     def _everywhere(self, route: Route) -> list[Deployment]:
         names, found = [route.name], list(route.deployments)
@@ -217,19 +213,21 @@ class Plan:
         return step
 
     def _find(self, now: float) -> Step | None:
+        router, call = self._router, self._call
         while True:
             if self._left is None:
-                ordered, avoid = self._router.order(self._route, now, self._call), self._avoid
+                ordered, avoid = router.order(self._route, now, call), self._avoid
                 self._left = list(ordered) if avoid is None else [item for item in ordered if item != avoid]
             while self._left:
                 deployment = self._left.pop(0)
-                if self._router.admits(deployment, self._call, now) and self._fits(deployment):
-                    return Step(self._route, deployment)
+                standing = router.standing(deployment)
+                if standing.admits(now) and router.within_limits(deployment, call, now) and self._fits(deployment):
+                    return Step(self._route, deployment, standing)
             if self._again and self._retries:
                 self._retries -= 1
                 not_before, deployment = min(self._again, key=lambda item: item[0])
                 self._again.remove((not_before, deployment))
-                return Step(self._route, deployment, True, not_before)
+                return Step(self._route, deployment, router.standing(deployment), True, not_before)
             if not self._turn_to_fallback() and not self._turn_to_avoided():
                 return None
 

@@ -229,7 +229,7 @@ class LLMService:
     async def answer(self, call: Call, dialect: Dialect, entry: Entry) -> bytes:
         """Return a whole answer in the client's dialect: the provider's own bytes where both speak the same."""
         await self._admission.chat(call, entry)
-        route = await self.registry.priced(call.model, project=entry.project)
+        route = self.registry.at_hand(call.model) or await self.registry.priced(call.model, project=entry.project)
         if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
             return await self.cache.answer(question, lambda: ask(self._delivery, route, call, dialect, entry))
 
@@ -248,7 +248,7 @@ class LLMService:
     async def open(self, call: Call, dialect: Dialect, entry: Entry) -> Stream[bytes]:
         """Open a stream in the client's dialect; its first piece has come when this returns."""
         await self._admission.chat(call, entry)
-        route = await self.registry.priced(call.model, project=entry.project)
+        route = self.registry.at_hand(call.model) or await self.registry.priced(call.model, project=entry.project)
         if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
             return await self.cache.open(question, lambda: overhear(self._delivery, route, call, dialect, entry))
         if route.continuation:

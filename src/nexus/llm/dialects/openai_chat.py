@@ -418,12 +418,14 @@ def _count(tally: Tally, event: _Event) -> None:
         if said is not None:
             if isinstance(said.content, str):
                 tally.characters += len(said.content)
-            for words in (said.refusal, said.reasoning_content or said.reasoning):
-                if words is not None and isinstance(words, str):
-                    tally.characters += len(words)
+            if isinstance(said.refusal, str):
+                tally.characters += len(said.refusal)
+            thoughts = said.reasoning_content or said.reasoning
+            if isinstance(thoughts, str):
+                tally.characters += len(thoughts)
             if said.tool_calls:
                 tally.characters += len(msgspec.json.encode(said.tool_calls)) // 2
-        if isinstance(choice.text, str):
+        if choice.text is not None and isinstance(choice.text, str):
             tally.characters += len(choice.text)
         if choice.finish_reason:
             tally.finished += 1

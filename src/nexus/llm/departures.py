@@ -1,0 +1,94 @@
+"""Clients who leave before their answer is there: the work for them is cancelled, and their call is on record."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from weakref import WeakKeyDictionary
+
+from nexus.http.types import Receive
+from nexus.llm.accounting import Entry
+
+_LOOK_EVERY = 0.05
+
+
+class Departure:
+    """Stands around one call: closes its entry at the end, and cancels this task when the client has gone.
+
+    It begins to watch at the second look of a timer that all calls share: those that are over by then, which are
+    most, are answered without the cost.
+    """
+
+    __slots__ = ("_entry", "_lookout", "_over", "_receive", "_task", "_watch")
+
+    def __init__(self, receive: Receive, entry: Entry) -> None:
+        """Watch `receive`, whose body has been read."""
+        self._receive = receive
+        self._entry = entry
+        self._over = False
+        self._watch: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> None:
+        """Begin."""
+        self._task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        lookout = _lookouts.get(loop)
+        if lookout is None:
+            lookout = _lookouts[loop] = _Lookout()
+        self._lookout = lookout
+        lookout.add(self, loop)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """Record, and stop watching; the cancellation that the watch itself caused ends here."""
+        self._over = True
+        self._entry.close(error)
+        self._lookout.remove(self)
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None  # what it dies of leads back to here, and circles wait long for the collector
+        if self._entry.gone and isinstance(error, asyncio.CancelledError) and self._task is not None:
+            return self._task.uncancel() == 0
+        return False
+
+    def watch(self) -> None:
+        """Begin to wait for the client's leaving."""
+        self._watch = asyncio.get_running_loop().create_task(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self._over and self._task is not None:
+            self._entry.gone = True
+            self._task.cancel()
+
+
+class _Lookout:
+    """The calls of one event loop that are not watched yet."""
+
+    def __init__(self) -> None:
+        self._new: set[Departure] = set()
+        self._seen: set[Departure] = set()
+        self._looking = False
+
+    def add(self, departure: Departure, loop: asyncio.AbstractEventLoop) -> None:
+        self._new.add(departure)
+        if not self._looking:
+            self._looking = True
+            loop.call_later(_LOOK_EVERY, self._look, loop)
+
+    def remove(self, departure: Departure) -> None:
+        self._new.discard(departure)
+        self._seen.discard(departure)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        for departure in self._seen:
+            departure.watch()
+        self._seen, self._new = self._new, set()
+        self._looking = bool(self._seen)
+        if self._looking:
+            loop.call_later(_LOOK_EVERY, self._look, loop)
+
+
+_lookouts: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lookout] = WeakKeyDictionary()
