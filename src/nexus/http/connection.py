@@ -18,7 +18,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         *("_client", "_connections", "_idle", "_idle_since", "_patience", "_scheme", "_server", "_writable"),
-        *("app", "loop", "read_paused", "state", "tasks", "transport", "write_paused"),
+        *("app", "clock", "loop", "read_paused", "state", "tasks", "transport", "write_paused"),
     )
 
     transport: asyncio.Transport
@@ -31,6 +31,7 @@ class Connection(asyncio.Protocol):
         self.tasks = state.tasks
         self._connections: set[Any] = state.connections
         self._patience = config.timeout_keep_alive
+        self.clock: asyncio.TimerHandle | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self._writable: asyncio.Event | None = None
@@ -44,7 +45,8 @@ class Connection(asyncio.Protocol):
         self._scheme = "https" if is_ssl(transport) else "http"
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go who waits."""
+        """Let go who waits, and stop the clocks."""
+        self.stop_clock()
         self._connections.discard(self)
         if self._idle is not None:
             self._idle.cancel()
@@ -58,6 +60,21 @@ class Connection(asyncio.Protocol):
     @abstractmethod
     def is_busy(self) -> bool:
         """Whether a request is on its way in, or its answer on its way out."""
+
+    @abstractmethod
+    def too_slow(self) -> None:
+        """What was expected has not come in time."""
+
+    def expect(self, seconds: float) -> None:
+        """Be `too_slow` in so many seconds unless the clock is stopped or set again."""
+        self.stop_clock()
+        self.clock = self.loop.call_later(max(0.0, seconds), self.too_slow)
+
+    def stop_clock(self) -> None:
+        """Expect nothing."""
+        if self.clock is not None:
+            self.clock.cancel()
+            self.clock = None
 
     def watch_idle(self) -> None:
         """Close the connection when it has been idle for too long from now on.

@@ -1,21 +1,29 @@
-"""The head of an answer as bytes: written whole and checked whole; only names not known yet are looked at closely."""
+"""The head of an answer as bytes, from forms: most answers have the same headers in the same order.
+
+So names are looked at once for each order, and values are checked all together.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 from nexus.http.types import RawHeaders
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-zA-Z]+")
 _NO_VALUE: Final = bytes(byte for byte in range(32) if byte != 9) + b"\x7f"
 _VALUE: Final = bytes(byte for byte in range(256) if byte not in _NO_VALUE)
-_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"connection"))
 _REMEMBERED: Final = 512
-_names: set[bytes] = set()
-"""Names that are valid and in lower case."""
+_forms: dict[tuple[bytes, ...], _Form] = {}
+
+
+class _Form(NamedTuple):
+    """What the names of an answer's headers, in their order, come to: a form for the values."""
+
+    lines: bytes
+    framing: tuple[tuple[bytes, int], ...]
+    """The fields that frame the body, in lower case, and the places of their values."""
 
 
 def _status_line(status: int) -> bytes:
@@ -30,31 +38,33 @@ STATUS_LINES: Final = {status: _status_line(status) for status in range(100, 600
 
 
 def write_headers(headers: RawHeaders) -> tuple[bytes, dict[bytes, bytes]]:
-    """Return the lines of `headers`, and the fields among them, of which those that frame the body count.
+    """Return the lines of `headers`, and those fields among them that frame the body, in lower case.
 
     Raises RuntimeError for a name or a value that HTTP does not allow.
     """
-    lines = b"\r\n".join(map(b": ".join, headers))
-    fields = dict(headers)
-    if len(fields) != len(headers) or not _names.issuperset(fields):
-        fields = _framing(headers)
-    # What is left without the bytes of proper values are the ends of lines: those written here, or others too.
-    if headers and len(lines.translate(None, _VALUE)) != 2 * (len(headers) - 1):
+    if not headers:
+        return b"", {}
+    names, values = zip(*headers, strict=True)
+    form = _forms.get(names) or _form_of(names)
+    if b"".join(values).translate(None, _VALUE):
         raise RuntimeError("a header is not valid")
-    return lines + b"\r\n", fields
-
-
-def _framing(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Check each name, which is remembered; return the fields that frame the body, the first of several."""
     fields: dict[bytes, bytes] = {}
-    for name, value in headers:
+    for name, place in form.framing:
+        fields[name] = b"%s,%s" % (fields[name], values[place]) if name in fields else values[place]
+    return form.lines % values, fields
+
+
+def _form_of(names: tuple[bytes, ...]) -> _Form:
+    """Check the names; of several lengths or encodings the first counts."""
+    framing: list[tuple[bytes, int]] = []
+    for place, name in enumerate(names):
         if not _NAME.fullmatch(name):
             raise RuntimeError("a header is not valid")
         lower = name.lower()
-        if lower == name and len(_names) < _REMEMBERED:
-            _names.add(name)
-        if lower == b"connection" and lower in fields:
-            fields[lower] += b"," + value
-        elif lower in _FRAMING:
-            fields.setdefault(lower, value)
-    return fields
+        is_first = lower not in (known for known, _ in framing)
+        if lower == b"connection" or (is_first and lower in (b"content-length", b"transfer-encoding")):
+            framing.append((lower, place))
+    form = _Form(b"".join(name.replace(b"%", b"%%") + b": %s\r\n" for name in names), tuple(framing))
+    if len(_forms) < _REMEMBERED:
+        _forms[names] = form
+    return form

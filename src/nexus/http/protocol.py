@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import httptools
@@ -47,6 +47,15 @@ class Limits:
     connections: int = 4096
 
 
+class _Target(NamedTuple):
+    """What a request is for: as it came, and as the scope has it."""
+
+    url: bytes
+    path: str
+    raw_path: bytes
+    query: bytes
+
+
 class BoundedProtocol(Connection):
     """Reads requests for uvicorn's server and has them answered one after another.
 
@@ -56,8 +65,9 @@ class BoundedProtocol(Connection):
     """
 
     __slots__ = (
-        *("_begun", "_body_began", "_body_bytes", "_clock", "_cycle", "_expects_continue", "_header_bytes"),
-        *("_headers", "_in_headers", "_limits", "_parser", "_queue", "_root", "_serving", "_shared", "_url", "_wishes"),
+        *("_begun", "_body_began", "_body_bytes", "_cycle", "_expects_continue", "_header_bytes"),
+        *("_headers", "_in_headers", "_limits", "_parser", "_queue", "_root", "_serving", "_shared", "_target"),
+        *("_url", "_wishes"),
     )
 
     def __init__(
@@ -79,21 +89,20 @@ class BoundedProtocol(Connection):
         self._cycle: Cycle | None = None
         self._serving: Cycle | None = None
         self._queue: deque[tuple[Cycle, App]] = deque()
-        self._clock: asyncio.TimerHandle | None = None
         self._header_bytes, self._body_bytes, self._body_began = 0, 0, 0.0
         self._in_headers = True
         self._begun = self._wishes = self._expects_continue = False
         self._url = b""
+        self._target = _Target(b"", "", b"", b"")
         self._headers: RawHeaders = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock."""
         super().connection_made(transport)
-        self._expect(self._limits.header_timeout)
+        self.expect(self._limits.header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clocks, and tell who reads or writes."""
-        self._stop_clock()
+        """Tell who reads or writes."""
         for cycle in (self._serving, self._cycle):
             if cycle is not None:
                 cycle.disconnected = cycle.disconnected or not cycle.complete
@@ -120,13 +129,13 @@ class BoundedProtocol(Connection):
                 return  # a whole request was there
             # Still in the headers after a whole piece: the pieces so far were headers only.
             if self.transport.is_closing():
-                self._stop_clock()
+                self.stop_clock()
             elif self._header_bytes > self._limits.header_bytes:
                 self._refuse(HeadersTooLarge(limit=self._limits.header_bytes))
-            elif self._begun and self._clock is None:
-                self._expect(self._limits.header_timeout)
+            elif self._begun and self.clock is None:
+                self.expect(self._limits.header_timeout)
         elif self.transport.is_closing():
-            self._stop_clock()
+            self.stop_clock()
         elif self._cycle is not None and self._cycle.more_body:
             self._watch_body(len(data))
 
@@ -169,13 +178,14 @@ class BoundedProtocol(Connection):
         if parser.should_upgrade() and parser.get_method() != b"CONNECT":
             self._wishes = True
             return
-        if self._clock is not None:
-            self._stop_clock()
+        if self.clock is not None:
+            self.stop_clock()
         self._in_headers = False
         self._header_bytes = self._body_bytes = 0
         version = parser.get_http_version()
-        raw_path, query = _split(self._url)
-        path = raw_path.decode("ascii")
+        if self._target.url != self._url:  # clients mostly ask for the same again
+            self._target = _target_of(self._url, self._root)
+        _, path, raw_path, query = self._target
         scope = {
             "type": "http",
             "asgi": _ASGI,
@@ -187,8 +197,8 @@ class BoundedProtocol(Connection):
             "headers": self._headers,
             "state": self._shared.copy(),
             "method": parser.get_method().decode("ascii"),
-            "path": self._root + (unquote(path) if "%" in path else path),
-            "raw_path": self._root.encode("ascii") + raw_path,
+            "path": path,
+            "raw_path": raw_path,
             "query_string": query,
         }
         keep_alive = version != "1.0" and parser.should_keep_alive()
@@ -225,8 +235,8 @@ class BoundedProtocol(Connection):
         if self._cycle is not None:
             self._cycle.more_body = False
             self._cycle.tell()
-        if self._clock is not None:
-            self._stop_clock()
+        if self.clock is not None:
+            self.stop_clock()
         self._in_headers = True
         self._begun = False
 
@@ -253,36 +263,28 @@ class BoundedProtocol(Connection):
         else:
             self._cycle.keep_alive = False
 
-    def _expect(self, seconds: float) -> None:
-        self._stop_clock()
-        self._clock = self.loop.call_later(max(0.0, seconds), self._too_slow)
-
-    def _stop_clock(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
-
     def _watch_body(self, arrived: int) -> None:
         now = self.loop.time()
         if self._body_bytes == 0:
             self._body_began = now
         self._body_bytes += arrived
         patience = self._limits.body_timeout
-        self._expect(min(patience, self._body_began + patience + self._body_bytes / self._limits.body_rate - now))
+        self.expect(min(patience, self._body_began + patience + self._body_bytes / self._limits.body_rate - now))
 
-    def _too_slow(self) -> None:
-        self._clock = None
+    def too_slow(self) -> None:
+        """Refuse who has not sent in time what was expected."""
+        self.clock = None
         if self.transport.is_closing():
             return
         if not self._in_headers and self.read_paused:
             # Nothing comes because the application takes nothing.
             self._body_began += self._limits.body_timeout
-            self._expect(self._limits.body_timeout)
+            self.expect(self._limits.body_timeout)
             return
         self._refuse(RequestTimeout())
 
     def _refuse(self, error: NexusError) -> None:
-        self._stop_clock()
+        self.stop_clock()
         self._queue.clear()
         given = None
         if self._serving is not None and not self._serving.complete:
@@ -307,13 +309,14 @@ def _refusal(path: str, error: NexusError, request_id: str, headers: RawHeaders)
     return b"%s%s\r\n%s" % (STATUS_LINES[answer.status], lines, body)
 
 
-def _split(url: bytes) -> tuple[bytes, bytes]:
-    """Return path and query of a request's target, which may be absolute (RFC 9112, section 3.2.2)."""
+def _target_of(url: bytes, root: str) -> _Target:
+    """Understand a request's target, which may be absolute (RFC 9112, section 3.2.2)."""
     if url.startswith(b"/"):
         path, _, query = url.partition(b"#")[0].partition(b"?")
-        return path, query
-    parsed = httptools.parse_url(url)
-    return parsed.path or b"/", parsed.query or b""
+    else:
+        parsed = httptools.parse_url(url)
+        path, query = parsed.path or b"/", parsed.query or b""
+    return _Target(url, root + unquote(path.decode("ascii")), root.encode("ascii") + path, query)
 
 
 def _without_wish(headers: RawHeaders) -> bytes:
