@@ -16,12 +16,20 @@ from tests.automation.conftest import WHO
 from tests.automation.test_schedules import Hands
 from tests.automation.test_signatures import github, slack, standard, stripe
 
-from nexus.automation.errors import ExpressionError, InputsInvalid, NameTaken, TriggerInvalid, TriggerNotFound
+from nexus.automation.chains import DEEPEST
+from nexus.automation.errors import (
+    ExpressionError,
+    InputsInvalid,
+    NameTaken,
+    RunLoop,
+    TriggerInvalid,
+    TriggerNotFound,
+)
 from nexus.automation.hooks import HOOKS
 from nexus.automation.service import AutomationService
 from nexus.automation.settings import AutomationSettings
 from nexus.automation.trigger import TRIGGERS
-from nexus.automation.trigger_firing import DEEPEST, TriggerFiring, fits
+from nexus.automation.trigger_firing import TriggerFiring, fits
 from nexus.automation.trigger_service import TriggerService
 from nexus.automation.trigger_tables import TriggerDeliveryRow, TriggerRow
 from nexus.catalog.storage import move_alias
@@ -38,6 +46,7 @@ from nexus.runs.records import principal_of, starter_of
 from nexus.runs.service import RunService
 from nexus.runs.settings import RunsSettings
 from nexus.runs.tables import RunRow, StepRow
+from nexus.runs.types import Parent
 from nexus.storage.blobs.local import LocalBlobs
 from nexus.storage.db import Database
 from nexus.storage.events import Events
@@ -417,17 +426,18 @@ async def test_a_chain_through_what_steps_do_has_an_end(house: House, caplog: py
     row, _ = await house.trigger("event", config={"types": ["model.*"]}, inputs={"n": 1})
     await house.firing.tick()
     run_id: str | None = None
-    for _ in range(DEEPEST + 3):
+    for number in range(DEEPEST + 3):
         with behind(run_id):
             await house.events.publish("model.promoted", "prj_a", {"model": "churn"}, subject="churn")
         await house.firing.tick()
         (newest,) = await house.triggers.deliveries(WHO, row.id, limit=1)
         if newest.run_id is None:
             break
-        # Its step calls our API, which starts another run, which promotes.
-        with behind(newest.run_id):
-            run_id = (await house.automation.start(WHO, "flow", {"n": 2}, trigger={"type": "api"})).id
-    assert sorted(house.inputs()) == [1] * DEEPEST + [2] * DEEPEST
+        run_id = newest.run_id
+        if number == 1:  # its step calls our API, which starts another run, which promotes
+            with behind(run_id):
+                run_id = (await house.automation.start(WHO, "flow", {"n": 2}, trigger={"type": "api"})).id
+    assert house.inputs() == [1, 1, 2, 1, 1]
     assert (newest.outcome, newest.reason, newest.event["data"]["caused_by"]) == ("skipped", "loop", run_id)
     row = await house.triggers.get(WHO, row.id)
     assert row.last_error is not None
@@ -437,6 +447,31 @@ async def test_a_chain_through_what_steps_do_has_an_end(house: House, caplog: py
     await house.events.publish("model.promoted", "prj_a", {"model": "churn"})
     await house.firing.tick()
     assert (await house.triggers.get(WHO, row.id)).last_error is None
+
+
+async def test_a_chain_of_calls_of_our_api_has_an_end(house: House) -> None:
+    await house.automation.apply(WHO, orjson.dumps(WORKFLOW))
+    run = await house.automation.start(WHO, "flow", {"n": 0})
+    assert run.trigger == {"type": "manual"}
+    for number in range(1, DEEPEST + 1):
+        caller = run.id
+        with behind(caller):
+            run = await house.automation.start(WHO, "flow", {"n": number}, trigger={"type": "api"})
+        assert run.trigger == {"type": "api", "caused_by": caller, "depth": number}
+    # What stands inside a run counts as that run does.
+    with behind(run.id):
+        inside = {"type": "workflow", "run_id": run.id}
+        child = await house.automation.start(
+            WHO, "flow", {"n": 0}, trigger=inside, parent=Parent(run.id, run.steps[0].id, 1)
+        )
+    assert child.trigger == inside
+    for last in (run.id, child.id):
+        with behind(last), pytest.raises(RunLoop):
+            await house.automation.start(WHO, "flow", {"n": 9}, trigger={"type": "api"})
+        with behind(last), pytest.raises(RunLoop):
+            await house.automation.rerun(WHO, last, {})
+    # What people do goes on.
+    assert (await house.automation.rerun(WHO, run.id, {})).trigger == {"type": "rerun", "run_id": run.id}
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ InvalidInput
 |-- WorkflowInvalid        422 workflow_invalid
 |-- InputsInvalid          422 workflow_inputs_invalid
 |-- NestedTooDeep          422 workflow_nested_too_deep
+|-- RunLoop                422 run_loop
 |-- SecretInvalid          422 secret_invalid
 |-- ChannelInvalid         422 channel_invalid
 |-- AlertRuleInvalid       422 alert_rule_invalid
@@ -106,6 +107,12 @@ class NestedTooDeep(InvalidInput):
     """Workflows call each other too many levels deep."""
 
     code = "workflow_nested_too_deep"
+
+
+class RunLoop(InvalidInput):
+    """The run whose step asks stands at the end of a chain of five starts; it may be a loop, so none is started."""
+
+    code = "run_loop"
 
 
 class SecretInvalid(InvalidInput):

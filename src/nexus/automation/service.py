@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from nexus.access.types import Principal
 from nexus.automation import storage
+from nexus.automation.chains import DEEPEST, depth_of
 from nexus.automation.document import Path, Place, check_definition, read_document
-from nexus.automation.errors import NotRerunnable, WorkflowNotFound
+from nexus.automation.errors import NotRerunnable, RunLoop, WorkflowNotFound
 from nexus.automation.graph import Graph, check_graph, step_specs
 from nexus.automation.inputs import checked_run_inputs
 from nexus.automation.step import STEPS, StepPlug
@@ -24,6 +25,8 @@ from nexus.files.service import FileService
 from nexus.runs.service import RunService
 from nexus.runs.types import Parent, Run, RunSpec
 from nexus.storage.db import Database
+
+_BY_HAND: Final = {"type": "manual"}
 
 
 class AutomationService:
@@ -101,7 +104,8 @@ class AutomationService:
         """Start a run of a version, which it is pinned to.
 
         `trigger` says what started it, `{"type": "schedule", "id": ..}`: stored with the run, `run.trigger`
-        in its templates. Raises `WorkflowNotFound`, `InputsInvalid`, `QueueFull`.
+        in its templates. Raises `WorkflowNotFound`, `InputsInvalid`, `QueueFull`, and `RunLoop` when the step of
+        a run asks that stands at the end of a chain.
         """
         spec = await self.spec(
             principal,
@@ -109,7 +113,7 @@ class AutomationService:
             inputs,
             version=version,
             idempotency_key=idempotency_key,
-            trigger=trigger,
+            trigger=trigger if parent else await self._counted(trigger or _BY_HAND),
             priority=priority,
             parent=parent,
         )
@@ -145,7 +149,7 @@ class AutomationService:
             priority=definition.priority if priority is None else priority,
             lane=found.workflow_id,
             concurrency=None if parent else definition.concurrency,
-            trigger=_caused(trigger or {"type": "manual"}, parent),
+            trigger=_caused(trigger or _BY_HAND, parent),
             parent=parent,
             origin=found.workflow_id,
         )
@@ -179,6 +183,16 @@ class AutomationService:
             trigger={"type": "rerun", "run_id": run.id},
             priority=run.priority,
         )
+
+    async def _counted(self, trigger: dict[str, Any]) -> dict[str, Any]:
+        """Return what starts a run, with how many starts stand before it where another run's step asks."""
+        cause = run_behind()
+        if cause is None:
+            return trigger
+        depth = await self._database.read(depth_of, {"caused_by": cause})
+        if depth >= DEEPEST:
+            raise RunLoop
+        return {**trigger, "depth": depth + 1}
 
     async def _has_file(self, principal: Principal, file_id: str) -> bool:
         try:

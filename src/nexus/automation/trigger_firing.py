@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from nexus.automation import trigger_storage as queries
+from nexus.automation.chains import DEEPEST, depth_of
 from nexus.automation.errors import ExpressionError, HookNotFound, HookReplayed, InputsInvalid
 from nexus.automation.expressions import holds
 from nexus.automation.service import AutomationService
@@ -29,21 +30,18 @@ from nexus.core.cause import run_behind
 from nexus.core.clock import Clock
 from nexus.core.errors import NexusError, NotFound
 from nexus.core.ids import new_id
+from nexus.runs.errors import QueueFull
 from nexus.runs.records import principal_of
 from nexus.runs.service import RunService
 from nexus.runs.types import RunSpec
 from nexus.storage.db import Database
 from nexus.storage.events import Event, Events, publish
 
-DEEPEST: Final = 5
-"""A run that stands at the end of so many triggers starts no further one."""
-
 log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 100
 _LOOP: Final = "loop"
 _HOUR: Final = 3_600.0
-_LEVELS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +89,16 @@ class TriggerFiring:
         again. Raises `HookReplayed`, and what is only for now, such as `QueueFull`.
         """
         event = {"id": arrival.id, "at": self._clock.now().isoformat(), **arrival.event}
-        depth = await self._database.read(_depth, {"caused_by": run_behind()})
+        cause = run_behind()
+        depth = 0 if cause is None else await self._database.read(depth_of, {"caused_by": cause})
         decision = await self.decide(row, arrival.id, event, depth)
-        if decision.spec is not None and not await self._database.read(queries.is_settled, row.id, arrival.id):
-            # Nothing is kept of what is refused, so the sender's repetition is as good as new.
-            await self._runs.refuse_when_full()
+        if decision.spec is not None:
+            try:
+                await self._runs.refuse_when_full()
+            except QueueFull:
+                # Nothing is kept of what is refused, so the sender's repetition is as good as new.
+                if not await self._database.read(queries.is_settled, row.id, arrival.id):
+                    raise
         try:
             delivery, new, earlier = await self._database.write(self._take_in, row, arrival, event, depth, decision)
         except IntegrityError:
@@ -171,7 +174,7 @@ class TriggerFiring:
             named = any(fits(pattern, event.type) for pattern in plug.types(config))
             if not named or event.at < row.created_at or not plug.admits(config, shown):
                 continue
-            values = self._values(row, str(event.id), None, shown, _depth(session, event.data))
+            values = self._values(row, str(event.id), None, shown, depth_of(session, event.data))
             queries.keep(session, values)
 
     def _take_in(
@@ -222,7 +225,9 @@ class TriggerFiring:
             queries.note(session, row.id, seen)
         elif decision.reason == _LOOP:
             log.warning("the trigger %s was cut off at the end of a chain of %d", row.id, DEEPEST)
-            said = f"The event stands at the end of {DEEPEST} triggers; it may be a loop, so no run was started."
+            said = (
+                f"The event stands at the end of a chain of {DEEPEST} starts; it may be a loop, so no run was started."
+            )
             error = {"code": "trigger_loop", "message": said, "at": now.isoformat()}
             queries.note(session, row.id, {"last_error": error})
         elif decision.error is not None:
@@ -291,23 +296,3 @@ def _shown(event: Event) -> dict[str, Any]:
         "at": event.at.isoformat(),
         "data": event.data,
     }
-
-
-def _depth(session: Session, data: Mapping[str, Any]) -> int:
-    """Return how many triggers stand before an event: those before the run that it tells of."""
-    trigger = data.get("trigger")
-    if not isinstance(trigger, Mapping):
-        # No more is known than which run has done it, or which it is about.
-        trigger = {"caused_by": data.get("caused_by") or data.get("run_id")}
-    for _ in range(_LEVELS):
-        if not isinstance(trigger, Mapping):
-            return 0
-        # A run within a run, or started by the step of another one: what started the first counts.
-        earlier = trigger.get("run_id") if trigger.get("type") == "workflow" else trigger.get("caused_by")
-        if "depth" in trigger or earlier is None:
-            break
-        trigger = queries.trigger_of_run(session, str(earlier))
-    else:
-        return DEEPEST
-    depth = trigger.get("depth", 0)
-    return depth if isinstance(depth, int) else 0
