@@ -10,7 +10,7 @@ import logging
 import signal
 
 from nexus.analytics import jobs as analytics_jobs
-from nexus.automation import alert_jobs
+from nexus.automation import alert_jobs, approval_jobs
 from nexus.automation.handlers import step_handlers
 from nexus.automation.secrets import SecretService
 from nexus.automation.templates import WorkflowRenderer
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 def all_handlers() -> Handlers:
     """Return the handler of every `uses`: the jobs of the slices and the step plugs of automation."""
-    jobs = {**catalog_jobs.HANDLERS, **analytics_jobs.HANDLERS, **llm_jobs.HANDLERS, **alert_jobs.HANDLERS}
-    return {**jobs, **step_handlers()}
+    jobs = {**catalog_jobs.HANDLERS, **analytics_jobs.HANDLERS, **llm_jobs.HANDLERS}
+    return {**jobs, **alert_jobs.HANDLERS, **approval_jobs.HANDLERS, **step_handlers()}
 
 
 async def run_engine(settings: Settings) -> None:

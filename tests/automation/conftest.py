@@ -15,6 +15,7 @@ import nexus.automation.tables
 import nexus.files.tables
 import nexus.runs.tables  # noqa: F401  the database fixtures create what has been imported
 from nexus.access.types import Principal, Scope
+from nexus.automation.approval_jobs import HANDLERS
 from nexus.automation.approvals import ApprovalService
 from nexus.automation.handlers import step_handlers
 from nexus.automation.secrets import SecretService
@@ -80,7 +81,7 @@ async def shop(database: Database, tmp_path: Path) -> AsyncIterator[Shop]:
     services.put(clock, as_type=Clock)
     worker = EngineWorker(
         database=database,
-        handlers=step_handlers(),
+        handlers={**step_handlers(), **HANDLERS},
         services=services,
         settings=settings,
         renderer=WorkflowRenderer(secrets.opened),

@@ -301,3 +301,14 @@ async def test_a_mail_server_inside_is_not_reached_unless_allowed() -> None:
     )
     with pytest.raises(UrlNotAllowed):
         await CHANNELS.get("email").send(notice(), config, None)
+
+
+@pytest.mark.parametrize("kind", ["slack", "teams", "pagerduty"])
+async def test_the_link_of_a_question_says_what_it_is_for(kind: str) -> None:
+    with FakeUpstream(lambda _request: Script((response(200, b"ok"),))) as upstream:
+        for event in ("approval.requested", "notice"):
+            await send(kind, upstream, notice(event))
+        asked, told = (str(seen.json) for seen in upstream.seen)
+    assert ("Answer in NEXUS" in asked, "Open in NEXUS" in told) == (True, True)
+    assert notice("approval.requested").headline.startswith("[Approval] ")
+    assert notice("notice").headline.startswith("[Notice] ")

@@ -1,8 +1,9 @@
 """Links that answer an approval without signing in: signed, for one approval, until a time, used once.
 
 A link carries the right of the person who made it to answer this one question, and nothing else: whether that
-person may is looked up when it is used, so it ends with the person's role. Opening it shows the question; only
-sending the form that it shows decides (mail scanners and previews open links).
+person may is looked up when it is used, so it ends with the person's role. Those told to a channel answer in the
+channel's name, where the question is not for certain people. Opening a link shows the question; only sending the
+form that it shows decides (mail scanners and previews open links).
 """
 
 from __future__ import annotations
@@ -20,21 +21,24 @@ from sqlalchemy.orm import Session
 from nexus.access.roles import scopes_of
 from nexus.access.storage import role_of, user
 from nexus.access.types import Principal, Scope
+from nexus.automation import channel_storage
 from nexus.automation.approvals import Approval, ApprovalService, Verdict
 from nexus.automation.errors import ApprovalDecided, ApprovalLinkInvalid, ApprovalNotFound, NotYoursToApprove
 from nexus.core.clock import Clock
+from nexus.core.ids import is_id
 from nexus.core.secrets import Keyring
 from nexus.storage.db import Database
 
 PATH: Final = "/hooks/approvals"
 _USE: Final = "approval link"
 _LONGEST: Final = 1_000
+_CHANNEL_SECONDS: Final = 30 * 86_400.0
 
 
 class _Claim(msgspec.Struct, array_like=True):
     approval_id: str
     project_id: str
-    user_id: str
+    whose: str
     expires_at: int
 
 
@@ -70,10 +74,20 @@ class ApprovalLinks:
         """
         if principal.user_id is None:
             raise NotYoursToApprove("A link answers in the name of a person; this key belongs to nobody in particular.")
+        return await self._make(principal, principal.user_id, approval_id, seconds)
+
+    async def of_channel(self, project_id: str, channel_id: str, approval_id: str) -> Link:
+        """Return a link by which whoever reads a channel answers in its name, good for 30 days at the most.
+
+        Raises `ApprovalNotFound`, `ApprovalDecided`, and `NotYoursToApprove` where the question is for certain people.
+        """
+        return await self._make(_reader(project_id, channel_id), channel_id, approval_id, _CHANNEL_SECONDS)
+
+    async def _make(self, principal: Principal, whose: str, approval_id: str, seconds: float) -> Link:
         approval = await self._approvals.answerable(principal, approval_id)
         ends = self._clock.now() + timedelta(seconds=seconds)
         ends = ends if approval.expires_at is None else min(ends, approval.expires_at)
-        claim = _Claim(approval.id, principal.project_id, principal.user_id, int(ends.timestamp()))
+        claim = _Claim(approval.id, principal.project_id, whose, int(ends.timestamp()))
         packed = msgspec.json.encode(claim)
         token = f"{_text(packed)}.{_text(self._keyring.sign(_USE, packed))}"
         return Link(f"{self._base}{PATH}?token={token}", datetime.fromtimestamp(claim.expires_at, UTC))
@@ -84,16 +98,16 @@ class ApprovalLinks:
 
     async def decide(self, token: str, verdict: Verdict, comment: str | None = None) -> Approval:
         """Answer by a link, once. Raises `ApprovalLinkInvalid`, `ApprovalDecided`, `NotYoursToApprove`."""
-        person, approval = await self._open(token)
+        holder, approval = await self._open(token)
         if approval.status != "pending":
             raise ApprovalDecided
-        return await self._approvals.decide(person, approval.id, verdict, comment)
+        return await self._approvals.decide(holder, approval.id, verdict, comment)
 
     async def _open(self, token: str) -> tuple[Principal, Approval]:
         claim = self._claim(token)
-        person = await self._database.read(_person, claim)
+        holder = await self._database.read(_holder, claim)
         try:
-            return person, await self._approvals.get(person, claim.approval_id)
+            return holder, await self._approvals.get(holder, claim.approval_id)
         except ApprovalNotFound:
             raise ApprovalLinkInvalid from None
 
@@ -111,9 +125,14 @@ class ApprovalLinks:
         return claim
 
 
-def _person(session: Session, claim: _Claim) -> Principal:
-    """Return the person whose right a link carries, as far as it goes by now."""
-    account = user(session, claim.user_id)
+def _holder(session: Session, claim: _Claim) -> Principal:
+    """Return the channel or the person whose right a link carries, as far as it goes by now."""
+    if is_id(claim.whose, "chn"):
+        channel = channel_storage.get(session, claim.project_id, claim.whose)
+        if channel is None or not channel.enabled:
+            raise ApprovalLinkInvalid
+        return _reader(claim.project_id, channel.id)
+    account = user(session, claim.whose)
     if account is None or account.disabled_at is not None:
         raise ApprovalLinkInvalid
     role = role_of(session, claim.project_id, account.id)
@@ -121,6 +140,10 @@ def _person(session: Session, claim: _Claim) -> Principal:
         raise ApprovalLinkInvalid
     rights = scopes_of(role, superadmin=account.superadmin) & {Scope.AUTOMATION_APPROVE}
     return Principal("session", account.id, claim.project_id, rights, user_id=account.id)
+
+
+def _reader(project_id: str, channel_id: str) -> Principal:
+    return Principal("system", channel_id, project_id, frozenset({Scope.AUTOMATION_APPROVE}))
 
 
 def _text(raw: bytes) -> str:

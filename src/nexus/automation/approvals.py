@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from nexus.access.storage import role_of, user
 from nexus.access.types import Principal, Scope
+from nexus.automation.approval_notices import announcing
 from nexus.automation.errors import ApprovalDecided, ApprovalNotFound, NotYoursToApprove
 from nexus.automation.tables import ApprovalRow
 from nexus.core.clock import Clock
@@ -71,8 +72,12 @@ class ApprovalService:
         users: Sequence[str] = (),
         four_eyes: bool = False,
         expires: float | None = None,
+        notify: Sequence[str] = (),
     ) -> Approval:
-        """Return the question of this step and round, asking it when it has not been; how it stands by now."""
+        """Return the question of this step and round, asking it when it has not been; how it stands by now.
+
+        The channels of `notify` are told when it is asked. Raises `ChannelNotFound`.
+        """
         now, message, data = self._clock.now(), context.hide(message), context.hide(data)
 
         def find_or_ask(session: Session) -> Approval:
@@ -101,11 +106,16 @@ class ApprovalService:
                 session.add(row)
                 session.flush()
                 _tell(session, row, "approval.requested", now)
+                if notify:
+                    self._runs.start_in(session, context.principal, announcing(session, context, row.id, notify))
             elif row.status == "pending" and row.expires_at is not None and now >= row.expires_at:
                 _decide(session, row, "expired", now)
             return _approval(row)
 
-        return await self._database.write(find_or_ask)
+        approval = await self._database.write(find_or_ask)
+        if notify:
+            self._runs.ring()
+        return approval
 
     async def list(
         self,

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nexus.core.plugins import PluginFolder
 
-NoticeEvent = Literal["alert.firing", "alert.acknowledged", "alert.resolved", "notice"]
+NoticeEvent = Literal["alert.firing", "alert.acknowledged", "alert.resolved", "approval.requested", "notice"]
 
 
 class ChannelConfig(BaseModel):
@@ -50,8 +50,8 @@ class Notice:
     @property
     def headline(self) -> str:
         """Return the title with what has become of it."""
-        word = {"alert.firing": self.severity.upper(), "alert.acknowledged": "Acknowledged"}
-        return f"[{word.get(self.event, 'Resolved' if self.event == 'alert.resolved' else 'Notice')}] {self.title}"
+        words = {"alert.firing": self.severity.upper(), "approval.requested": "Approval", "notice": "Notice"}
+        return f"[{words.get(self.event) or self.event.partition('.')[2].capitalize()}] {self.title}"
 
     def facts(self) -> list[tuple[str, str]]:
         """Return the details as short lines of text."""

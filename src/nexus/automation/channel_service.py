@@ -37,13 +37,13 @@ from nexus.storage.db import Database
 
 RETRIES: Final = RetryPolicy(max=12, backoff="exponential", base=5.0, cap=3600.0)
 """5 s, 10 s, 20 s, ... an hour: some six hours in all."""
-_TIMEOUT: Final = 60.0
+TIMEOUT: Final = 60.0
 
 
 def delivering(key: str, delivery_id: str, needs: Sequence[str] = ()) -> StepSpec:
     """Return the durable step that sends a delivery."""
     given = {"delivery_id": delivery_id}
-    return StepSpec(key, "alerts.deliver", given, needs=list(needs), retries=RETRIES, timeout=_TIMEOUT)
+    return StepSpec(key, "alerts.deliver", given, needs=list(needs), retries=RETRIES, timeout=TIMEOUT)
 
 
 class ChannelService:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from nexus.automation.channel import Notice
 from nexus.automation.errors import ChannelGone, CredentialMissing, RequestFailed, RequestFailedForNow
 from nexus.http.fetch import Fetched, safe_fetch
 
@@ -39,6 +40,11 @@ async def post(url: str, content: bytes, headers: Mapping[str, str] | None = Non
 async def post_json(url: str, payload: Any, headers: Mapping[str, str] | None = None) -> Fetched:
     """Post a value as JSON. Raises as `post` does."""
     return await post(url, orjson.dumps(payload), headers)
+
+
+def link_text(notice: Notice) -> str:
+    """Return what the link of a notice is for."""
+    return "Answer in NEXUS" if notice.event == "approval.requested" else "Open in NEXUS"
 
 
 def needed(credential: str | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from nexus.automation.channel import ChannelConfig, Notice
-from nexus.automation.posting import needed, post_json
+from nexus.automation.posting import link_text, needed, post_json
 
 _ACTIONS: Final = {"alert.acknowledged": "acknowledge", "alert.resolved": "resolve"}
 
@@ -48,7 +48,7 @@ class PagerDuty:
             }
             event["client"] = "NEXUS"
             if notice.link:
-                event |= {"client_url": notice.link, "links": [{"href": notice.link, "text": "Open in NEXUS"}]}
+                event |= {"client_url": notice.link, "links": [{"href": notice.link, "text": link_text(notice)}]}
         return (await post_json(config.url, event)).status
 
 

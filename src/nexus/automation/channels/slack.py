@@ -13,7 +13,7 @@ from pydantic import Field
 
 from nexus.automation.channel import ChannelConfig, Notice
 from nexus.automation.errors import RequestFailed, RequestFailedForNow
-from nexus.automation.posting import needed, post_json
+from nexus.automation.posting import link_text, needed, post_json
 
 _COLORS: Final = {"critical": "#a30200", "error": "#d7263d", "warning": "#daa038", "info": "#439fe0"}
 _PASSING: Final = frozenset({"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable"})
@@ -66,7 +66,9 @@ def _message(notice: Notice) -> dict[str, Any]:
     if fields:
         blocks.append({"type": "section", "fields": fields[:10]})
     if notice.link:
-        blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": f"<{notice.link}|Open in NEXUS>"}]})
+        blocks.append(
+            {"type": "context", "elements": [{"type": "mrkdwn", "text": f"<{notice.link}|{link_text(notice)}>"}]}
+        )
     return {"text": _escaped(title), "attachments": [{"color": color, "blocks": blocks}]}
 
 

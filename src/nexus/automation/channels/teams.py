@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from nexus.automation.channel import ChannelConfig, Notice
-from nexus.automation.posting import needed, post_json
+from nexus.automation.posting import link_text, needed, post_json
 
 _STYLES: Final = {"critical": "attention", "error": "attention", "warning": "warning", "info": "accent"}
 
@@ -56,7 +56,7 @@ def _attachment(notice: Notice) -> dict[str, Any]:
         "body": body,
     }
     if notice.link:
-        card["actions"] = [{"type": "Action.OpenUrl", "title": "Open in NEXUS", "url": notice.link}]
+        card["actions"] = [{"type": "Action.OpenUrl", "title": link_text(notice), "url": notice.link}]
     return {"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": None, "content": card}
 
 

@@ -4,12 +4,14 @@
       uses: approval
       with: {message: "Pay {{ inputs.amount }} to {{ inputs.to }}?", roles: [owner, operator], expires: 86400}
 
-Asked at /api/v1/approvals; the answer goes to `POST /api/v1/approvals/{id}/approve` or `/reject`.
+Asked at /api/v1/approvals; the answer goes to `POST /api/v1/approvals/{id}/approve` or `/reject`. The channels of
+`notify`, one or a list, are told, with a link by which whoever reads them answers; where only certain people may
+(`roles`, `users`, `four_eyes`), it leads to the run instead.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,6 +22,7 @@ from nexus.core.clock import rfc3339
 from nexus.runs.types import Parked, StepContext
 
 RoleName = Literal["owner", "admin", "developer", "operator", "viewer"]
+Name = Annotated[str, Field(min_length=1, max_length=63)]
 
 
 class ApprovalInputs(StepModel):
@@ -33,6 +36,9 @@ class ApprovalInputs(StepModel):
     users: list[str] = Field(default_factory=list, max_length=100, description="Ids or addresses of those who may")
     four_eyes: bool = Field(
         False, description="Somebody else has to answer than the person who started the run, by whatever key"
+    )
+    notify: Name | Annotated[list[Name], Field(max_length=10)] = Field(
+        default_factory=list, description="Channels to tell, by name or id: who reads them may answer by a link"
     )
     expires: float | None = Field(None, gt=0, le=366 * 86_400, description="Seconds to wait for an answer")
     on_reject: Literal["fail", "continue"] = Field("fail", description="continue: go on with approved = false")
@@ -73,6 +79,7 @@ class ApprovalStep:
             roles=inputs.roles,
             users=inputs.users,
             four_eyes=inputs.four_eyes,
+            notify=[inputs.notify] if isinstance(inputs.notify, str) else inputs.notify,
             expires=inputs.expires,
         )
         if approval.status == "pending":
