@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
+from operator import attrgetter
 
 from nexus.automation import counting
 from nexus.automation.counting import Done, Mark
@@ -24,7 +25,10 @@ log = logging.getLogger(__name__)
 _EVERY = 5.0
 _REFUSALS = ("rate_limit_exceeded", "budget_exceeded")
 _LANGUAGE = ("chat", "embedding", "text.", "health")
-
+_TOKENS = {name: attrgetter(f"{name}_tokens") for name in ("input", "output", "cache_read", "cache_write", "reasoning")}
+_COST = attrgetter("cost_usd")
+_FIRST = attrgetter("first_token_ms")
+_Kind = tuple[str, str, str | None, str, str, str | None]
 
 _AT_ONCE = 1000
 _waiting: deque[Invocation] = deque()
@@ -39,41 +43,44 @@ def count_call(call: Invocation) -> None:
 
 def count_waiting() -> None:
     """Count what was recorded since the last time."""
-    requests: Counter[tuple[str, str, str]] = Counter()
-    tokens: Counter[tuple[str, str, str]] = Counter()
-    dollars: defaultdict[tuple[str, str], float] = defaultdict(float)
+    alike: defaultdict[_Kind, list[Invocation]] = defaultdict(list)
     for _ in range(len(_waiting)):
         try:
             call = _waiting.popleft()
         except IndexError:
             break  # another thread counts too
-        if call.kind in ("predict", "forecast", "anomalies") or call.kind.startswith("vision."):
-            metrics.PREDICTIONS.labels(call.kind, call.model, call.status).inc()
-        if not call.kind.startswith(_LANGUAGE):
-            continue
-        if call.error_code in _REFUSALS:
-            metrics.RATELIMIT_REJECTIONS.labels(call.error_code).inc()
-        provider = call.provider or "none"
-        requests[provider, call.model, call.status] += 1
-        for kind, count in (
-            ("input", call.input_tokens),
-            ("output", call.output_tokens),
-            ("cache_read", call.cache_read_tokens),
-            ("cache_write", call.cache_write_tokens),
-            ("reasoning", call.reasoning_tokens),
-        ):
-            if count:
-                tokens[provider, call.model, kind] += count
-        if call.cost_usd:
-            dollars[call.project_id, call.model] += call.cost_usd
-        if call.first_token_ms is not None:
-            metrics.LLM_FIRST_TOKEN.labels(provider, call.model).observe(call.first_token_ms / 1000)
-    for labels, number in requests.items():
-        metrics.LLM_REQUESTS.labels(*labels).inc(number)
-    for labels, number in tokens.items():
-        metrics.LLM_TOKENS.labels(*labels).inc(number)
-    for place, sum_of_it in dollars.items():
-        metrics.LLM_COST.labels(*place).inc(sum_of_it)
+        alike[call.kind, call.project_id, call.provider, call.model, call.status, call.error_code].append(call)
+    for kind, calls in alike.items():
+        _count_alike(*kind, calls)
+
+
+def _count_alike(
+    kind: str,
+    project: str,
+    provider: str | None,
+    model: str,
+    status: str,
+    error_code: str | None,
+    calls: list[Invocation],
+) -> None:
+    if kind in ("predict", "forecast", "anomalies") or kind.startswith("vision."):
+        metrics.PREDICTIONS.labels(kind, model, status).inc(len(calls))
+    if not kind.startswith(_LANGUAGE):
+        return
+    if error_code in _REFUSALS:
+        metrics.RATELIMIT_REJECTIONS.labels(error_code).inc(len(calls))
+    provider = provider or "none"
+    metrics.LLM_REQUESTS.labels(provider, model, status).inc(len(calls))
+    for name, read in _TOKENS.items():
+        if count := sum(filter(None, map(read, calls))):
+            metrics.LLM_TOKENS.labels(provider, model, name).inc(count)
+    if dollars := sum(filter(None, map(_COST, calls))):
+        metrics.LLM_COST.labels(project, model).inc(dollars)
+    waits = [wait for wait in map(_FIRST, calls) if wait is not None]
+    if waits:
+        first_token = metrics.LLM_FIRST_TOKEN.labels(provider, model)
+        for wait in waits:
+            first_token.observe(wait / 1000)
 
 
 metrics.before_render(count_waiting)

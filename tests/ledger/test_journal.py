@@ -17,7 +17,7 @@ def invocation(**changes: object) -> Invocation:
 def test_what_is_appended_can_be_read_back(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "ledger")
     written = [invocation(model=f"m{i}", cost_usd=i / 7, details={"i": i}) for i in range(20)]
-    assert [journal.append(encode(one)) for one in written] == list(range(1, 21))
+    assert [journal.append(one) for one in written] == list(range(1, 21))
     [segment] = journal.seal()
     assert [decode(line) for line in read_lines(segment)] == written
 
@@ -55,7 +55,7 @@ def test_a_torn_last_line_does_not_hide_the_others(tmp_path: Path) -> None:
 
 def test_a_living_journal_is_not_adopted_and_a_dead_one_is_once(tmp_path: Path) -> None:
     living, heir = Journal(tmp_path), Journal(tmp_path)
-    living.append(encode(invocation()))
+    living.append(invocation())
     assert list(heir.adopt()) == []
     os.close(living._lock_file)  # what the kernel does when its process dies
     [segment] = heir.adopt()
@@ -67,7 +67,7 @@ def test_a_living_journal_is_not_adopted_and_a_dead_one_is_once(tmp_path: Path) 
 
 def test_closing_an_empty_journal_leaves_nothing(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    journal.append(encode(invocation()))
+    journal.append(invocation())
     for segment in journal.seal():
         segment.unlink()
     journal.close()

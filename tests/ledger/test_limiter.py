@@ -14,7 +14,7 @@ from nexus.access.types import KeyLimits, Principal
 from nexus.ledger.budget_book import BudgetBook
 from nexus.ledger.budgets import BudgetReached
 from nexus.ledger.errors import BudgetExceeded, RateLimitExceeded
-from nexus.ledger.limiter import Hold, Limiter
+from nexus.ledger.limiter import Hold, Limiter, Standing
 from nexus.ledger.service import Ledger
 from nexus.ledger.tables import BudgetRow
 from nexus.ledger.types import Invocation
@@ -84,7 +84,7 @@ async def test_requests_in_a_minute() -> None:
     assert refused.value.retry_after == 60
     assert "3 requests per minute" in refused.value.message
     requests, tokens = limiter.standing(WHO)
-    assert requests == (3, 0, 60.0)
+    assert requests == Standing(3, 0, 60.0)
     assert tokens is None
     now.seconds += 59.9
     with pytest.raises(RateLimitExceeded):

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from nexus.access.types import Principal, Scope
 from nexus.core.errors import Forbidden
 from nexus.ledger.errors import InvalidUsageQuery, InvocationNotFound
-from nexus.ledger.journal import Journal, encode
+from nexus.ledger.journal import Journal
 from nexus.ledger.service import Ledger
 from nexus.ledger.settings import LedgerSettings
 from nexus.ledger.tables import InvocationRow
@@ -271,7 +271,7 @@ async def test_what_a_dead_process_left_is_adopted_without_a_new_call(database: 
     folder = tmp_path / "journals"
     dead = Journal(folder)
     one = invocation()
-    dead.append(encode(one))
+    dead.append(one)
     dead.close()
     ledger = Ledger(database=database, folder=folder)
     await ledger.start()

@@ -51,7 +51,11 @@ class BudgetBook:
         """Know nothing before `start`; `claim` lets one of several processes tell that a budget is reached."""
         self._database = database
         self._ledger = ledger
-        self._clock = clock or SystemClock()
+        self._clock = clock = clock or SystemClock()
+        self.seconds: Callable[[], float] = (
+            time.time if isinstance(clock, SystemClock) else lambda: clock.now().timestamp()
+        )
+        """What `now` returns, in seconds since 1970."""
         self._pause = refresh_seconds
         self._claim = claim
         self._rows: dict[str, BudgetRow] = {}

@@ -49,7 +49,8 @@ class Budget:
     """One budget and how it stands.
 
     `spent` is what the ledger held when it was last asked, `since` what this process has spent after that;
-    `reserved` is held by `calls` under way here, `elsewhere` by those of other processes.
+    `reserved` is held by `calls` under way here, `elsewhere` by those of other processes. The period ends at
+    `ends`, which is `ends_at` in seconds since 1970.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Budget:
         "closed_at",
         "elsewhere",
         "ends",
+        "ends_at",
         "hard",
         "id",
         "key_id",
@@ -101,6 +103,7 @@ class Budget:
         self.closed_at: datetime | None = None
         self.told = 0
         self.start = self.ends = _ALWAYS
+        self.ends_at = 0.0
 
     @property
     def scope(self) -> BudgetScope:
@@ -131,6 +134,7 @@ class Budget:
             return
         self.start = period_start(self.period, now)
         self.ends = period_end(self.period, now) or datetime.max.replace(tzinfo=UTC)
+        self.ends_at = self.ends.timestamp()
         self.spent = self.since = self.closed = 0.0
         self.closed_at = None
         self.told = 0
@@ -141,9 +145,10 @@ class Budget:
         The last call that fits is followed by none; one that alone may cost more than is left runs alone.
         """
         held = self.reserved + self.elsewhere
-        if self.total >= self.amount:
+        total = self.spent + self.since
+        if total >= self.amount:
             return False
-        return held == 0 or self.total + held + dollars <= self.amount + 1e-9
+        return held == 0 or total + held + dollars <= self.amount + 1e-9
 
     def reserve(self, dollars: float, now: float = 0.0) -> None:
         """Hold what a call may cost; `now` is in seconds since 1970."""
@@ -157,6 +162,13 @@ class Budget:
         # Sums of floats leave dust, which would look like a call that never ends.
         self.reserved = max(self.reserved - reserved, 0.0) if self.calls else 0.0
         self.since += dollars or 0.0
+
+    def is_telling(self) -> bool:
+        """Tell quickly whether `reached` may have something to tell."""
+        for alert in self.alerts:
+            if alert > self.told:
+                return 100 * (self.spent + self.since) >= (alert - 1e-6) * self.amount
+        return False
 
     def reached(self) -> list[BudgetReached]:
         """Return what is to be told now, each percentage once in a period."""

@@ -31,6 +31,7 @@ _SEGMENT = "*.jsonl"
 _LOCK = "lock"
 _NO_JSON = (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError)
 _LINE_LIMIT = 64 * 1024
+_END = ord("\n")
 _SEGMENT_SIZE = 1024 * 1024
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -47,13 +48,19 @@ _decoder = msgspec.json.Decoder(Invocation)
 
 def encode(invocation: Invocation) -> bytes:
     """Return the record as one line. Details too long for a ledger are left out and said so."""
+    line = bytearray()
+    _encode_into(invocation, line)
+    return bytes(line)
+
+
+def _encode_into(invocation: Invocation, line: bytearray) -> None:
     try:
-        line = _encoder.encode(invocation)
+        _encoder.encode_into(invocation, line)
     except _NO_JSON:
-        line = _encoder.encode(_storable(invocation))
+        _encoder.encode_into(_storable(invocation), line)
     if len(line) > _LINE_LIMIT:
-        line = _encoder.encode(msgspec.structs.replace(_storable(invocation), details={"truncated": True}))
-    return line + b"\n"
+        _encoder.encode_into(msgspec.structs.replace(_storable(invocation), details={"truncated": True}), line)
+    line.append(_END)
 
 
 def _storable(invocation: Invocation) -> Invocation:
@@ -97,19 +104,24 @@ class Journal:
         self._segment = -1
         self._map: mmap.mmap | None = None
         self._used = 0
+        self._line = bytearray()
         self._number = 0
         self.rows_in_segment = 0
 
-    def append(self, line: bytes) -> int:
+    def append(self, invocation: Invocation) -> int:
         """Write one record and return how many have come since the last `seal`. Raises `OSError` on a full disk."""
-        size = len(line)
+        line = self._line
         with self._mutex:
-            if self._map is None or self._used + size > _SEGMENT_SIZE:
+            _encode_into(invocation, line)
+            used = self._used
+            end = used + len(line)
+            if self._map is None or end > _SEGMENT_SIZE:
                 self._close_segment()
                 self._open_segment()
+                used, end = 0, len(line)
             assert self._map is not None
-            self._map[self._used : self._used + size] = line
-            self._used += size
+            self._map[used:end] = line
+            self._used = end
             self.rows_in_segment += 1
             return self.rows_in_segment
 

@@ -1,8 +1,8 @@
 """Limits of keys and projects: reserved before a call, settled after it.
 
     hold = limiter.open(principal)                  # None without any limit: a look into a dictionary
-    if hold is not None:
-        await hold.admit(tokens=1200, dollars=0.01)  # estimates; raises RateLimitExceeded or BudgetExceeded
+    if hold is not None and not hold.reserve(tokens=1200, dollars=0.01):  # estimates
+        await hold.admit(tokens=1200, dollars=0.01)  # raises RateLimitExceeded or BudgetExceeded
     ...
     if hold is not None:
         hold.settle(tokens=950, dollars=0.008)       # what it really was; None gives everything back
@@ -18,9 +18,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from nexus.access.types import KeyLimits, Principal
 from nexus.ledger.budget_book import BudgetBook
-from nexus.ledger.budgets import Budget
+from nexus.ledger.budgets import Budget, BudgetReached
 from nexus.ledger.errors import BudgetExceeded, RateLimitExceeded
 from nexus.ledger.windows import Window
 
@@ -42,7 +44,7 @@ class LimitSource(Protocol):
         ...
 
 
-class Standing(NamedTuple):
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """How a limit stands: the most in a minute, what is left of it, seconds until all of it is there again."""
 
     limit: int
@@ -115,7 +117,8 @@ class Limiter:
         self._book = book
         self._sharing = sharing
         self._now = now
-        self._generation: object = None
+        self._limits_known: object = None
+        self._budgets_known: object = None
         self._accounts: dict[tuple[str | None, str], Account | None] = {}
         self._meters: dict[str, Meter] = {}
         self._mutex = threading.Lock()
@@ -158,6 +161,27 @@ class Limiter:
         bound = [account.budgets for account in list(self._accounts.values()) if account is not None]
         return list({id(budget): budget for budgets in bound for budget in budgets}.values())
 
+    def reserve(self, hold: Hold, tokens: int, dollars: float) -> bool:
+        """Reserve for a call where everything is at hand; else `admit` waits for it, or says why there is nothing."""
+        meters, budgets = hold.account
+        now = self._now()
+        with self._mutex:
+            for meter in meters:
+                requests, window = meter.requests, meter.tokens
+                if (
+                    (meter.parallel is not None and meter.in_flight + meter.elsewhere >= meter.parallel)
+                    or (requests is not None and requests.room(now) < 1)
+                    or (window is not None and window.room(now) < min(tokens, window.limit))
+                ):
+                    return False
+            if budgets and self._book is not None:
+                moment = self._book.seconds()
+                for budget in budgets:
+                    if moment >= budget.ends_at or not budget.loaded or (budget.hard and not budget.admits(dollars)):
+                        return False
+            self._hold(hold, tokens, dollars, now)
+        return True
+
     async def admit(self, hold: Hold, tokens: int, dollars: float) -> None:
         """Reserve for a call. Raises `RateLimitExceeded` or `BudgetExceeded`; nothing is reserved then."""
         account = hold.account
@@ -184,48 +208,57 @@ class Limiter:
         return True
 
     def _take(self, hold: Hold, tokens: int, dollars: float) -> None:
-        account, now = hold.account, self._now()
+        now = self._now()
         with self._mutex:
-            for meter in account.meters:
+            for meter in hold.account.meters:
                 _check(meter, tokens, now)
-            for budget in account.budgets:
+            for budget in hold.account.budgets:
                 self._check_budget(budget, dollars)
-            for meter in account.meters:
-                meter.in_flight += 1
-                meter.used_at = now
-                if meter.requests is not None:
-                    meter.requests.take(1, now)
-                if meter.tokens is not None:
-                    meter.tokens.take(min(tokens, meter.tokens.limit), now)
-            for budget in account.budgets:
-                budget.reserve(dollars, now)
+            self._hold(hold, tokens, dollars, now)
+
+    def _hold(self, hold: Hold, tokens: int, dollars: float, now: float) -> None:
+        meters, budgets = hold.account
+        for meter in meters:
+            meter.in_flight += 1
+            meter.used_at = now
+            if meter.requests is not None:
+                meter.requests.take(1, now)
+            if (window := meter.tokens) is not None:
+                window.take(min(tokens, window.limit), now)
+        for budget in budgets:
+            budget.reserve(dollars, now)
         hold.tokens, hold.dollars, hold.at, hold.open = tokens, dollars, now, True
 
     def settle(self, hold: Hold, tokens: int | None, dollars: float | None) -> None:
         """Replace the reservation by what was used."""
         now = self._now()
-        reached = []
+        reached: list[BudgetReached] = []
         with self._mutex:
             if not hold.open:
                 return
             hold.open = False
-            for meter in hold.account.meters:
+            meters, budgets = hold.account
+            for meter in meters:
                 meter.in_flight -= 1
-                if meter.tokens is not None:
-                    held = min(hold.tokens, meter.tokens.limit)
-                    meter.tokens.correct((tokens or 0) - held, hold.at, now)
-            for budget in hold.account.budgets:
+                if (window := meter.tokens) is not None:
+                    window.correct((tokens or 0) - min(hold.tokens, window.limit), hold.at, now)
+            for budget in budgets:
                 budget.settle(hold.dollars, dollars)
-                if dollars:
+                if dollars and budget.is_telling():
                     reached += budget.reached()
         if reached and self._book is not None:
             self._book.tell(reached)
 
     def _account(self, principal: Principal) -> Account | None:
-        generation = self._limits.generation if self._book is None else (self._limits.generation, self._book.generation)
-        if generation != self._generation or len(self._accounts) > _MOST_ACCOUNTS:
+        book = self._book
+        if (
+            self._limits.generation is not self._limits_known
+            or (book is not None and book.generation is not self._budgets_known)
+            or len(self._accounts) > _MOST_ACCOUNTS
+        ):
             self._accounts.clear()
-            self._generation = generation
+            self._limits_known = self._limits.generation
+            self._budgets_known = None if book is None else book.generation
         key = (principal.key_id, principal.project_id)
         try:
             return self._accounts[key]
@@ -282,10 +315,9 @@ class Hold:
         self.at = 0.0
         self.open = False
 
-    @property
-    def counts_dollars(self) -> bool:
-        """Tell whether it matters what the call may cost."""
-        return bool(self.account.budgets)
+    def reserve(self, tokens: int = 0, dollars: float = 0.0) -> bool:
+        """Reserve at once; where that cannot be, `admit` waits or raises."""
+        return self._limiter.reserve(self, tokens, dollars)
 
     def admit(self, tokens: int = 0, dollars: float = 0.0) -> Awaitable[None]:
         """Reserve, or raise `RateLimitExceeded` or `BudgetExceeded`."""
@@ -312,7 +344,7 @@ def _check(meter: Meter, tokens: int, now: float) -> None:
 
 def _tighter(known: Standing | None, window: Window, now: float) -> Standing:
     """Return how the window stands, or `known` where less of that is left."""
-    left, limit = window.left(now), window.limit
+    (left, reset), limit = window.standing(now), window.limit
     if known is not None and known.left * limit <= left * known.limit:
         return known
-    return Standing(limit, left, window.reset(now))
+    return Standing(limit, left, reset)

@@ -21,7 +21,7 @@ from nexus.core.ids import is_id, new_id
 from nexus.ledger import storage
 from nexus.ledger.batcher import Batcher, Observe
 from nexus.ledger.errors import InvalidUsageQuery, InvocationNotFound
-from nexus.ledger.journal import Journal, encode
+from nexus.ledger.journal import Journal
 from nexus.ledger.settings import LedgerSettings
 from nexus.ledger.storage import InvocationFilter
 from nexus.ledger.tables import FeedbackRow, InvocationRow
@@ -69,7 +69,7 @@ class Ledger:
     def record(self, invocation: Invocation) -> None:
         """Keep the invocation for good. Thread-safe, microseconds, never raises for a full disk."""
         try:
-            self._batcher.rows_waiting(self._journal.append(encode(invocation)))
+            self._batcher.rows_waiting(self._journal.append(invocation))
         except OSError:
             self._batcher.keep_in_memory(invocation)
         for listener in self._listeners:

@@ -80,36 +80,28 @@ class SharedWindow(Window):
 
     def room(self, now: float) -> int:
         """Return the permits in hand."""
-        return self._alone.room(now) if self._is_alone(now) and self._alone is not None else self.held
-
-    def left(self, now: float) -> int:
-        """Return what all processes together have left, as far as is known here."""
-        if self._is_alone(now):
-            return max(self.room(now), 0)
-        if self._summed != now // _BUCKET:
-            self._sum(now)
-        return max(min(self.limit - self._total + self.held, self.limit), 0)
+        return self._alone.room(now) if now < self._alone_until and self._alone is not None else self.held
 
     def take(self, amount: int, now: float) -> None:
         """Use permits."""
         self.used_at = now
-        if self._is_alone(now) and self._alone is not None:
+        if now < self._alone_until and self._alone is not None:
             self._alone.take(amount, now)
         else:
             self.held -= amount
 
     def correct(self, by: int, at: float, now: float) -> None:
         """Take permits back, or owe some."""
-        if self._is_alone(now) and self._alone is not None:
+        if now < self._alone_until and self._alone is not None:
             self._alone.correct(by, at, now)
         else:
             self.held -= by
 
     def wait(self, amount: int, now: float) -> float:
         """Return the seconds until enough of the last minute is over."""
-        if self._is_alone(now) and self._alone is not None:
+        if now < self._alone_until and self._alone is not None:
             return self._alone.wait(amount, now)
-        missing = min(amount, self.limit) - self.left(now)
+        missing = min(amount, self.limit) - self.standing(now)[0]
         for bucket, count in sorted(self._recent(now).items()):
             if missing <= 0:
                 break
@@ -118,11 +110,14 @@ class SharedWindow(Window):
                 return max((bucket + _BUCKETS) * _BUCKET - now, 0.0)
         return 0.0 if missing <= 0 else float(_BUCKET)
 
-    def reset(self, now: float) -> float:
-        """Return the seconds until nothing is used any more."""
+    def standing(self, now: float) -> tuple[int, float]:
+        """Return what all processes together have left, and the seconds until nothing is used any more."""
         if self._summed != now // _BUCKET:
             self._sum(now)
-        return max((self._last + _BUCKETS) * _BUCKET - now, 0.0) if self._last >= 0 else 0.0
+        reset = (self._last + _BUCKETS) * _BUCKET - now if self._last >= 0 else 0.0
+        left = self.room(now) if now < self._alone_until else self.limit - self._total + self.held
+        limit = self.limit
+        return 0 if left < 0 else left if left < limit else limit, reset if reset > 0 else 0.0
 
     def go_alone(self, share: int, now: float) -> None:
         """Count for a while with a share of the limit."""
@@ -140,9 +135,6 @@ class SharedWindow(Window):
         """Drop the counts of what is more than a minute ago."""
         for old in [known for known in self.counts if known <= bucket - _BUCKETS]:
             del self.counts[old]
-
-    def _is_alone(self, now: float) -> bool:
-        return now < self._alone_until
 
     def _recent(self, now: float) -> dict[int, int]:
         oldest = int(now // _BUCKET) - _BUCKETS

@@ -29,10 +29,6 @@ class Window:
             self._advance(int(now))
         return self.limit - self._used
 
-    def left(self, now: float) -> int:
-        """Return what a caller may be told is left."""
-        return max(self.room(now), 0)
-
     def take(self, amount: int, now: float) -> None:
         """Use `amount`, whether there is room or not."""
         if int(now) != self._second:
@@ -59,13 +55,13 @@ class Window:
                 return second + SECONDS - now
         return 0.0
 
-    def reset(self, now: float) -> float:
-        """Return the seconds until nothing is used any more."""
-        self.room(now)
+    def standing(self, now: float) -> tuple[int, float]:
+        """Return what a caller may be told is left, and the seconds until nothing is used any more."""
+        left = max(self.room(now), 0)
         for second in range(self._second, self._second - SECONDS, -1):
             if self._counts[second % SECONDS]:
-                return second + SECONDS - now
-        return 0.0
+                return left, second + SECONDS - now
+        return left, 0.0
 
     def _advance(self, second: int) -> None:
         if second < self._second:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ import msgspec
 
 from nexus.access.types import Principal
 from nexus.core.errors import NexusError
+from nexus.core.ids import new_id
 from nexus.ledger.limiter import Hold
 from nexus.ledger.types import Invocation
 from nexus.llm.errors import UpstreamStalled
@@ -89,7 +91,7 @@ class Entry:
         self._recorded = False
         self._route: Route | None = None
         self._deployment: Deployment | None = None
-        self._failed: list[FailedAttempt] = []
+        self._failed: Sequence[FailedAttempt] = ()
         self._quotas = quotas
         self._reserved: Reserved | None = None
         self.answer_tokens = answer_tokens
@@ -103,6 +105,8 @@ class Entry:
         self.items: int | None = None
         self.tally = Tally()
         self.invocation = Invocation(
+            id=new_id("inv"),
+            created_at=datetime.now(UTC),
             project_id=principal.project_id,
             principal_id=principal.id,
             key_id=principal.key_id,
@@ -147,7 +151,8 @@ class Entry:
         if usage is None and (self.tally.characters or (self.sent and isinstance(error, UpstreamStalled))):
             usage = self._estimate()
         if deployment is not None and usage is not None:
-            self._failed.append(FailedAttempt(deployment, usage, error.code if error is not None else None))
+            attempt = FailedAttempt(deployment, usage, error.code if error is not None else None)
+            self._failed = (*self._failed, attempt)
         self._settle_quota(usage)
         self.tally = Tally()
         self.sent = False
@@ -162,7 +167,7 @@ class Entry:
         """Note that somebody else, who waits for the same answer, pays for it from here on."""
         self.invocation.cached = True
         self.tally = msgspec.structs.replace(self.tally)
-        self._failed = []
+        self._failed = ()
 
     def takes_over(self, other: Entry, tally: Tally) -> None:
         """Account for the call that `other` began and has handed over; `tally` is what is seen of it."""
@@ -192,32 +197,37 @@ class Entry:
         if self._recorded:
             return
         self._recorded = True
-        row = self.invocation
-        row.status, row.error_code = self._verdict(error)
-        row.latency_ms = (time.perf_counter() - self._begun) * 1000
+        ended = time.perf_counter()
+        row, deployment, failed = self.invocation, self._deployment, self._failed
+        if error is not None or self.gone:
+            row.status, row.error_code = self._verdict(error)
+        row.latency_ms = (ended - self._begun) * 1000
         if self._first is not None:
             row.first_token_ms = (self._first - self._begun) * 1000
-        if self._deployment is not None:
-            row.provider = self._deployment.provider
+        if deployment is not None:
+            row.provider = deployment.provider
         if self._route is not None:
             row.route = self._route.name
         row.items = self.items
-        usage = self.usage(row.status)
-        told = tokens_of(self._failed, usage) if self.carried or usage is None else usage
+        usage = self.tally.usage or self.usage(row.status)
+        told = tokens_of(failed, usage) if self.carried or usage is None else usage
         if told is not None:
             row.input_tokens, row.output_tokens = told.input_tokens, told.output_tokens
             row.cache_read_tokens, row.cache_write_tokens = told.cache_read_tokens, told.cache_write_tokens
             row.cache_write_1h_tokens = told.cache_write_1h_tokens
             row.reasoning_tokens = told.reasoning_tokens
             row.estimated = told.estimated
-        row.cost_usd = self.cost() if usage is not None else None
-        if self._failed:
-            row.cost_usd = cost_with(self._failed, *([row.cost_usd] if usage is not None else []))
+        if usage is not None:
+            row.cost_usd = self._cost(usage)
+        if failed:
+            row.cost_usd = cost_with(failed, *([row.cost_usd] if usage is not None else []))
         row.details = self._details(row.status)
         self._settle_quota(usage)
         if self.hold is not None:
-            worked = tokens_of(self._failed, None if row.cached else usage)
-            self.hold.settle(worked.input_tokens + worked.output_tokens if worked else None, row.cost_usd)
+            worked = None if row.cached else usage
+            if failed:
+                worked = tokens_of(failed, worked)
+            self.hold.settle(worked.input_tokens + worked.output_tokens if worked is not None else None, row.cost_usd)
         self._record(row)
 
     def _settle_quota(self, usage: Usage | None) -> None:
@@ -236,10 +246,13 @@ class Entry:
 
     def cost(self) -> float | None:
         """Return the dollars that this comes to so far; None without a price or without tokens."""
+        usage = self.usage()
+        return 0.0 if self.invocation.cached else None if usage is None else self._cost(usage)
+
+    def _cost(self, usage: Usage) -> float | None:
         if self.invocation.cached:
             return 0.0
-        usage = self.usage()
-        return cost(usage, self._deployment.price) if usage and self._deployment else None
+        return cost(usage, self._deployment.price) if self._deployment is not None else None
 
     def _estimate(self) -> Usage:
         return Usage(

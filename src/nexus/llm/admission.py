@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Generator
+
 from nexus.access.types import Principal
 from nexus.ledger.limiter import Hold, Limiter
 from nexus.llm.accounting import Entry
 from nexus.llm.pricing import cost
 from nexus.llm.registry import Registry
-from nexus.llm.types import Call, Usage
+from nexus.llm.types import Call, Route, Usage
 
 _CHARACTERS_PER_TOKEN = 4
+
+
+class _AtOnce:
+    """What is over as soon as it is awaited: most calls are admitted without waiting for anything."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+_DONE = _AtOnce()
 
 
 class Admission:
@@ -25,29 +38,43 @@ class Admission:
         """Return what must be admitted before the caller's next call, None where nothing limits them."""
         return None if self._limiter is None else self._limiter.open(principal)
 
-    async def chat(self, call: Call, entry: Entry) -> None:
+    def chat(self, call: Call, entry: Entry) -> Awaitable[None]:
         """Reserve for a chat. Raises `RateLimitExceeded` or `BudgetExceeded`."""
-        if entry.hold is not None:
-            most = self._answer_tokens if call.max_tokens is None else call.max_tokens
-            await self._reserve(entry.hold, entry.project, call.model, entry.characters, most * call.choices)
+        hold = entry.hold
+        if hold is None:
+            return _DONE
+        most = self._answer_tokens if call.max_tokens is None else call.max_tokens
+        usage = Usage(input_tokens=-(-entry.characters // _CHARACTERS_PER_TOKEN), output_tokens=most * call.choices)
+        route = self._registry.at_hand(call.model) if hold.account.budgets else None
+        if route is None and hold.account.budgets:
+            return self._reserve(hold, entry.project, call.model, usage)
+        dollars = 0.0 if route is None else _dearest(route, usage)
+        tokens = usage.input_tokens + usage.output_tokens
+        return _DONE if hold.reserve(tokens, dollars) else hold.admit(tokens, dollars)
 
     async def embedding(self, model: str, entry: Entry) -> None:
         """Reserve for an embedding. Raises as `chat` does."""
         if entry.hold is not None:
-            await self._reserve(entry.hold, entry.project, model, entry.characters, 0, task="embedding")
+            usage = Usage(input_tokens=-(-entry.characters // _CHARACTERS_PER_TOKEN))
+            await self._reserve(entry.hold, entry.project, model, usage, task="embedding")
 
     async def count(self, entry: Entry) -> None:
         """Reserve for a count of tokens, which takes none. Raises as `chat` does."""
         if entry.hold is not None:
             await entry.hold.admit()
 
-    async def _reserve(
-        self, hold: Hold, project: str, model: str, characters: int, output: int, *, task: str = "chat"
-    ) -> None:
-        usage = Usage(input_tokens=-(-characters // _CHARACTERS_PER_TOKEN), output_tokens=output)
+    async def _reserve(self, hold: Hold, project: str, model: str, usage: Usage, *, task: str = "chat") -> None:
         dollars = 0.0
-        if hold.counts_dollars:
-            # Nobody knows yet where the call will end; the dearest place of its route is the one to be ready for.
-            places = (await self._registry.priced(model, task=task, project=project)).deployments
-            dollars = max(cost(usage, place.price) or 0.0 for place in places)
-        await hold.admit(usage.input_tokens + output, dollars)
+        if hold.account.budgets:
+            dollars = _dearest(await self._registry.priced(model, task=task, project=project), usage)
+        await hold.admit(usage.input_tokens + usage.output_tokens, dollars)
+
+
+def _dearest(route: Route, usage: Usage) -> float:
+    """Return the most that the call may cost: nobody knows yet at which place of its route it will end."""
+    most = 0.0
+    for place in route.deployments:
+        dollars = cost(usage, place.price)
+        if dollars is not None and dollars > most:
+            most = dollars
+    return most
