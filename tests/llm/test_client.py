@@ -221,6 +221,52 @@ async def test_a_slow_reader_is_no_reason_to_give_up_and_holds_the_sender_back(c
         assert sent == 400 * 65536
 
 
+async def test_pieces_are_passed_on_as_they_come_until_they_are_not_wanted(client: HttpClient) -> None:
+    pieces: list[bytes | float] = [STREAM, b"1\r\na\r\n", 0.02, b"1\r\nb\r\n", 0.02, b"1\r\nc\r\n", 0.02]
+    async with server(lambda *_: [*pieces, b"1\r\nd\r\n", 0.02, b"1\r\ne\r\n0\r\n\r\n"]) as state:
+        seen: list[bytes] = []
+
+        def take(data: bytes) -> bool:
+            seen.append(data)
+            return data != b"c"
+
+        async with client.send(ask(state), QUICK, stream=True) as answer:
+            assert await answer.next() == b"a"
+            await answer.pass_on(take)
+            assert seen == [b"b", b"c"]
+            assert await answer.next() == b"d"
+            await answer.pass_on(take)
+            assert seen == [b"b", b"c", b"e"]
+            assert await answer.next() == b""
+        assert client.open_connections() == 1
+
+
+async def test_what_breaks_while_pieces_are_passed_on_is_told(client: HttpClient) -> None:
+    async with server(lambda *_: [STREAM, b"1\r\na\r\n", 0.02, b"1\r\nb\r\n", 0.02, b""]) as state:
+        seen: list[bytes] = []
+
+        def take(data: bytes) -> bool:
+            seen.append(data)
+            return True
+
+        async with client.send(ask(state), QUICK, stream=True) as answer:
+            assert await answer.next() == b"a"
+            await answer.pass_on(take)
+            assert seen == [b"b"]
+            with pytest.raises(UpstreamTruncated):
+                await answer.next()
+
+
+async def test_more_than_may_wait_is_passed_on_too(client: HttpClient) -> None:
+    blob = b"%x\r\n" % 65536 + b"x" * 65536 + b"\r\n"
+    async with server(lambda *_: [STREAM, b"1\r\na\r\n", 0.02, *[blob] * 100, b"0\r\n\r\n"]) as state:
+        seen: list[int] = []
+        async with client.send(ask(state), QUICK, stream=True) as answer:
+            assert await answer.next() == b"a"
+            await answer.pass_on(lambda data: seen.append(len(data)) or True)  # type: ignore[func-returns-value]
+            assert sum(seen) == 100 * 65536
+
+
 async def test_cancelling_closes_the_socket_at_once(client: HttpClient) -> None:
     async with server(lambda *_: [STREAM, b"1\r\na\r\n", 0.2, *[b"1\r\na\r\n", 0.05] * 100]) as state:
 

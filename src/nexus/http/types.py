@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -12,6 +12,11 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Handler: TypeAlias = App
 """A raw ASGI handler of one route: `async def handler(scope, receive, send) -> None`."""
+
+PUSH: Final = "nexus.push"
+"""Where a scope has a `Push`, if its server has one."""
+Push: TypeAlias = Callable[[bytes], bool]
+"""Sends a piece of an answer's body at once, with no coroutine; False where it has to go by `send`, which waits."""
 
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 

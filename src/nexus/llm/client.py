@@ -385,6 +385,12 @@ class Answer:
         assert self._connection is not None
         return self._connection.read() if self._request.wrapping is None else self._unwrapped(self._request.wrapping)
 
+    async def pass_on(self, take: Callable[[bytes], bool]) -> None:
+        """Hand the bytes of the body to `take` as they come, until it says no or `next` has to be asked."""
+        assert self._connection is not None
+        if self._request.wrapping is None:
+            await self._connection.pass_on(take)
+
     async def _unwrapped(self, wrapping: Callable[[dict[str, str]], Wrapping]) -> bytes:
         assert self._connection is not None
         data = await self._connection.read()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 
 import httptools
@@ -44,6 +45,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_streaming",
+        "_take",
         "_timer",
         "_until_close",
         "_waiter",
@@ -68,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._take: Callable[[bytes], bool] | None = None
         self.open = False
         self.busy = False
         self.used = 0
@@ -108,21 +111,42 @@ class Connection(asyncio.Protocol):
         """Return the bytes of the body that have come since, waiting for some; `b""` at the end."""
         while True:
             if self._chunks:
-                data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
-                self._chunks.clear()
-                self._buffered = 0
-                if self._paused:
-                    self._paused = False
-                    self._last = self._loop.time()
-                    if self.open:
-                        self.transport.resume_reading()
-                return data
+                return self._collected()
             if self.complete:
                 return b""
             if self.failure is not None:
                 raise self.failure
             self._waiter = waiter = self._loop.create_future()
             await waiter
+
+    async def pass_on(self, take: Callable[[bytes], bool]) -> None:
+        """Hand what comes of the body to `take` as it comes, waking nobody, until that says no or nothing comes.
+
+        What it says no to has been handed over all the same.
+        """
+        if self._chunks:
+            return
+        self._take = take
+        try:
+            while not self.complete and self.failure is None:
+                self._waiter = waiter = self._loop.create_future()
+                await waiter
+                if self._take is None:
+                    return
+        finally:
+            self._take = None
+
+    def _collected(self) -> bytes:
+        """Take the bytes of the body that have come."""
+        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._buffered = 0
+        if self._paused:
+            self._paused = False
+            self._last = self._loop.time()
+            if self.open:
+                self.transport.resume_reading()
+        return data
 
     def whole(self) -> bytes | None:
         """Return the body if it is complete and in one piece."""
@@ -197,7 +221,11 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._fail(UpstreamMalformed())
             return
-        if not self.head_done and self._headers_size > HEADER_LIMIT:
+        if self._take is not None:
+            if self._chunks and not self._take(self._collected()):
+                self._take = None
+                self._wake()
+        elif not self.head_done and self._headers_size > HEADER_LIMIT:
             self._fail(UpstreamMalformed("The provider sent headers that are too large."))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -249,7 +277,7 @@ class Connection(asyncio.Protocol):
         if self._buffered > BUFFER_LIMIT and not self._paused and self.open:
             self._paused = True
             self.transport.pause_reading()
-        if self._waiter is not None:
+        if self._waiter is not None and self._take is None:
             self._wake()
 
     def on_message_begin(self) -> None:

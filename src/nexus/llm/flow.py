@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from nexus.core.errors import InvalidInput, NexusError, RateLimited
@@ -157,6 +158,7 @@ class Flow(Generic[T]):
         self._answer = answer
         self._sink = sink
         self._ended = ended
+        self._left: T | None = None
 
     @property
     def tally(self) -> Tally:
@@ -165,6 +167,9 @@ class Flow(Generic[T]):
 
     async def next(self) -> T | None:
         """Return the next piece. Raises what the stream reports, `UpstreamTruncated`, `UpstreamTimeout` ..."""
+        if self._left is not None:
+            left, self._left = self._left, None
+            return left
         tally = self._sink.tally
         while True:
             if (failure := tally.failure) is not None:
@@ -187,6 +192,30 @@ class Flow(Generic[T]):
                 raise
             if piece:
                 return piece
+
+    async def pass_on(self, take: Callable[[T], bool]) -> None:
+        """Hand pieces to `take` as they come, waking nobody, as long as it takes them; then `next` has the rest.
+
+        Raises as `next` does.
+        """
+        sink, tally, problem = self._sink, self._sink.tally, None
+
+        def hear(data: bytes) -> bool:
+            nonlocal problem
+            try:
+                piece = sink.feed(data)
+            except NexusError as error:
+                problem = error
+                return False
+            if piece and not take(piece):
+                self._left = piece
+                return False
+            return not tally.done and tally.failure is None
+
+        await self._answer.pass_on(hear)
+        if problem is not None:
+            self._broke(problem)
+            raise problem
 
     async def close(self) -> None:
         """Let go of the upstream: its connection is kept if the answer is over, closed at once if not."""

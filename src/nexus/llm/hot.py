@@ -17,11 +17,12 @@ from nexus.core.errors import NexusError, NotFound, TooLarge
 from nexus.core.plugins import PluginFolder
 from nexus.http.body import read_body
 from nexus.http.problem import send_error
-from nexus.http.types import Handler, Receive, Scope, Send, path_of
+from nexus.http.types import PUSH, Handler, Push, Receive, Scope, Send, path_of
 from nexus.llm.accounting import Entry
 from nexus.llm.departures import Departure
 from nexus.llm.dialect import Dialect, Door, Operation
 from nexus.llm.errors import UpstreamRejected
+from nexus.llm.flow import Flow
 from nexus.llm.limit_headers import announcing
 from nexus.llm.service import LLMService
 from nexus.llm.session import Session
@@ -219,11 +220,20 @@ async def _stream(
         finally:
             outlet.stop_heartbeat()
         entry.first_token()
+        push: Push | None = scope.get(PUSH) if session is None else None
+
+        def take(data: bytes) -> bool:
+            if entry.tally.done:
+                entry.close()
+            return push is not None and push(data)
+
         data: bytes | None = flow.first
         while data is not None:
             if entry.tally.done:
                 entry.close()  # on record before the client can know of it
             await outlet.write(data if session is None else session.sent(data))
+            if push is not None and isinstance(flow, Flow):
+                await flow.pass_on(take)
             data = await flow.next()
         entry.close()
         await outlet.end()
