@@ -34,33 +34,9 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection. Busy from `begin` until the answer is complete or has failed."""
 
     __slots__ = (
-        "_between",
-        "_buffered",
-        "_chunks",
-        "_end",
-        "_headers_size",
-        "_interim",
-        "_last",
-        "_loop",
-        "_parser",
-        "_paused",
-        "_streaming",
-        "_take",
-        "_timer",
-        "_until_close",
-        "_waiter",
-        "busy",
-        "complete",
-        "failure",
-        "head_done",
-        "headers",
-        "idle_since",
-        "open",
-        "reusable",
-        "status",
-        "touched",
-        "transport",
-        "used",
+        *("_between", "_buffered", "_chunks", "_end", "_headers_size", "_interim", "_last", "_loop", "_parser"),
+        *("_paused", "_streaming", "_take", "_timer", "_until_close", "_waiter", "busy", "complete", "failure"),
+        *("head_done", "headers", "idle_since", "open", "reusable", "status", "touched", "transport", "used"),
     )
 
     transport: asyncio.Transport
