@@ -20,6 +20,9 @@ from nexus.access.types import Principal, Scope
 from nexus.core.services import Services
 from nexus.http import handlers
 from nexus.http.dispatch import Dispatch
+from nexus.http.edge import build_edge
+from nexus.http.lifecycle import Lifecycle
+from nexus.http.settings import HTTPSettings
 from nexus.ledger.service import Ledger
 from nexus.ledger.types import Invocation
 from nexus.llm.hot import hot_routes
@@ -80,8 +83,13 @@ def serving(llm: LLMService, ledger: Ledger, principal: Principal = WHO, *more: 
         if scope["type"] == "lifespan":
             await _live(more, receive, send)
             return
+        await edge(scope, receive, send)
+
+    async def known(scope: Any, receive: Any, send: Any) -> None:
         scope["principal"] = principal
         await inner(scope, receive, send)
+
+    edge = build_edge(known, settings=HTTPSettings(), lifecycle=Lifecycle())
 
     rows: list[Invocation] = []
     ledger.on_record(rows.append)

@@ -421,7 +421,8 @@ def _leaving(gateway: Gateway, body: object):  # type: ignore[no-untyped-def]  #
         data = json.dumps(body).encode()
         with socket.create_connection((host, int(port))) as client:
             client.sendall(
-                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(data) + data
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(data)
+                + data
             )
             time.sleep(0.2)
         yield None
@@ -478,7 +479,7 @@ def test_a_client_that_takes_nothing_is_let_go(make_gateway: Callable[..., Gatew
     host, port = gateway.url.removeprefix("http://").split(":")
     data = json.dumps({"model": "up/echo", "messages": ASK, "stream": True}).encode()
     with socket.create_connection((host, int(port))) as client:
-        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(data)
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(data)
         client.sendall(head + data)
         row = gateway.row(5)
         assert row.status == "client_disconnect"
@@ -491,7 +492,7 @@ def test_a_client_that_takes_nothing_is_let_go(make_gateway: Callable[..., Gatew
 @pytest.mark.slow
 def test_many_clients_leave_and_no_row_is_missing(gateway: Gateway, upstream: FakeUpstream) -> None:
     body = json.dumps({"model": "up/slow-5", "messages": ASK, "stream": True}).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
     import random
     import socket
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from nexus.access.accounts import csrf_token
-from nexus.access.credentials import SAFE_METHODS, Credentials, first_segment, read_credentials
+from nexus.access.credentials import SAFE_METHODS, Credentials, first_segment, lone_key, read_credentials
 from nexus.access.errors import CsrfFailed, ProjectNotFound
 from nexus.access.service import AccessService
 from nexus.access.types import Principal
@@ -38,6 +38,9 @@ PROTECTED_SEGMENTS: Final = frozenset(
 )
 """First path segments that are never the dashboard's files."""
 
+_MODELS: Final = ("/v1/", "/v1beta/", "/v2/")
+"""Where most requests go; nothing there is public."""
+
 _METRICS: Final = Principal("system", "loopback", "", frozenset({Right.METRICS_READ}))
 
 
@@ -56,39 +59,47 @@ class Authentication:
         self._access = access
         self._observe_failure = observe_failure
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or refuse it in the dialect of its path."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve one request, or refuse it in the dialect of its path. Only a cookie has to be waited for."""
         kind = scope["type"]
-        if kind == "lifespan":
-            await self._app(scope, receive, send)
-            return
         if kind != "http":
-            await receive()
-            await send({"type": "websocket.close", "code": 1008})
-            return
+            return self._app(scope, receive, send) if kind == "lifespan" else _close(receive, send)
         scope.pop("principal", None)
         path = path_of(scope)
         if not is_public(scope["method"], path):
             try:
-                scope["principal"] = await self._authenticate(scope, path)
+                token = lone_key(scope)
+                if token is None:
+                    shown = read_credentials(scope, path, self._access.public_url)
+                    if shown.token is None and shown.cookie is not None:
+                        return self._by_cookie(scope, receive, send, shown, shown.cookie)
+                    token = shown.token
+                scope["principal"] = self._by_key(scope, path, token)
             except NexusError as error:
-                if self._observe_failure is not None:
-                    self._observe_failure(error.code)
-                await send_error(scope, send, error)
-                return
-        await self._app(scope, receive, send)
+                return self._refuse(scope, send, error)
+        return self._app(scope, receive, send)
 
-    async def _authenticate(self, scope: Scope, path: str) -> Principal:
-        shown = read_credentials(scope, path, self._access.public_url)
-        if shown.token is not None:
+    def _by_key(self, scope: Scope, path: str, token: str | None) -> Principal:
+        if token is not None:
             client = scope.get("client")
-            return self._access.principal_from_key(shown.token, client[0] if client else None)
-        if shown.cookie is not None:
-            return await self._from_cookie(scope, shown, shown.cookie)
+            return self._access.principal_from_key(token, client[0] if client else None)
         # A public address means a proxy, which may be on this machine and say nothing of whom it speaks for.
         if path == "/metrics" and self._access.public_url is None and _is_loopback(scope):
             return _METRICS
         raise Unauthenticated
+
+    async def _by_cookie(self, scope: Scope, receive: Receive, send: Send, shown: Credentials, cookie: str) -> None:
+        try:
+            scope["principal"] = await self._from_cookie(scope, shown, cookie)
+        except NexusError as error:
+            await self._refuse(scope, send, error)
+            return
+        await self._app(scope, receive, send)
+
+    def _refuse(self, scope: Scope, send: Send, error: NexusError) -> Awaitable[None]:
+        if self._observe_failure is not None:
+            self._observe_failure(error.code)
+        return send_error(scope, send, error)
 
     async def _from_cookie(self, scope: Scope, shown: Credentials, cookie: str) -> Principal:
         principal, found = await self._access.accounts.signed_in(cookie, shown.project_id)
@@ -102,8 +113,16 @@ class Authentication:
         return principal
 
 
+async def _close(receive: Receive, send: Send) -> None:
+    """Close a websocket."""
+    await receive()
+    await send({"type": "websocket.close", "code": 1008})
+
+
 def is_public(method: str, path: str) -> bool:
     """Tell whether a request needs no credential."""
+    if path.startswith(_MODELS):
+        return False
     if method == "HEAD":
         method = "GET"
     if (method, path) in PUBLIC:

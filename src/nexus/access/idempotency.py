@@ -60,11 +60,11 @@ class Idempotency:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
-        key = header(scope, b"idempotency-key") if _is_looked_at(scope) else None
-        principal = scope.get("principal")
-        if key is None or not isinstance(principal, Principal):
-            return self._app(scope, receive, send)
-        return self._once(scope, receive, send, principal, key)
+        if scope["type"] == "http" and scope["method"] == "POST" and _is_looked_at(path_of(scope)):
+            key, principal = header(scope, b"idempotency-key"), scope.get("principal")
+            if key is not None and isinstance(principal, Principal):
+                return self._once(scope, receive, send, principal, key)
+        return self._app(scope, receive, send)
 
     async def _once(self, scope: Scope, receive: Receive, send: Send, principal: Principal, key: bytes) -> None:
         try:
@@ -148,10 +148,7 @@ class _Recorder:
             await self.forward(message)
 
 
-def _is_looked_at(scope: Scope) -> bool:
-    if scope["type"] != "http" or scope["method"] != "POST":
-        return False
-    path = path_of(scope)
+def _is_looked_at(path: str) -> bool:
     return path.startswith("/api/v1/") and not path.startswith("/api/v1/auth/")
 
 

@@ -12,6 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from random import getrandbits
 from typing import Final
 from urllib.parse import urlsplit
@@ -28,9 +29,9 @@ from nexus.http.gates.proxies import TrustedProxies
 from nexus.http.lifecycle import Lifecycle
 from nexus.http.probes import Check, Probes
 from nexus.http.problem import send_error
-from nexus.http.security_headers import secured
+from nexus.http.security_headers import security_lines
 from nexus.http.settings import HTTPSettings
-from nexus.http.types import App, Message, Receive, Scope, Send, path_of
+from nexus.http.types import App, Message, Receive, Scope, Send, headers_of, path_of, read_lines
 
 log = logging.getLogger("nexus.http")
 
@@ -116,70 +117,56 @@ class Edge:
                 await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        headers = dict(scope["headers"])
+        path, headers, lifecycle = path_of(scope), headers_of(scope), self._lifecycle
         sent = headers.get(b"x-request-id")
         # Nobody has to guess it, so it need not be unpredictable, which costs a system call.
         request_id = sent.decode() if sent and _ID.fullmatch(sent) else f"req_{getrandbits(104):026x}"
         scope["request_id"] = request_id
         if self._enter is not None:
             self._enter(request_id, headers.get(b"traceparent"))
-        self._proxies.apply(scope)
-        exchange = Exchange(scope, receive, send, request_id)
+        if self._proxies.networks:
+            self._proxies.apply(scope)
+        exchange = Exchange(scope, receive, send)
         try:
-            await self._serve(scope, exchange, headers)
-        finally:
-            self._record.report(scope, exchange.status, time.perf_counter() - started)
-
-    async def _serve(self, scope: Scope, exchange: Exchange, headers: Mapping[bytes, bytes]) -> None:
-        try:
-            await self._judge(scope, exchange, headers)
+            if path in Probes.paths:
+                await self._probes.answer(scope, exchange.send, path)
+                return
+            scope["lifecycle"] = lifecycle
+            if lifecycle.inflight >= self._most:
+                await send_error(scope, exchange.send, Overloaded(retry_after=1))
+                return
+            lifecycle.inflight += 1
+            try:
+                if (refusal := self._refusal(scope, path, headers)) is not None:
+                    await send_error(scope, exchange.send, refusal)
+                    return
+                length, limit = headers.get(b"content-length"), self._limit(path, headers.get(b"content-type", b""))
+                if length is None or b"transfer-encoding" in headers:
+                    exchange.limit, receive = limit, exchange.receive
+                # To an announced length the server's parser holds the body.
+                if (problem := announced(length, limit)) is not None:
+                    await refuse(scope, exchange.receive_on, exchange.send, problem)
+                    return
+                await self._app(scope, receive, exchange.send)
+                if exchange.failure is not None:
+                    await exchange.fail(exchange.failure)
+            finally:
+                lifecycle.inflight -= 1
         except ClientDisconnect:
             return
         except asyncio.CancelledError:
-            if not self._lifecycle.draining.is_set():
+            if not lifecycle.draining.is_set():
                 raise
             # The time for a graceful end is over, and this is the outermost frame of the request's own task.
-            await exchange.fail(ShuttingDown(retry_after=None if exchange.started else 1))
+            await exchange.fail(ShuttingDown(retry_after=None if exchange.status else 1))
         except NexusError as error:
             await exchange.fail(error)
         except Exception as error:  # the caller gets an answer without any of it; the log gets it all
-            log.error("unexpected error", exc_info=error, extra={"request_id": exchange.request_id})
-            if not exchange.started:
-                await send_error(scope, exchange.send, NexusError())
-
-    async def _judge(self, scope: Scope, exchange: Exchange, headers: Mapping[bytes, bytes]) -> None:
-        path, lifecycle = path_of(scope), self._lifecycle
-        if path in Probes.paths:
-            await self._probes.answer(scope, exchange.send, path)
-            return
-        scope["lifecycle"] = lifecycle
-        if lifecycle.inflight >= self._most:
-            await send_error(scope, exchange.send, Overloaded(retry_after=1))
-            return
-        lifecycle.inflight += 1
-        try:
-            if (refusal := self._refusal(scope, path, headers)) is not None:
-                await send_error(scope, exchange.send, refusal)
-                return
-            exchange.limit = self._limit(path, headers.get(b"content-type"))
-            if (problem := announced(headers.get(b"content-length"), exchange.limit)) is not None:
-                await refuse(scope, exchange.receive_on, exchange.send, problem)
-                return
-            await self._pass(scope, exchange)
+            log.error("unexpected error", exc_info=error, extra={"request_id": request_id})
+            if not exchange.status:
+                await exchange.fail(NexusError())
         finally:
-            lifecycle.inflight -= 1
-
-    async def _pass(self, scope: Scope, exchange: Exchange) -> None:
-        """Serve by the app below. A body that grew too large decides the answer, unless that has begun."""
-        try:
-            await self._app(scope, exchange.receive, exchange.send)
-        except NexusError as error:
-            if error is not exchange.failure:
-                raise
-        failure = exchange.failure
-        if failure is not None and not exchange.started:
-            exchange.failure = None
-            await refuse(scope, exchange.receive_on, exchange.send, failure)
+            self._record.report(scope, path, exchange.status, time.perf_counter() - started)
 
     def _refusal(self, scope: Scope, path: str, headers: Mapping[bytes, bytes]) -> NexusError | None:
         host, several = headers.get(b"host"), False
@@ -187,31 +174,33 @@ class Edge:
             names = [name for name, _ in scope["headers"]]
             host = host if names.count(b"host") == 1 else None
             several = names.count(b"origin") > 1
-        return self._hosts.refusal(scope, host) or self._origins.refusal(
-            scope["method"], path, headers, several=several
-        )
+        refusal = self._hosts.refusal(scope, host)
+        if refusal is None and (b"origin" in headers or b"sec-fetch-site" in headers):
+            refusal = self._origins.refusal(scope["method"], path, headers, several=several)
+        return refusal
 
-    def _limit(self, path: str, kind: bytes | None) -> int:
+    def _limit(self, path: str, kind: bytes) -> int:
         """Return the cap for a body: JSON is held in memory, so it may be far smaller than a file upload."""
-        kind = (kind or b"").partition(b";")[0].strip().lower()
-        if kind == b"multipart/form-data" or kind == b"application/octet-stream":
+        if _is_file(kind):
             return self._upload
         return self._large_json if path.startswith(_LARGE_JSON) else self._json
+
+
+@lru_cache(maxsize=64)
+def _is_file(kind: bytes) -> bool:
+    """Tell of a Content-Type whether the body is a file, form fields beside it or not."""
+    return kind.partition(b";")[0].strip().lower() in (b"multipart/form-data", b"application/octet-stream")
 
 
 class Exchange:
     """One request and its answer as the edge sees them go by."""
 
-    __slots__ = ("_receive", "_scope", "_send", "_size", "failure", "limit", "request_id", "started", "status")
+    __slots__ = ("_receive", "_scope", "_send", "_taken", "failure", "limit", "status")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Nothing has been read or sent."""
         self._scope, self._receive, self._send = scope, receive, send
-        self._size = 0
-        self.request_id = request_id
-        self.limit = 0
-        self.status = 0
-        self.started = False
+        self._taken = self.limit = self.status = 0
         self.failure: NexusError | None = None
 
     async def receive(self) -> Message:
@@ -219,8 +208,8 @@ class Exchange:
         if self.failure is not None:
             raise self.failure
         message = await self._receive()
-        self._size += len(message.get("body", b""))
-        if self._size > self.limit:
+        self._taken += len(message.get("body", b""))
+        if self._taken > self.limit:
             self.failure = too_large(self.limit)
             raise self.failure
         return message
@@ -235,27 +224,37 @@ class Exchange:
         if message["type"] == "http.response.start":
             if self.failure is not None:
                 return _dropped()
+            scope = self._scope
             self.status = message["status"]
-            self.started = True
-            scope, own = self._scope, self.request_id.encode()
-            headers = secured(message.get("headers", []), https=scope["scheme"] == "https")
-            headers.append((b"x-request-id", own))
+            headers, own = message.get("headers", []), scope["request_id"].encode()
+            more, secure = scope.get("nexus.answer_lines"), security_lines(headers, https=scope["scheme"] == "https")
+            lines = b"%b%bx-request-id: %b\r\n" % (more(scope) if more is not None else b"", secure, own)
             if scope["path"].startswith("/v1/messages"):
-                headers.append((b"request-id", own))  # where the SDK of that dialect looks for it
-            message["headers"] = headers
-        elif not self.started:
+                lines += b"request-id: %b\r\n" % own  # where the SDK of that dialect looks for it
+            if scope.get("nexus.takes_lines"):
+                message["nexus.lines"] = lines
+            else:
+                message["headers"] = [*headers, *read_lines(lines)]
+        elif not self.status:
             return _dropped()
         return self._send(message)
 
     async def fail(self, error: NexusError) -> None:
         """Answer with an error; of an answer that has begun only the log can tell.
 
-        Returning without an end makes the server break the connection.
+        Returning without an end makes the server break the connection. A body that grew too large decides the
+        answer, whatever became of it below.
         """
-        if self.started:
-            log.error("an answer broke off", exc_info=error, extra={"request_id": self.request_id})
+        scope = self._scope
+        scope.pop("nexus.answer_lines", None)
+        if error is self.failure:
+            if not self.status:
+                self.failure = None
+                await refuse(scope, self.receive_on, self.send, error)
+        elif self.status:
+            log.error("an answer broke off", exc_info=error, extra={"request_id": scope["request_id"]})
         else:
-            await send_error(self._scope, self.send, error)
+            await send_error(scope, self.send, error)
 
 
 async def _dropped() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from nexus.http.types import RawHeaders
@@ -36,22 +37,15 @@ _ALWAYS: Final = (
     (b"cache-control", b"no-store"),
 )
 _HSTS: Final = (b"strict-transport-security", b"max-age=31536000")
-
-
 _NAMES: Final = frozenset(name for name, _ in _ALWAYS)
-_NO_STORE: Final = (b"cache-control", b"no-store")
-_BUT_CACHE: Final = tuple(item for item in _ALWAYS if item != _NO_STORE)
 
 
-def secured(headers: RawHeaders, *, https: bool) -> RawHeaders:
-    """Return the headers of an answer with each of ours that it does not set itself."""
-    present = [name for name, _ in headers if name in _NAMES]  # ASGI has them in lower case
-    if not present:
-        out = [*headers, *_ALWAYS]
-    elif present == [b"cache-control"]:
-        out = [*headers, *_BUT_CACHE]
-    else:
-        out = [*headers, *(item for item in _ALWAYS if item[0] not in present)]
-    if https:
-        out.append(_HSTS)
-    return out
+def security_lines(headers: RawHeaders, *, https: bool) -> bytes:
+    """Return each of ours that the headers of an answer (ASGI has them in lower case) lack, as finished lines."""
+    return _lines(_NAMES.intersection(dict(headers)), https)
+
+
+@lru_cache(maxsize=512)
+def _lines(present: frozenset[bytes], https: bool) -> bytes:
+    lacking = [item for item in _ALWAYS if item[0] not in present]
+    return b"".join(b"%b: %b\r\n" % item for item in [*lacking, *([_HSTS] if https else [])])

@@ -21,19 +21,29 @@ Push: TypeAlias = Callable[[bytes], bool]
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
 
+def read_lines(lines: bytes) -> RawHeaders:
+    """Return the headers in finished lines."""
+    pairs = (line.partition(b": ") for line in lines.split(b"\r\n")[:-1])
+    return [(name, value) for name, _, value in pairs]
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """Return the request headers by name (lower case), of repeated ones the last; not to be changed."""
+    found: dict[bytes, bytes] | None = scope.get("nexus.headers")
+    if found is None:
+        found = scope["nexus.headers"] = dict(scope["headers"])
+    return found
+
+
 def header(scope: Scope, name: bytes) -> bytes | None:
     """Return the last value of the request header `name` (lower case), or None."""
-    found = None
-    for key, value in scope["headers"]:
-        if key == name:
-            found = value
-    return found
+    return headers_of(scope).get(name)
 
 
 def path_of(scope: Scope) -> str:
     """Return the path below the root path: what decides dialect and route. Servers put both into `path`."""
     path: str = scope["path"]
-    root: str = scope.get("root_path", "")
+    root: str | None = scope.get("root_path")
     if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
         return path[len(root) :] or "/"
     return path

@@ -9,69 +9,56 @@ from functools import lru_cache
 from typing import Final
 
 from nexus.core.clock import rfc3339
-from nexus.http.types import RawHeaders
 from nexus.ledger.limiter import Standing
 from nexus.ledger.windows import SECONDS
 
 
-def rate_headers(path: str, requests: Standing | None, tokens: Standing | None) -> RawHeaders:
-    """Return the headers for the limits that there are.
+def rate_headers(path: str, requests: Standing | None, tokens: Standing | None) -> bytes:
+    """Return the headers, as finished lines, for the limits that there are.
 
     OpenAI's names (https://platform.openai.com/docs/guides/rate-limits) on `/v1`, Anthropic's
     (https://docs.anthropic.com/en/api/rate-limits) on `/v1/messages`, and everywhere those of
     https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/.
     """
-    if requests is None and tokens is None:
-        return []
-    headers: RawHeaders = []
     if path.startswith("/v1/"):
-        names, span = _OPENAI, _span
-        if path == "/v1/messages" or path.startswith("/v1/messages/"):
-            names, span = _ANTHROPIC, _moment
-        for (limit, left, reset), standing in zip(names, (requests, tokens), strict=True):
-            if standing is not None:
-                headers.append((limit, b"%d" % standing.limit))
-                headers.append((left, b"%d" % standing.left))
-                headers.append((reset, span(standing.reset)))
-    if requests is None:
-        told = b'"tok";r=%d;t=%d' % (tokens.left, math.ceil(tokens.reset)) if tokens is not None else b""
+        anthropic = path == "/v1/messages" or path.startswith("/v1/messages/")
+        names, span = (_ANTHROPIC, _moment) if anthropic else (_OPENAI, _span)
     else:
-        told = b'"req";r=%d;t=%d' % (requests.left, math.ceil(requests.reset))
-        if tokens is not None:
-            told = b'%s, "tok";r=%d;t=%d' % (told, tokens.left, math.ceil(tokens.reset))
-    policy = _policy(requests.limit if requests is not None else None, tokens.limit if tokens is not None else None)
-    headers.append((b"ratelimit-policy", policy))
-    headers.append((b"ratelimit", told))
-    return headers
+        names, span = _NO_NAMES, None
+    # Nearly every caller with limits has both.
+    if requests is not None and tokens is not None:
+        form = _form(names, requests.limit, tokens.limit)
+        told = (requests.left, math.ceil(requests.reset), tokens.left, math.ceil(tokens.reset))
+        if span is None:
+            return form % told
+        return form % (requests.left, span(requests.reset), tokens.left, span(tokens.reset), *told)
+    only = requests or tokens
+    if only is None:
+        return b""
+    form = _form(names, requests and requests.limit, tokens and tokens.limit)
+    own = () if span is None else (only.left, span(only.reset))
+    return form % (*own, only.left, math.ceil(only.reset))
 
 
-_METRICS: Final = ("requests", "tokens")
-_OPENAI: Final = [
-    (
-        f"x-ratelimit-limit-{name}".encode(),
-        f"x-ratelimit-remaining-{name}".encode(),
-        f"x-ratelimit-reset-{name}".encode(),
-    )
-    for name in _METRICS
-]
-_ANTHROPIC: Final = [
-    (
-        f"anthropic-ratelimit-{name}-limit".encode(),
-        f"anthropic-ratelimit-{name}-remaining".encode(),
-        f"anthropic-ratelimit-{name}-reset".encode(),
-    )
-    for name in _METRICS
-]
+_Names = tuple[bytes, ...]
+_NO_NAMES: Final[_Names] = ()
+_OPENAI: Final = (b"x-ratelimit-limit-%b", b"x-ratelimit-remaining-%b", b"x-ratelimit-reset-%b")
+_ANTHROPIC: Final = tuple(b"anthropic-ratelimit-%%b-%b" % part for part in (b"limit", b"remaining", b"reset"))
 
 
 @lru_cache(maxsize=256)
-def _policy(requests: int | None, tokens: int | None) -> bytes:
-    policies = []
-    if requests is not None:
-        policies.append(b'"req";q=%d;w=%d' % (requests, SECONDS))
-    if tokens is not None:
-        policies.append(b'"tok";q=%d;w=%d;qu="tokens"' % (tokens, SECONDS))
-    return b", ".join(policies)
+def _form(names: _Names, requests: int | None, tokens: int | None) -> bytes:
+    """Return the lines for these limits, with gaps for what is left of them and for how long."""
+    limits = [(name, limit) for name, limit in ((b"requests", requests), (b"tokens", tokens)) if limit is not None]
+    lines = []
+    for name, limit in limits if names else ():
+        most, left, reset = (each % name for each in names)
+        lines += [b"%b: %d" % (most, limit), b"%b: %%d" % left, b"%b: %%b" % reset]
+    policies = {b"requests": b'"req";q=%d;w=%d', b"tokens": b'"tok";q=%d;w=%d;qu="tokens"'}
+    told = {b"requests": b'"req";r=%d;t=%d', b"tokens": b'"tok";r=%d;t=%d'}
+    lines.append(b"ratelimit-policy: " + b", ".join(policies[name] % (limit, SECONDS) for name, limit in limits))
+    lines.append(b"ratelimit: " + b", ".join(told[name] for name, _ in limits))
+    return b"".join(line + b"\r\n" for line in lines)
 
 
 def _span(seconds: float) -> bytes:

@@ -6,30 +6,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_ids: ContextVar[dict[str, str | None]] = ContextVar("nexus_ids")
-"""The ids `request_id`, `trace_id`, `span_id`, `project_id`, `run_id`. Never changed in place."""
+from nexus.telemetry.traceparent import Entered
+
+_ids: ContextVar[dict[str, str | None] | Entered] = ContextVar("nexus_ids")
+"""A request as it came in, or the ids `request_id`, `trace_id`, `span_id`, `project_id`, `run_id`; never changed."""
 
 
 def bind(**ids: str | None) -> None:
     """Set ids for the rest of the present task: `bind(project_id="prj_..")`."""
-    _ids.set({**_ids.get({}), **ids})
+    _ids.set({**_present(), **ids})
 
 
-def become(**ids: str | None) -> None:
-    """Set exactly these ids for the rest of the present task: those of an earlier request are gone."""
-    _ids.set(ids)
+def become(request: Entered) -> None:
+    """Set exactly the ids of this request for the rest of the present task: those of an earlier one are gone."""
+    _ids.set(request)
+
+
+def entered() -> Entered | None:
+    """Return the request whose ids are the present ones, None where others have been set since or there is none."""
+    found = _ids.get(None)
+    return found if isinstance(found, Entered) else None
 
 
 def bind_request_id(request_id: str) -> None:
     """Set the request id and forget the ids of an earlier request on the same connection."""
-    kept = _ids.get({})
+    kept = _present()
     _ids.set({"trace_id": kept.get("trace_id"), "span_id": kept.get("span_id"), "request_id": request_id})
 
 
 @contextmanager
 def bound(**ids: str | None) -> Iterator[None]:
     """Set ids for the length of a block."""
-    token = _ids.set({**_ids.get({}), **ids})
+    token = _ids.set({**_present(), **ids})
     try:
         yield
     finally:
@@ -38,9 +46,16 @@ def bound(**ids: str | None) -> Iterator[None]:
 
 def ids() -> dict[str, str | None]:
     """Return the ids as they stand, those that are None too; not to be changed."""
-    return _ids.get({})
+    return _present()
 
 
 def current() -> dict[str, str]:
     """Return the ids that are set."""
-    return {name: value for name, value in _ids.get({}).items() if value is not None}
+    return {name: value for name, value in _present().items() if value is not None}
+
+
+def _present() -> dict[str, str | None]:
+    found = _ids.get(None)
+    if found is None:
+        return {}
+    return found.ids() if isinstance(found, Entered) else found

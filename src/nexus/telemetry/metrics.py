@@ -11,10 +11,14 @@ import threading
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from operator import itemgetter
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info
 from prometheus_client.exposition import choose_encoder
+
+from nexus.telemetry.histogram import Histogram
 
 OTHER: Final = "other"
 _LATENCY: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -76,7 +80,7 @@ def _gauge(name: str, text: str, *labels: str) -> Bounded:
 
 
 def _histogram(name: str, text: str, *labels: str, buckets: Sequence[float] = _LATENCY) -> Bounded:
-    metric = Histogram(name, text, labels, registry=registry, buckets=buckets)
+    metric = Histogram(name, text, labels, buckets=buckets, registry=registry)
     return Bounded(metric, labels, share=_HISTOGRAM_SHARE)
 
 
@@ -133,15 +137,16 @@ def observe_request(route: str, method: str, status: int, seconds: float) -> Non
 
 
 def _count_answered() -> None:
-    numbers: Tally[tuple[str, str, int]] = Tally()
-    for _ in range(len(_answered)):
-        try:
-            route, method, status, seconds = _answered.popleft()
-        except IndexError:
-            break  # another thread counts too
-        numbers[route, method, status] += 1
-        HTTP_SECONDS.labels(route).observe(seconds)
-    for labels, number in numbers.items():
+    rows = []
+    with suppress(IndexError):  # another thread may count too
+        while True:
+            rows.append(_answered.popleft())
+    times: dict[str, list[float]] = {}
+    for route, _, _, seconds in rows:
+        times.setdefault(route, []).append(seconds)
+    for route, several in times.items():
+        HTTP_SECONDS.labels(route).observe(*several)
+    for labels, number in Tally(map(itemgetter(0, 1, 2), rows)).items():
         HTTP_REQUESTS.labels(*labels).inc(number)
 
 

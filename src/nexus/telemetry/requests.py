@@ -21,15 +21,12 @@ class RequestMeter:
         self._window = window
         self._clock = clock
         self._started = clock()
-        self._seen: deque[tuple[float, float, bool]] = deque(maxlen=most)
+        self._seen: deque[tuple[float, str, int, float]] = deque(maxlen=most)
         self._guard = threading.Lock()
 
     def observe(self, route: str, status: int, seconds: float) -> None:
         """Take one finished request; probes and endless streams do not count."""
-        if route.startswith(_QUIET):
-            return
-        with self._guard:
-            self._seen.append((self._clock(), seconds, status >= 500))
+        self._seen.append((self._clock(), route, status, seconds))  # every request comes by here, so without a lock
 
     def summary(self) -> dict[str, Any]:
         """Return requests a second, latencies in milliseconds (None without requests) and the share of 5xx."""
@@ -37,14 +34,14 @@ class RequestMeter:
         with self._guard:
             while self._seen and self._seen[0][0] < now - self._window:
                 self._seen.popleft()
-            rows = list(self._seen)
+            rows = [row for row in list(self._seen) if not row[1].startswith(_QUIET)]
         if not rows:
             return {"per_second": 0.0, "p50_ms": None, "p95_ms": None, "error_ratio": 0.0}
         span = max(1.0, min(self._window, now - self._started))
-        times = sorted(seconds for _, seconds, _ in rows)
+        times = sorted(seconds for _, _, _, seconds in rows)
         return {
             "per_second": round(len(rows) / span, 2),
             "p50_ms": round(times[len(times) // 2] * 1e3, 2),
             "p95_ms": round(times[min(len(times) - 1, int(len(times) * 0.95))] * 1e3, 2),
-            "error_ratio": round(sum(failed for _, _, failed in rows) / len(rows), 4),
+            "error_ratio": round(sum(status >= 500 for _, _, status, _ in rows) / len(rows), 4),
         }

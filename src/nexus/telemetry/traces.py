@@ -6,64 +6,29 @@ ids reach the logs in any case (https://www.w3.org/TR/trace-context/).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.util import find_spec
-from random import getrandbits
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 from nexus.telemetry.context import become, bind_request_id, bound
 from nexus.telemetry.redact import redactor
 from nexus.telemetry.settings import TelemetrySettings
+from nexus.telemetry.traceparent import Entered, TraceContext, child_of, fresh_bits, parse_traceparent
 
-_TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-
-
-class TraceContext(NamedTuple):
-    """Where in a trace we are."""
-
-    trace_id: str
-    span_id: str
-    sampled: bool = False
-
-    @property
-    def header(self) -> str:
-        """The `traceparent` that a callee gets."""
-        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
-
-
-_current: ContextVar[TraceContext | None] = ContextVar("nexus_trace", default=None)
-
-
-def parse_traceparent(value: str) -> TraceContext | None:
-    """Read a `traceparent` header; None when it is not valid, as the specification asks."""
-    match = _TRACEPARENT.fullmatch(value.strip())
-    if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
-        return None
-    if set(match[2]) == {"0"} or set(match[3]) == {"0"}:
-        return None
-    return TraceContext(match[2], match[3], bool(int(match[4], 16) & 1))
-
-
-def child_of(parent: TraceContext | None, *, sampled: bool = False) -> TraceContext:
-    """Return a new span's context below `parent`, or the start of a new trace."""
-    # Ids have to be unique, not secret, and every request has two: no system call for them.
-    if parent is not None:
-        return TraceContext(parent.trace_id, f"{getrandbits(64):016x}", parent.sampled)
-    fresh = f"{getrandbits(192):048x}"
-    return TraceContext(fresh[:32], fresh[32:], sampled)
+_current: ContextVar[TraceContext | Entered | None] = ContextVar("nexus_trace", default=None)
 
 
 def current_trace() -> TraceContext | None:
     """Return where we are, None outside of every trace."""
-    return _current.get()
+    here = _current.get()
+    return here.place() if isinstance(here, Entered) else here
 
 
 def outgoing_headers() -> dict[str, str]:
     """Return the headers that carry the present trace to a callee (HTTP call, queue message, webhook)."""
-    here = _current.get()
+    here = current_trace()
     return {"traceparent": here.header} if here else {}
 
 
@@ -106,7 +71,7 @@ def span(name: str, *, kind: str = "internal", **attributes: Any) -> Iterator[Tr
 
     `span("chat gpt-4o", kind="client", gen_ai__request__model="gpt-4o")`. Text is redacted; None is left out.
     """
-    parent = _current.get()
+    parent = current_trace()
     if _Tracing.tracer is None:
         with _entered(child_of(parent)) as context:
             yield context
@@ -163,9 +128,9 @@ def enter_request(request_id: str, traceparent: bytes | None) -> None:
     if _Tracing.tracer is not None:
         bind_request_id(request_id)  # `TraceRequests` stands further out
         return
-    here = child_of(parse_traceparent(traceparent.decode("latin-1")) if traceparent else None)
-    _current.set(here)
-    become(request_id=request_id, trace_id=here.trace_id, span_id=here.span_id)
+    entered = Entered(request_id, traceparent, fresh_bits())
+    _current.set(entered)
+    become(entered)
 
 
 class TraceRequests:

@@ -22,12 +22,12 @@ class TrustedProxies:
 
     def __init__(self, networks: Sequence[Network]) -> None:
         """`networks` are the proxies' own; with none, forwarding headers are ignored."""
-        self._networks = tuple(networks)
+        self.networks = tuple(networks)
 
     def apply(self, scope: Scope) -> None:
         """Put what the proxies say into the scope, if they are to be trusted."""
         client = scope.get("client")
-        if self._networks and client and self._trusted(client[0]):
+        if self.networks and client and self._trusted(client[0]):
             self._apply(scope, client[0])
 
     def _apply(self, scope: Scope, peer: str) -> None:
@@ -55,7 +55,7 @@ class TrustedProxies:
             parsed = ip_address(address)
         except ValueError:
             return False
-        return any(parsed.version == network.version and parsed in network for network in self._networks)
+        return any(parsed.version == network.version and parsed in network for network in self.networks)
 
 
 def _address(text: str) -> str | None:
