@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from nexus.access.asgi import PUBLIC, is_public
+from nexus.access.credentials import lone_key, read_credentials
 from nexus.access.keys import ApiKey, checksum, new_key
 from nexus.access.service import AccessService
 from nexus.access.types import Scope
@@ -110,6 +111,28 @@ async def test_two_different_keys_are_one_too_many(access: AccessService, browse
     assert (await client.get("/v1/models", headers=same)).status_code == 200
     assert (await client.get("/v1/models", headers=same | {"x-api-key": two})).status_code == 401
     assert (await client.get("/v1/models", headers={"authorization": "Basic cm9vdDpyb290"})).status_code == 401
+
+
+KEY_HEADERS: list[list[tuple[bytes, bytes]]] = [
+    [],
+    [(b"authorization", b"Bearer nx_1")],
+    [(b"authorization", b"Bearer  nx_1 ")],
+    [(b"authorization", b"Bearer ")],
+    [(b"authorization", b"Bearer\xa0nx_1")],
+    [(b"authorization", b"bearer nx_1")],
+    [(b"authorization", b"Bearer nx_1"), (b"x-api-key", b"nx_1")],
+    [(b"authorization", b"Bearer nx_1"), (b"authorization", b"Bearer nx_2")],
+    [(b"x-goog-api-key", b"nx_1")],
+    [(b"authorization", b"Bearer nx_1"), (b"cookie", b"nexus=x")],
+]
+
+
+@pytest.mark.parametrize("headers", KEY_HEADERS)
+@pytest.mark.parametrize("query", [b"", b"key=nx_3", b"key=nx_1"])
+def test_the_short_way_to_a_key_finds_what_the_long_one_does(headers: list[tuple[bytes, bytes]], query: bytes) -> None:
+    scope = {"path": "/v1beta/models", "headers": headers, "query_string": query}
+    found = lone_key(scope)
+    assert found is None or found == read_credentials(scope, "/v1beta/models", None).token
 
 
 @pytest.mark.parametrize(

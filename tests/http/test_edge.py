@@ -16,6 +16,7 @@ from nexus.http.edge import build_edge
 from nexus.http.gates.origins import normal_origin
 from nexus.http.lifecycle import Lifecycle
 from nexus.http.settings import HTTPSettings
+from nexus.http.types import read_lines
 
 from .conftest import Serve, exchange
 
@@ -397,3 +398,37 @@ async def test_lifespan_and_websockets_pass_or_close() -> None:
 )
 def test_origins_have_one_form(text: str, normal: str | None) -> None:
     assert normal_origin(text) == normal
+
+
+async def test_other_servers_get_our_headers_one_by_one() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["nexus.answer_lines"] = lambda scope: b"x-left: 1: 2\r\n"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"cache-control", b"max-age=1")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/x",
+        "query_string": b"",
+        "scheme": "https",
+        "headers": [(b"host", b"localhost")],
+        "client": None,
+    }
+    edge = build_edge(app, settings=HTTPSettings(), lifecycle=Lifecycle())
+    await edge(dict(scope), None, send)  # type: ignore[arg-type]
+    names = [name for name, _ in sent[0]["headers"]]
+    assert len(set(names)) == len(names)
+    headers = dict(sent[0]["headers"])
+    assert headers[b"cache-control"] == b"max-age=1"
+    assert headers[b"x-left"] == b"1: 2"
+    assert headers[b"x-frame-options"] == b"DENY"
+    assert headers[b"strict-transport-security"] == b"max-age=31536000"
+    await edge(scope | {"nexus.takes_lines": True}, None, send)  # type: ignore[arg-type]
+    assert sent[2]["headers"] == [(b"cache-control", b"max-age=1")]
+    assert set(dict(read_lines(sent[2]["nexus.lines"]))) == set(headers) - {b"cache-control"}

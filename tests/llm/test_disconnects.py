@@ -39,7 +39,9 @@ def leave(gateway: Gateway, upstream: FakeUpstream, speaker: Speaker, model: str
     """Ask, wait until so many words have come (of none: until the upstream was asked), and hang up; return when."""
     host, port = gateway.url.removeprefix("http://").split(":")
     body = json.dumps(speaker.body(model, "w " * 40, stream=stream)).encode()
-    head = f"POST {speaker.path(model, stream=stream)} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST {speaker.path(model, stream=stream)} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
     with closing(socket.create_connection((host, int(port)), timeout=10)) as client:
         client.sendall(head.encode() + body)
         seen = b""

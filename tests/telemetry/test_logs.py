@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import contextvars
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from nexus.telemetry.context import bind, bind_request_id, bound, current
-from nexus.telemetry.logs import configure
+from nexus.telemetry.logs import configure, write_access
 from nexus.telemetry.redact import MASK, Redactor, redactor
 from nexus.telemetry.settings import TelemetrySettings
+from nexus.telemetry.traces import enter_request, outgoing_headers
 
 
 @pytest.fixture
@@ -119,6 +123,48 @@ def test_lines_carry_the_ids_of_the_moment(written: io.StringIO) -> None:
     assert "request_id" not in outside
     assert inside["time"].endswith("Z")
     assert inside["level"] == "info"
+
+
+PARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize("parent", [None, PARENT, b"rubbish"])
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/nx_abcd1234_0123456789"])
+def test_the_lines_of_a_request_stand_in_order_with_the_same_ids(
+    written: io.StringIO, parent: bytes | None, path: str
+) -> None:
+    def serve() -> str:
+        enter_request("req_00000001", parent)
+        logging.getLogger("nexus.test").info("inside")
+        assert write_access("req_00000001", "GET", path, "/v1/models", 200, 12.0, "127.0.0.1")
+        logging.getLogger("nexus.test").info("after")
+        return outgoing_headers()["traceparent"]
+
+    sent = contextvars.copy_context().run(serve)
+    inside, access, after = lines(written)
+    assert list(access) == [
+        *("time", "level", "logger", "message", "request_id", "trace_id", "span_id"),
+        *("method", "path", "route", "status", "ms", "client"),
+    ]
+    ids = [{name: line[name] for name in ("request_id", "trace_id", "span_id")} for line in (inside, access, after)]
+    assert ids[0] == ids[1] == ids[2]
+    assert f"-{ids[0]['trace_id']}-{ids[0]['span_id']}-" in sent
+    assert (ids[0]["trace_id"] == PARENT[3:35].decode()) == (parent == PARENT)
+    assert access["time"] >= inside["time"]
+    assert (access["level"], access["logger"], access["message"]) == ("info", "nexus.access", "request")
+    assert (access["method"], access["status"], access["ms"], access["client"]) == ("GET", 200, 12.0, "127.0.0.1")
+    assert "0123456789" not in access["path"]
+
+
+def test_what_waits_is_written_when_the_process_ends() -> None:
+    code = (
+        "from nexus.telemetry import logs, traces; from nexus.telemetry.settings import TelemetrySettings\n"
+        "logs.configure(TelemetrySettings(log_format='json'))\n"
+        "traces.enter_request('req_00000001', None)\n"
+        "logs.write_access('req_00000001', 'GET', '/v1/models', '/v1/models', 200, 1.0, None)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(ended.stderr)["path"] == "/v1/models"
 
 
 def test_a_new_request_forgets_the_one_before() -> None:

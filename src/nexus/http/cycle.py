@@ -117,7 +117,7 @@ class Cycle:
         if not self.started:
             if kind != "http.response.start":
                 raise RuntimeError(f"an answer begins with http.response.start, not {kind}")
-            self._begin(message["status"], message.get("headers", ()))
+            self._begin(message["status"], message.get("headers", ()), message.get("nexus.lines", b""))
         elif self.complete:
             raise RuntimeError("the answer is complete")
         elif kind != "http.response.body":
@@ -132,12 +132,16 @@ class Cycle:
         self._go_on(body, more=True)
         return True
 
-    def _begin(self, status: int, headers: RawHeaders) -> None:
-        """Prepare the head; it is written with the first bytes of the body, or when the loop turns."""
+    def _begin(self, status: int, headers: RawHeaders, finished: bytes) -> None:
+        """Prepare the head; it is written with the first bytes of the body, or when the loop turns.
+
+        To a server that says so in `scope["nexus.takes_lines"]` our own edge gives most headers as finished lines.
+        """
         self.started = True
         self.expects_continue = False
         connection = self._connection
         lines, fields = write_headers([*connection.state.default_headers, *headers])
+        lines += finished
         if b"connection" in fields and b"close" in map(bytes.strip, fields[b"connection"].lower().split(b",")):
             self.keep_alive = False
         elif not self.keep_alive:

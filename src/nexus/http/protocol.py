@@ -200,6 +200,7 @@ class BoundedProtocol(Connection):
             "path": path,
             "raw_path": raw_path,
             "query_string": query,
+            "nexus.takes_lines": True,
         }
         keep_alive = version != "1.0" and parser.should_keep_alive()
         cycle = self._cycle = Cycle(self, scope, keep_alive, self._expects_continue)
