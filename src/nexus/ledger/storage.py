@@ -88,9 +88,10 @@ def add_lines(session: Session, lines: Sequence[bytes]) -> None:
     Raises `msgspec.DecodeError` or `ValueError` where one of them is torn or does not fit its columns.
     """
     is_sqlite = session.get_bind().dialect.name == "sqlite"
-    # In small lots, since nothing else runs in this process while one is decoded.
-    for start in range(0, len(lines), _AT_ONCE):
-        _add(session, values_of_lines(lines[start : start + _AT_ONCE], is_sqlite=is_sqlite))
+    # SQLite by the lot, so that calls get their turn between decoding and inserting; PostgreSQL in one journey.
+    at_once = _AT_ONCE if is_sqlite else max(len(lines), 1)
+    for start in range(0, len(lines), at_once):
+        _add(session, values_of_lines(lines[start : start + at_once], is_sqlite=is_sqlite))
 
 
 def _add(session: Session, rows: list[tuple[Any, ...]]) -> None:
