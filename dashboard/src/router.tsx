@@ -1,6 +1,6 @@
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from '@tanstack/react-router'
 import { place } from './api/place'
-import { RUN_STATUSES, type RunStatus } from './api/types'
+import { APPROVAL_STATUSES, RUN_STATUSES, type ApprovalStatus, type RunStatus } from './api/types'
 import { Frame } from './ui/Frame'
 import { IconSearch } from './ui/icons'
 import { Empty } from './ui/words'
@@ -59,10 +59,19 @@ const run = createRoute({
   component: lazyRouteComponent(() => import('./runs/RunDetail')),
 })
 
+const approvals = createRoute({
+  getParentRoute: () => root,
+  path: '/approvals',
+  validateSearch: (search: Record<string, unknown>): { status?: ApprovalStatus } => ({
+    status: APPROVAL_STATUSES.find((each) => each === search['status']),
+  }),
+  component: lazyRouteComponent(() => import('./approvals/Approvals')),
+})
+
 /** The pages by address, below the place where the dashboard is served. */
 export function makeRouter() {
   return createRouter({
-    routeTree: root.addChildren([overview, chat, models, runs, run]),
+    routeTree: root.addChildren([overview, chat, models, runs, run, approvals]),
     basepath: place,
     defaultPreload: 'intent',
     defaultPreloadStaleTime: 0,

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 from tests.browser.tab import Tab, violations
 
-PAGES = {"/": "Overview", "/chat": "Chat", "/models": "Models", "/runs": "Runs"}
+PAGES = {"/": "Overview", "/chat": "Chat", "/models": "Models", "/runs": "Runs", "/approvals": "Approvals"}
 SIZES = {"desktop": {"width": 1440, "height": 900}, "phone": {"width": 375, "height": 812}}
 
 PERFORMANCE = """() => new Promise(done => {

@@ -120,6 +120,26 @@ export interface Run {
   steps?: StepRun[]
 }
 
+export const APPROVAL_STATUSES = ['pending', 'approved', 'rejected', 'expired', 'cancelled'] as const
+export type ApprovalStatus = (typeof APPROVAL_STATUSES)[number]
+
+export interface Approval {
+  id: string
+  run_id: string
+  step: string
+  status: ApprovalStatus
+  message: string
+  data: unknown
+  roles: string[]
+  users: string[]
+  four_eyes: boolean
+  requested_at: string
+  expires_at: string | null
+  decided_at: string | null
+  decided_by: string | null
+  comment: string | null
+}
+
 export interface LogLine {
   id: number
   at: string

@@ -6,7 +6,7 @@ import { takeRun } from './queries'
 
 const FINAL = new Set(['succeeded', 'failed', 'cancelled'])
 
-/** Keeps runs and models on all pages as the live stream tells them. */
+/** Keeps runs, models and what is asked on all pages as the live stream tells them. */
 export function useLiveData(): void {
   const queries = useQueryClient()
   useEffect(() => {
@@ -23,6 +23,7 @@ export function useLiveData(): void {
     const stopRuns = live.on('run', (data) => {
       const run = data as Run
       if (takeRun(queries, run)) reload('runs')
+      if (run.status === 'waiting') reload('approvals')
       if (FINAL.has(run.status) && /pull|train|import/.test(run.kind)) reload('models')
     })
     const stopModels = live.on('models', () => reload('models'))

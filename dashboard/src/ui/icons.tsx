@@ -31,6 +31,7 @@ export const IconOverview = icon('M4 13a8 8 0 1 1 16 0', 'M12 13l4-4', 'M4 17h16
 export const IconChat = icon('M20 12a7.5 7.5 0 0 1-11 6.6L4 20l1.4-4.6A7.5 7.5 0 1 1 20 12z', 'M9 11h6', 'M9 14h3.5')
 export const IconModels = icon('M12 3l8 4.5v9L12 21l-8-4.5v-9z', 'M12 12l8-4.5', 'M12 12v9', 'M12 12L4 7.5')
 export const IconRuns = icon('M5 6h14', 'M5 12h8', 'M5 18h5', 'M15.5 14.5v5l4-2.5z')
+export const IconApprovals = icon('M12 4a8 8 0 1 1 0 16 8 8 0 0 1 0-16z', 'M8.5 12.3l2.5 2.5 4.7-5')
 export const IconSearch = icon('M11 5a6 6 0 1 1 0 12 6 6 0 0 1 0-12z', 'M20 20l-4.6-4.6')
 export const IconSun = icon(
   'M12 8a4 4 0 1 1 0 8 4 4 0 0 1 0-8z',

@@ -32,8 +32,8 @@ async def notify(context: StepContext, inputs: dict[str, Any]) -> dict[str, Any]
         return {"status": None}
     title = approval.message.strip().partition("\n")[0][:_TITLE]
     text = "" if title == approval.message.strip() else approval.message
-    page = f"/runs/{approval.run_id}"
-    kept = channels.notice("approval.requested", approval.id, "info", title, text, _details(approval), page)
+    details = _details(approval)
+    kept = channels.notice("approval.requested", approval.id, "info", title, text, details, "/approvals")
     if kept.link is None:
         context.log("the notice has no link, as NEXUS_PUBLIC_URL is not set", "warning")
         link = None

@@ -6,7 +6,7 @@
 
 Asked at /api/v1/approvals; the answer goes to `POST /api/v1/approvals/{id}/approve` or `/reject`. The channels of
 `notify`, one or a list, are told, with a link by which whoever reads them answers; where only certain people may
-(`roles`, `users`, `four_eyes`), it leads to the run instead.
+(`roles`, `users`, `four_eyes`), it leads to the dashboard instead.
 """
 
 from __future__ import annotations
