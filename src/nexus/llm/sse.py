@@ -48,7 +48,7 @@ class EventSplitter:
         if self._held:
             data = self._held + data
         *events, self._held = data.split(b"\n\n")
-        if b"\ndata:" in data:
+        if data.count(b"\ndata:") > data.count(b"\n\ndata:"):
             events = [part for event in events for part in _separate(event)]
             *more, self._held = _separate(self._held)
             events += more
