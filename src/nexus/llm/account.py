@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -19,10 +20,16 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Where to send requests now, and with which credential; good until `expires_at` (monotonic seconds)."""
 
     base_url: str
     secret: Secret | None = None
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     expires_at: float | None = None
+
+    @cached_property
+    def bearer(self) -> tuple[tuple[str, str], ...]:
+        """The headers of a JSON request with the credential as a bearer token, where there is one."""
+        json = ("content-type", "application/json")
+        return (json,) if self.secret is None else (json, ("authorization", f"Bearer {self.secret.reveal()}"))

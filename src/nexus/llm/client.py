@@ -20,11 +20,11 @@ from functools import lru_cache
 from types import TracebackType
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 import msgspec
 
 from nexus.core.errors import NexusError
+from nexus.core.per_loop import PerLoop
 from nexus.llm.connection import Connection, ConnectionLost
 from nexus.llm.errors import UpstreamMalformed, UpstreamTimeout, UpstreamUnavailable
 from nexus.llm.types import Timeouts
@@ -115,12 +115,23 @@ def render(request: HttpRequest) -> tuple[Origin, bytes]:
     )
 
 
+class _Here:
+    """What one event loop has: the pools by origin, and the timer that closes what nobody uses."""
+
+    __slots__ = ("pools", "sweeping")
+
+    def __init__(self) -> None:
+        self.pools: dict[Origin, _Pool] = {}
+        self.sweeping: asyncio.TimerHandle | None = None
+
+
 class _Pool:
     """The connections of one event loop to one origin."""
 
-    __slots__ = ("idle", "open", "waiting")
+    __slots__ = ("here", "idle", "open", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, here: _Here) -> None:
+        self.here = here
         self.idle: deque[Connection] = deque()
         self.waiting: deque[asyncio.Future[None]] = deque()
         self.open = 0
@@ -143,8 +154,7 @@ class HttpClient:
         self.answer_limit = answer_limit
         self._ca_file = ca_file
         self._tls: ssl.SSLContext | None = None
-        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Origin, _Pool]] = WeakKeyDictionary()
-        self._sweeping: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.TimerHandle] = WeakKeyDictionary()
+        self._here = PerLoop(_Here)
 
     def send(self, request: HttpRequest, timeouts: Timeouts, *, stream: bool = False) -> Answer:
         """Prepare an exchange; it begins when the returned object is entered.
@@ -167,32 +177,34 @@ class HttpClient:
 
     def open_connections(self) -> int:
         """Return how many connections of this event loop are open."""
-        return sum(pool.open for pool in self._pools.get(asyncio.get_running_loop(), {}).values())
+        here = self._here.known(asyncio.get_running_loop())
+        return sum(pool.open for pool in here.pools.values()) if here is not None else 0
 
     async def close(self) -> None:
         """Close every unused connection of this event loop; those in use close when their answers end."""
-        loop = asyncio.get_running_loop()
-        for pool in self._pools.pop(loop, {}).values():
+        here = self._here.pop(asyncio.get_running_loop())
+        if here is None:
+            return
+        for pool in here.pools.values():
             while pool.idle:
                 pool.idle.pop().abort()
                 pool.open -= 1
-        if timer := self._sweeping.pop(loop, None):
-            timer.cancel()
+        if here.sweeping is not None:
+            here.sweeping.cancel()
+            here.sweeping = None
 
     def _pool(self, loop: asyncio.AbstractEventLoop, origin: Origin) -> _Pool:
-        pools = self._pools.get(loop)
-        if pools is None:
-            pools = self._pools[loop] = {}
-        pool = pools.get(origin)
+        here = self._here.of(loop)
+        pool = here.pools.get(origin)
         if pool is None:
-            pool = pools[origin] = _Pool()
+            pool = here.pools[origin] = _Pool(here)
         return pool
 
     async def _acquire(
         self, loop: asyncio.AbstractEventLoop, pool: _Pool, origin: Origin, limit: float, *, fresh: bool
     ) -> Connection:
         """Return an unused connection, or a new one. Raises `UpstreamUnavailable` and `UpstreamTimeout`."""
-        if not fresh and (connection := self._unused(loop, pool)) is not None:
+        if not fresh and (connection := self._unused(pool, loop.time())) is not None:
             return connection
         try:
             async with asyncio.timeout(limit):
@@ -208,14 +220,14 @@ class HttpClient:
                         if turn.done() and not turn.cancelled():
                             _next(pool)
                         raise
-                    if (connection := self._unused(loop, pool)) is not None:
+                    if (connection := self._unused(pool, loop.time())) is not None:
                         return connection
                 return await self._connect(loop, pool, origin)
         except TimeoutError:
             raise UpstreamTimeout("The provider could not be reached in time.") from None
 
-    def _unused(self, loop: asyncio.AbstractEventLoop, pool: _Pool) -> Connection | None:
-        oldest = loop.time() - self.keepalive
+    def _unused(self, pool: _Pool, now: float) -> Connection | None:
+        oldest = now - self.keepalive
         while pool.idle:
             connection = pool.idle.pop()
             if connection.open and connection.idle_since >= oldest:
@@ -259,8 +271,8 @@ class HttpClient:
         connection.idle_since = loop.time()
         pool.idle.append(connection)
         _next(pool)
-        if loop not in self._sweeping:
-            self._sweeping[loop] = loop.call_later(self.keepalive, self._sweep, loop)
+        if pool.here.sweeping is None:
+            pool.here.sweeping = loop.call_later(self.keepalive, self._sweep, loop, pool.here)
 
     def _drop(self, pool: _Pool, connection: Connection) -> None:
         connection.busy = False
@@ -271,17 +283,15 @@ class HttpClient:
         pool.open -= 1
         _next(pool)
 
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _sweep(self, loop: asyncio.AbstractEventLoop, here: _Here) -> None:
         """Close what has been unused for too long, and come back while anything is kept."""
-        self._sweeping.pop(loop, None)
         oldest = loop.time() - self.keepalive
         kept = False
-        for pool in self._pools.get(loop, {}).values():
+        for pool in here.pools.values():
             while pool.idle and (not pool.idle[0].open or pool.idle[0].idle_since <= oldest):
                 self._drop(pool, pool.idle.popleft())
             kept = kept or bool(pool.idle)
-        if kept:
-            self._sweeping[loop] = loop.call_later(max(self.keepalive / 4, 0.05), self._sweep, loop)
+        here.sweeping = loop.call_later(max(self.keepalive / 4, 0.05), self._sweep, loop, here) if kept else None
 
 
 def _next(pool: _Pool) -> None:
@@ -325,11 +335,11 @@ class Answer:
         except ValueError:
             raise UpstreamUnavailable("The provider's address or credential is not usable.") from None
         pool = self._pool = self._client._pool(loop, origin)  # noqa: SLF001  two halves of one thing
-        connect = min(self._timeouts.connect, self._timeouts.total)
         fresh = False
         while True:
-            connection = None if fresh else self._client._unused(loop, pool)  # noqa: SLF001
+            connection = None if fresh else self._client._unused(pool, started)  # noqa: SLF001
             if connection is None:
+                connect = min(self._timeouts.connect, self._timeouts.total)
                 connection = await self._client._acquire(loop, pool, origin, connect, fresh=fresh)  # noqa: SLF001
             self._connection = connection
             kept = connection.used > 0

@@ -34,7 +34,7 @@ from nexus.llm.errors import (
 from nexus.llm.flow import Flow, Heard, Sink
 from nexus.llm.provider import Provider
 from nexus.llm.registry import Registry
-from nexus.llm.routing import Router
+from nexus.llm.routing import Plan, Router
 from nexus.llm.types import Call, Chunk, Deployment, Route, Tally, Timeouts
 
 R = TypeVar("R")
@@ -103,7 +103,7 @@ class Delivery:
             left = began + route.timeouts.total - now
             if left <= 0:
                 break
-            timeouts = _within(step.route.timeouts, left, plain=plain, shared=plain and plan.more)
+            timeouts = _within(step.route.timeouts, left, plain, plan)
             entry.goes_to(step.route, deployment)
             first = first or deployment
             started = time.perf_counter()  # the loop knows milliseconds only
@@ -243,7 +243,7 @@ def _pause(tries: int) -> float:
     return random.uniform(0.0, _PAUSE * 2.0 ** (tries - 1))  # noqa: S311  no secret
 
 
-def _within(limits: Timeouts, left: float, *, plain: bool, shared: bool) -> Timeouts:
+def _within(limits: Timeouts, left: float, plain: bool, plan: Plan) -> Timeouts:
     """Return the time for one attempt out of what is left for all of them.
 
     Of a plain call nothing is seen before its end, so it leaves some for those that come after it.
@@ -251,7 +251,7 @@ def _within(limits: Timeouts, left: float, *, plain: bool, shared: bool) -> Time
     total = min(limits.total, left)
     if plain and limits.attempt is not None:
         total = min(total, limits.attempt)
-    elif shared:
+    elif plain and plan.more:
         total = min(total, left * _SHARE)
     return limits if total == limits.total else msgspec.structs.replace(limits, total=total)
 

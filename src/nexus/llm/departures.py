@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from weakref import WeakKeyDictionary
 
+from nexus.core.per_loop import PerLoop
 from nexus.http.types import Receive
 from nexus.llm.accounting import Entry
 
@@ -30,12 +30,9 @@ class Departure:
 
     def __enter__(self) -> None:
         """Begin."""
-        self._task = asyncio.current_task()
         loop = asyncio.get_running_loop()
-        lookout = _lookouts.get(loop)
-        if lookout is None:
-            lookout = _lookouts[loop] = _Lookout()
-        self._lookout = lookout
+        self._task = asyncio.current_task(loop)
+        self._lookout = lookout = _lookouts.of(loop)
         lookout.add(self, loop)
 
     def __exit__(
@@ -91,4 +88,4 @@ class _Lookout:
             loop.call_later(_LOOK_EVERY, self._look, loop)
 
 
-_lookouts: WeakKeyDictionary[asyncio.AbstractEventLoop, _Lookout] = WeakKeyDictionary()
+_lookouts = PerLoop(_Lookout)

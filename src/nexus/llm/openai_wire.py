@@ -44,12 +44,12 @@ class OpenAIWire(Provider):
         self, endpoint: Endpoint, path: str, body: bytes, model: str, more: tuple[tuple[bytes, bytes], ...] = ()
     ) -> HttpRequest:
         """Write a request to the endpoint at `path` for `model`, with `more` headers."""
-        headers = [("content-type", "application/json")]
-        if endpoint.secret is not None:
-            headers.append(("authorization", f"Bearer {endpoint.secret.reveal()}"))
-        headers += [(name.decode("latin-1"), value.decode("latin-1")) for name, value in more]
-        headers += endpoint.options.get("headers", {}).items()
-        return HttpRequest(url=endpoint.base_url + path, body=body, headers=tuple(headers))
+        headers = endpoint.bearer
+        if more:
+            headers += tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in more)
+        if own := endpoint.options.get("headers"):
+            headers += tuple(own.items())
+        return HttpRequest(url=endpoint.base_url + path, body=body, headers=headers)
 
     def embed(self, endpoint: Endpoint, model: str, request: EmbeddingRequest) -> HttpRequest:
         """Write an embedding request; our own ask for base64, a quarter of the bytes. Raises `Unsupported`."""

@@ -170,39 +170,25 @@ class Plan:
     it too long.
     """
 
-    __slots__ = (
-        "_again",
-        "_avoid",
-        "_budget",
-        "_call",
-        "_left",
-        "_retries",
-        "_route",
-        "_router",
-        "_seen",
-        "_waiting",
-        "refused",
-        "too_small",
-        "tries",
-    )
+    refused: NexusError | None = None
+    too_small: Deployment | None = None
+    tries = 0
+    _left: list[Deployment] | None = None
+    _waiting: list[str] | None = None
+    _again: tuple[tuple[float, Deployment], ...] = ()
+    _seen: frozenset[str] = frozenset()
 
     def __init__(
         self, router: Router, route: Route, call: Call | None, avoid: Deployment | None, budget: RetryBudget
     ) -> None:
         """Begin with `route`."""
+        # What most calls never come to is set when they do.
         self._router = router
         self._route = route
         self._call = call
         self._avoid = avoid
         self._budget = budget
-        self._left: list[Deployment] | None = None
-        self._again: list[tuple[float, Deployment]] = []
         self._retries = router.retries
-        self._waiting: list[str] | None = None
-        self._seen: set[str] = set()
-        self.refused: NexusError | None = None
-        self.too_small: Deployment | None = None
-        self.tries = 0
 
     def next(self, now: float) -> Step | None:
         """Return the next step, None when there is nowhere left. What is resting or does not fit is left out."""
@@ -225,8 +211,8 @@ class Plan:
                     return Step(self._route, deployment, standing)
             if self._again and self._retries:
                 self._retries -= 1
-                not_before, deployment = min(self._again, key=lambda item: item[0])
-                self._again.remove((not_before, deployment))
+                not_before, deployment = first = min(self._again, key=lambda item: item[0])
+                self._again = tuple(item for item in self._again if item is not first)
                 return Step(self._route, deployment, router.standing(deployment), True, not_before)
             if not self._turn_to_fallback() and not self._turn_to_avoided():
                 return None
@@ -238,7 +224,7 @@ class Plan:
 
     def again(self, deployment: Deployment, not_before: float = 0.0) -> None:
         """Note that the last step's deployment may be tried once more, not before a moment."""
-        self._again.append((not_before, deployment))
+        self._again = (*self._again, (not_before, deployment))
 
     @property
     def more(self) -> bool:
@@ -252,7 +238,7 @@ class Plan:
     def _turn_to_fallback(self) -> bool:
         if self._waiting is None:
             self._waiting = []
-        self._seen.add(self._route.name)
+        self._seen = self._seen | {self._route.name}
         self._waiting += [name for name in self._route.fallbacks if name not in self._waiting]
         while self._waiting:
             name = self._waiting.pop(0)
@@ -266,13 +252,13 @@ class Plan:
         if avoid is None:
             return False
         self._left = [avoid]
-        self._again.clear()
+        self._again = ()
         return True
 
     def _turn(self, route: Route) -> None:
         self._route = route
         self._left = None
-        self._again.clear()
+        self._again = ()
         self._retries = self._router.retries
 
 

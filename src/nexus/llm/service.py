@@ -167,7 +167,8 @@ class LLMService:
         if not principal.may_use_model(request.model):
             raise UnknownModel(field="model")
         length = sum(len(item) if isinstance(item, str) else 4 * len(item) for item in request.input)
-        with self._entry(principal, "embedding", request.model, characters=length, **origin) as entry:
+        origin |= {"hold": self._admission.open(principal), "quotas": self._quotas, "characters": length}
+        with Entry(self._record, principal, kind="embedding", model=request.model[:256], **origin) as entry:
             entry.items = len(request.input)
             await self._admission.embedding(request.model, entry)
             embedding = await self._embedding(request, entry)
@@ -188,8 +189,18 @@ class LLMService:
         principal.require(Scope.LLM_INVOKE)
         if not principal.may_use_model(call.model):
             raise UnknownModel(field="model")
-        size = {"characters": call.characters, "answer_tokens": call.max_tokens or 0}
-        return self._entry(principal, kind, call.model, stream=call.stream, **size, **origin)
+        return Entry(
+            self._record,
+            principal,
+            kind=kind,
+            model=call.model[:256],
+            stream=call.stream,
+            characters=call.characters,
+            answer_tokens=call.max_tokens or 0,
+            hold=self._admission.open(principal),
+            quotas=self._quotas,
+            **origin,
+        )
 
     def session(self, call: Call, entry: Entry) -> Session | None:
         """Return what stands around a call whose dialect has a memory."""
@@ -274,10 +285,6 @@ class LLMService:
         return await self._delivery.along(
             await self.registry.priced(call.model, project=entry.project), entry, attempt, call
         )
-
-    def _entry(self, principal: Principal, kind: str, model: str, **more: Any) -> Entry:
-        hold = self._admission.open(principal)
-        return Entry(self._record, principal, kind=kind, model=model[:256], hold=hold, quotas=self._quotas, **more)
 
     def _question(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Question | None:
         """Return what to ask the cache. A dialect with a memory has an answer of its own for every call."""
