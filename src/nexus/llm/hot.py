@@ -17,7 +17,7 @@ from nexus.core.errors import NexusError, NotFound, TooLarge
 from nexus.core.plugins import PluginFolder
 from nexus.http.body import read_body
 from nexus.http.problem import send_error
-from nexus.http.types import PUSH, Handler, Push, Receive, Scope, Send, path_of
+from nexus.http.types import PUSH, Handler, Push, Receive, Scope, Send, headers_of, path_of
 from nexus.llm.accounting import Entry
 from nexus.llm.departures import Departure
 from nexus.llm.dialect import Dialect, Door, Operation
@@ -51,7 +51,7 @@ async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
     """Serve one chat request in a dialect, whatever its provider speaks."""
     try:
         service, body = await _enter(scope, receive)
-        call = dialect.parse(body, path=_asked(scope), headers=dict(scope["headers"]))
+        call = dialect.parse(body, path=_asked(scope), headers=headers_of(scope))
         call.received = scope["headers"]
         form = dialect.answering(call)
         principal = principal_of(scope)
@@ -101,7 +101,7 @@ async def _embed(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -
 async def _count(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
     try:
         service, body = await _enter(scope, receive)
-        call = dialect.parse(body, path=_asked(scope), headers=dict(scope["headers"]))
+        call = dialect.parse(body, path=_asked(scope), headers=headers_of(scope))
         found = await service.count(principal_of(scope), call)
         extra = ((b"x-nexus-estimated", b"true"),) if found.estimated else ()
         await _send_json(send, 200, found.body or dialect.count(found.tokens, call), more=extra)
