@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nexus.llm.dialects.openai_chat import OpenAIRelay
 from nexus.llm.errors import UpstreamMalformed
 from nexus.llm.sse import EventSplitter, data_of, name_of
 
@@ -112,3 +114,68 @@ def test_a_name_may_stand_behind_its_data() -> None:
     for size in range(1, 20):
         events = read([raw[start : start + size] for start in range(0, len(raw), size)])
         assert events == [b'data: {"a":1}\nevent: x', b'data: {"b":2}\nevent: y'], size
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        (b'data: {"a":1}\n\n', b'{"a":1}'),
+        (b'data: {"a":1}\n\ndata: {"b":2}\n\n', b'{"a":1}\n{"b":2}'),
+        (b'data: {"a":1}\n\ndata: {"b":', None),
+        (b'data: {"a":1}\n\n\ndata: {"b":2}\n\n', None),
+        (b'data: {"a":1}\ndata: {"b":2}\n\n', None),
+        (b'data: {"a":1\n\ndata: ,"b":2}\n\n', None),
+        (b'data: {"a":[1}\n\ndata: 2]}\n\n', None),
+        (b': hello\n\ndata: {"a":1}\n\n', None),
+        (b'data: {"a":1}\n\nid: 7\ndata: {"b":2}\n\n', None),
+        (b'data: {"a":1}\r\n\r\n', None),
+        (b"data: [DONE]\n\n", None),
+        ('data: {"a":"é"}\n\n'.encode(), None),
+        (b"", None),
+    ],
+)
+def test_only_plain_events_are_taken_together(data: bytes, lines: bytes | None) -> None:
+    splitter = EventSplitter()
+    assert splitter.takes_plainly(data) is None  # what comes first may begin with a mark
+    splitter.feed(b": hi\n\n")
+    assert splitter.takes_plainly(data) == lines
+    splitter.feed(b"data: {")
+    assert splitter.takes_plainly(data) is None
+
+
+PIECES = [
+    *[b'data: {"choices":[{"index":0,"delta":{"content":"%d"}}]}\n\n' % number for number in range(6)],
+    'data: {"choices":[{"index":0,"delta":{"content":"é"}}]}\n\n'.encode(),
+    b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}}]}\n\n',
+    b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
+    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n',
+    b'data: {"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n',
+    b'data: {"choices":[{"index":0,"delta":{"content":7}}],"usage":"much"}\n\n',
+    b'data: {"choices":5}\n\n',
+    b": still here\n\n",
+    b'id: 9\ndata: {"choices":[]}\n\n',
+    b'data: {"choices":[\n\n',
+    b"data: ]}\n\n",
+    b'data: {"choices":[]} {"choices":[]}\n\n',
+    b'data: {"error":{"message":"overloaded","code":"server_error"}}\n\n',
+    b"data: [DONE]\n\n",
+]
+
+
+class OneByOne(OpenAIRelay):
+    def _pass_plain(self, data: bytes) -> bytes | None:
+        return None
+
+
+@pytest.mark.parametrize("strip", [True, False])
+@pytest.mark.parametrize("seed", range(40))
+def test_events_taken_together_come_to_the_same_as_one_by_one(seed: int, strip: bool) -> None:
+    pick = random.Random(seed)
+    data = [b"".join(pick.choices(PIECES[: pick.choice((8, 12, len(PIECES)))], k=pick.randint(1, 5))) for _ in range(6)]
+    together = OpenAIRelay(strip_usage=strip, choices=1)
+    single = OneByOne(strip_usage=strip, choices=1)
+    for piece in data:
+        assert together.feed(piece) == single.feed(piece), piece
+        for name in ("usage", "characters", "events", "finished", "finish_reason", "done"):
+            assert getattr(together.tally, name) == getattr(single.tally, name), (name, piece)
+        assert type(together.tally.failure) is type(single.tally.failure)

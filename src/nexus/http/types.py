@@ -15,8 +15,11 @@ Handler: TypeAlias = App
 
 PUSH: Final = "nexus.push"
 """Where a scope has a `Push`, if its server has one."""
-Push: TypeAlias = Callable[[bytes], bool]
-"""Sends a piece of an answer's body at once, with no coroutine; False where it has to go by `send`, which waits."""
+Push: TypeAlias = Callable[[bytes, bool], bool]
+"""Sends a piece of an answer's body at once, with no coroutine, and tells whether more comes.
+
+False where it has to go by `send`, which waits.
+"""
 
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 

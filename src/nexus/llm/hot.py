@@ -223,9 +223,13 @@ async def _stream(
         push: Push | None = scope.get(PUSH) if session is None else None
 
         def take(data: bytes) -> bool:
-            if entry.tally.done:
+            tally = entry.tally
+            if tally.done:
                 entry.close()
-            return push is not None and push(data)
+            if push is None or not push(data, not tally.done or tally.failure is not None):
+                return False
+            outlet.ended = tally.done and tally.failure is None
+            return True
 
         data: bytes | None = flow.first
         while data is not None:
@@ -278,6 +282,7 @@ class _Outlet:
         "_task",
         "_timer",
         "_waits",
+        "ended",
         "started",
     )
 
@@ -294,7 +299,7 @@ class _Outlet:
         self._waits = False
         self._timer = self._loop.call_later(settings.heartbeat, self._beat)
         self._guard = self._loop.call_later(settings.write_timeout / 2, self._look)
-        self.started = False
+        self.started = self.ended = False
 
     def close(self) -> None:
         """Stop every timer."""
@@ -308,8 +313,9 @@ class _Outlet:
         return self._put_after(self._pulse, data)
 
     async def end(self) -> None:
-        """End the stream properly."""
-        await self._send({"type": "http.response.body", "body": b""})
+        """End the stream properly, unless that has been done."""
+        if not self.ended:
+            await self._send({"type": "http.response.body", "body": b""})
 
     def stop_heartbeat(self) -> None:
         """Send no more signs of life."""

@@ -29,6 +29,19 @@ class EventSplitter:
         self._begun = False
         self._after_cr = False
 
+    def takes_plainly(self, data: bytes) -> bytes | None:
+        """Return the data of events that are one JSON object in one line each, line by line, where `data` is no more.
+
+        None where it has anything else or is not whole: it has to be fed then. A line ends between two objects only.
+        """
+        if not self._begun or self._held or self._after_cr or b"\r" in data:
+            return None
+        if not (data.startswith(b"data: {") and data.endswith(b"}\n\n") and data.isascii()):
+            return None
+        lines = data[6:-2].replace(b"\n\ndata: {", b"\n{")
+        ends = lines.count(b"\n")
+        return lines if data.count(b"\n") == 2 * ends + 2 and lines.count(b"}\n{") == ends else None
+
     @property
     def held(self) -> bytes:
         """Return the bytes of the event that is not whole yet."""

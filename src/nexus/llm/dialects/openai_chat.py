@@ -219,7 +219,14 @@ class OpenAIRelay:
 
     def feed(self, data: bytes) -> bytes:
         """Return the whole events in `data` and what was held back before it."""
-        return self._pass(self._splitter.feed(data))
+        ends = data.endswith(_DONE)
+        passed = self._pass_plain(data[: -len(_DONE)] if ends else data)
+        if passed is None:
+            return self._pass(self._splitter.feed(data))
+        if ends:
+            self.tally.done = True
+            passed += _DONE
+        return passed
 
     def end(self) -> bytes:
         """Return the rest, with the end mark if the upstream forgot it. Raises `UpstreamTruncated`."""
@@ -232,6 +239,31 @@ class OpenAIRelay:
             raise UpstreamTruncated
         self.tally.done = True
         return rest + _DONE
+
+    def _pass_plain(self, data: bytes) -> bytes | None:
+        """Pass events on that all have the usual shape and no error, looked at in one go; None for others."""
+        lines = self._splitter.takes_plainly(data)
+        if lines is None or self.tally.done:
+            return None
+        try:
+            events: list[_UsualEvent] = _usual_event.decode_lines(lines)
+        except (msgspec.MsgspecError, RecursionError):
+            return None
+        if len(events) != lines.count(b"\n") + 1:
+            return None
+        own = 0
+        for event in events:
+            if event.error is not None:
+                return None
+            own += event.usage is not None and self._strip and not event.choices
+        tally = self.tally
+        tally.events += len(events)
+        for event in events:
+            _count(tally, event)
+        if not own:
+            return data
+        kept = zip(data.split(b"\n\n"), events, strict=False)
+        return b"".join(b"%b\n\n" % raw for raw, event in kept if event.choices or event.usage is None)
 
     def _pass(self, events: list[bytes]) -> bytes:
         out: list[bytes] = []
@@ -416,12 +448,12 @@ def _count(tally: Tally, event: _Event) -> None:
     for choice in event.choices or ():
         said = choice.delta or choice.message
         if said is not None:
-            if isinstance(said.content, str):
+            if said.content is not None and isinstance(said.content, str):
                 tally.characters += len(said.content)
-            if isinstance(said.refusal, str):
+            if said.refusal is not None and isinstance(said.refusal, str):
                 tally.characters += len(said.refusal)
             thoughts = said.reasoning_content or said.reasoning
-            if isinstance(thoughts, str):
+            if thoughts is not None and isinstance(thoughts, str):
                 tally.characters += len(thoughts)
             if said.tool_calls:
                 tally.characters += len(msgspec.json.encode(said.tool_calls)) // 2
