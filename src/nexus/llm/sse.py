@@ -34,13 +34,16 @@ class EventSplitter:
 
         None where it has anything else or is not whole: it has to be fed then. A line ends between two objects only.
         """
-        if not self._begun or self._held or self._after_cr or b"\r" in data:
+        if self._held or self._after_cr or b"\r" in data:
             return None
         if not (data.startswith(b"data: {") and data.endswith(b"}\n\n") and data.isascii()):
             return None
         lines = data[6:-2].replace(b"\n\ndata: {", b"\n{")
         ends = lines.count(b"\n")
-        return lines if data.count(b"\n") == 2 * ends + 2 and lines.count(b"}\n{") == ends else None
+        if data.count(b"\n") != 2 * ends + 2 or lines.count(b"}\n{") != ends:
+            return None
+        self._begun = True
+        return lines
 
     @property
     def held(self) -> bytes:
