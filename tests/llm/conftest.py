@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 
 from nexus.access.types import Principal, Scope
@@ -22,6 +21,7 @@ from nexus.http import handlers
 from nexus.http.dispatch import Dispatch
 from nexus.http.edge import build_edge
 from nexus.http.lifecycle import Lifecycle
+from nexus.http.server import make_server
 from nexus.http.settings import HTTPSettings
 from nexus.ledger.service import Ledger
 from nexus.ledger.types import Invocation
@@ -69,7 +69,7 @@ def fast(**more: Any) -> dict[str, Any]:
 
 @contextmanager
 def serving(llm: LLMService, ledger: Ledger, principal: Principal = WHO, *more: Any) -> Iterator[Gateway]:
-    """Serve the slice, and `more` services, started with it, with uvicorn in a thread."""
+    """Serve the slice, and `more` services, started with it, with our server in a thread."""
     services = Services()
     for one in (llm, TextTasks(llm=llm), *more):
         services.put(one)
@@ -89,13 +89,13 @@ def serving(llm: LLMService, ledger: Ledger, principal: Principal = WHO, *more: 
         scope["principal"] = principal
         await inner(scope, receive, send)
 
-    edge = build_edge(known, settings=HTTPSettings(), lifecycle=Lifecycle())
+    http, lifecycle = HTTPSettings(), Lifecycle()
+    edge = build_edge(known, settings=http, lifecycle=lifecycle)
 
     rows: list[Invocation] = []
     ledger.on_record(rows.append)
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    config = uvicorn.Config(app, log_level="warning", lifespan="on", loop="uvloop", http="httptools")
-    server = uvicorn.Server(config)
+    server = make_server(app, http, lifecycle, log_level="warning")
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:

@@ -12,7 +12,7 @@ from typing import Final
 
 from nexus.http.connection import Connection
 from nexus.http.heads import STATUS_LINES, write_headers
-from nexus.http.types import App, Message, RawHeaders, Scope
+from nexus.http.types import PUSH, App, Message, RawHeaders, Scope
 
 log = logging.getLogger("uvicorn.error")
 
@@ -68,6 +68,8 @@ class Cycle:
                 await self._break_off()
         finally:
             connection.tasks.discard(self.task)
+            # It leads back to here, and circles wait long for the collector.
+            self.scope.pop(PUSH, None)
 
     async def _break_off(self) -> None:
         if self.started:

@@ -124,6 +124,11 @@ class Entry:
         return self.invocation.id
 
     @property
+    def closed(self) -> bool:
+        """Tell whether the call is on record."""
+        return self._recorded
+
+    @property
     def project(self) -> str:
         """Return the project that asks."""
         return self.invocation.project_id

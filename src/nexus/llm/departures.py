@@ -56,7 +56,8 @@ class Departure:
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self._over and self._task is not None:
+        # The end of an answer reads as a disconnect too.
+        if not self._over and not self._entry.closed and self._task is not None:
             self._entry.gone = True
             self._task.cancel()
 

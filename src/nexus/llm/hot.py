@@ -257,6 +257,7 @@ async def _stream(
     finally:
         if session is not None:
             session.ended(ended)
+        ended = None  # its traceback leads back to here
         outlet.close()
         if flow is not None:
             await flow.close()
