@@ -43,26 +43,9 @@ class Entry:
     """
 
     __slots__ = (
-        "_begun",
-        "_deployment",
-        "_failed",
-        "_first",
-        "_quotas",
-        "_record",
-        "_recorded",
-        "_reserved",
-        "_route",
-        "answer_tokens",
-        "attempts",
-        "carried",
-        "characters",
-        "gone",
-        "headers",
-        "hold",
-        "invocation",
-        "items",
-        "sent",
-        "tally",
+        *("_begun", "_deployment", "_failed", "_first", "_quotas", "_record", "_recorded", "_reserved", "_route"),
+        *("answer_tokens", "attempts", "carried", "characters", "gone", "headers", "hold", "invocation", "items"),
+        *("sent", "tally"),
     )
 
     def __init__(
