@@ -159,6 +159,7 @@ class Flow(Generic[T]):
         self._sink = sink
         self._ended = ended
         self._left: T | None = None
+        self._problem: NexusError | None = None
 
     @property
     def tally(self) -> Tally:
@@ -170,6 +171,10 @@ class Flow(Generic[T]):
         if self._left is not None:
             left, self._left = self._left, None
             return left
+        if self._problem is not None:
+            problem, self._problem = self._problem, None
+            self._broke(problem)
+            raise problem
         tally = self._sink.tally
         while True:
             if (failure := tally.failure) is not None:
@@ -194,18 +199,17 @@ class Flow(Generic[T]):
                 return piece
 
     async def pass_on(self, take: Callable[[T], bool]) -> None:
-        """Hand pieces to `take` as they come, waking nobody, as long as it takes them; then `next` has the rest.
+        """Hand pieces to `take` as they come, waking nobody, as long as it takes them.
 
-        Raises as `next` does.
+        Then `next` has the rest, and raises what went wrong.
         """
-        sink, tally, problem = self._sink, self._sink.tally, None
+        sink, tally = self._sink, self._sink.tally
 
         def hear(data: bytes) -> bool:
-            nonlocal problem
             try:
                 piece = sink.feed(data)
             except NexusError as error:
-                problem = error
+                self._problem = error
                 return False
             if piece and not take(piece):
                 self._left = piece
@@ -213,9 +217,6 @@ class Flow(Generic[T]):
             return not tally.done and tally.failure is None
 
         await self._answer.pass_on(hear)
-        if problem is not None:
-            self._broke(problem)
-            raise problem
 
     async def close(self) -> None:
         """Let go of the upstream: its connection is kept if the answer is over, closed at once if not."""
