@@ -12,6 +12,7 @@ from tests.http.conftest import Running, exchange
 
 from nexus.http.lifecycle import Lifecycle
 from nexus.http.settings import HTTPSettings
+from nexus.http.types import PUSH
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +60,22 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
     ]
     assert most == 1
     assert got.count(b"connection: close") == 1
+
+
+async def test_pieces_are_pushed_once_the_answer_has_begun_until_it_is_over() -> None:
+    said: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        push = scope[PUSH]
+        said.append(push(b"early", True))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        said.extend((push(b"one", True), push(b"two", False), push(b"late", True)))
+
+    with bare(app) as running:
+        got = await exchange(running.port, asked("/", extra="connection: close\r\n"))
+    assert said == [False, True, True, False]
+    assert got.partition(b"\r\n\r\n")[2] == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
 
 
 async def test_who_is_gone_is_gone_for_pipelined_requests_too() -> None:

@@ -127,7 +127,7 @@ class Cycle:
         else:
             self._go_on(message.get("body", b""), more=message.get("more_body", False))
 
-    def push(self, body: bytes, more: bool = True) -> bool:
+    def push(self, body: bytes, more: bool) -> bool:
         """Send a piece of a body that has begun, at once; False where it must go by `send`, which waits."""
         if self._connection.write_paused or self.disconnected or self.complete or not self.started:
             return False

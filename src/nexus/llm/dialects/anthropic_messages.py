@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import Meta
 
 from nexus.core.errors import MalformedBody, NexusError
 from nexus.llm import messages_json
@@ -30,7 +31,6 @@ _CHARACTERS_PER_TOKEN = 4
 # The kinds of sources of pictures and documents, and where each holds what it is.
 _SOURCES = {"base64": "data", "url": "url", "file": "file_id", "text": "data", "content": "content"}
 _MEDIA: dict[str, Need] = {"image": "images", "document": "documents"}
-_RANGES = (("max_tokens", 0, 10_000_000), ("temperature", 0, 1), ("top_p", 0, 1), ("top_k", 0, 10_000_000))
 # The events before anything is said.
 _GREETING = frozenset(("message_start", "content_block_start", "ping"))
 
@@ -67,12 +67,12 @@ class _Tool(msgspec.Struct):
 class _Head(msgspec.Struct):
     model: str
     messages: msgspec.Raw
-    max_tokens: int | None = None
+    max_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
     system: msgspec.Raw = msgspec.Raw(b"null")
     stream: bool | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
+    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
     stop_sequences: list[str] | None = None
     tools: list[msgspec.Raw] | None = None
     tool_choice: _Choice | None = None
@@ -153,10 +153,6 @@ class AnthropicMessages(Dialect):
             raise MissingParameter("The parameter model is required.", field="model")
         if head.max_tokens is None and path.partition("?")[0] != _COUNT:
             raise MissingParameter("The parameter max_tokens is required.", field="max_tokens")
-        for field, low, high in _RANGES:
-            value = getattr(head, field)
-            if value is not None and not low <= value <= high:
-                raise InvalidRequest(f"{field} must be between {low} and {high}.", field=field)
         seen = _Seen()
         seen.messages(head.messages)
         seen.system(head.system)

@@ -7,9 +7,10 @@ the prompt is what a user says.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from nexus.llm import chat_answers
 from nexus.llm.decoding import decode_checked
@@ -32,14 +33,14 @@ class _Head(msgspec.Struct):
     suffix: str | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    n: int | None = None
-    best_of: int | None = None
-    max_tokens: int | None = None
-    logprobs: int | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
+    max_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     echo: bool | None = None
     stop: str | list[str] | None = None
     seed: int | None = None
@@ -48,16 +49,6 @@ class _Head(msgspec.Struct):
 
 _head = msgspec.json.Decoder(_Head)
 _any = msgspec.json.Decoder()
-_RANGES = (
-    ("temperature", 0, 2),
-    ("top_p", 0, 1),
-    ("presence_penalty", -2, 2),
-    ("frequency_penalty", -2, 2),
-    ("n", 1, 128),
-    ("best_of", 1, 128),
-    ("max_tokens", 0, 10_000_000),
-    ("logprobs", 0, 20),
-)
 _SAME = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens", "logprobs", "seed", "user")
 
 
@@ -77,10 +68,6 @@ class OpenAICompletions(OpenAIChat):
         head: _Head = decode_checked(_head, body)
         if not head.model:
             raise MissingParameter("You must provide a model.", field="model")
-        for field, low, high in _RANGES:
-            value = getattr(head, field)
-            if value is not None and not low <= value <= high:
-                raise InvalidRequest(f"{field} must be between {low} and {high}.", field=field)
         if head.prompt is None:
             raise MissingParameter("The parameter prompt is required.", field="prompt")
         prompts, characters = _count_prompts(head.prompt)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from nexus.core.errors import NexusError
 from nexus.http import problem
@@ -64,11 +65,11 @@ class _Head(msgspec.Struct):
     input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     instructions: str | None = None
     stream: bool | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    max_output_tokens: int | None = None
-    max_tool_calls: int | None = None
-    top_logprobs: int | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1, le=10_000_000)] | None = None
+    max_tool_calls: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     tools: list[_Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
@@ -126,13 +127,6 @@ _event = msgspec.json.Decoder(_Event)
 _ended = msgspec.json.Decoder(_Ended)
 _answer = msgspec.json.Decoder(_Answer)
 _any = msgspec.json.Decoder()
-_RANGES = (
-    ("temperature", 0, 2),
-    ("top_p", 0, 1),
-    ("max_output_tokens", 1, 10_000_000),
-    ("max_tool_calls", 1, 10_000),
-    ("top_logprobs", 0, 20),
-)
 
 
 class OpenAIResponses(Dialect):
@@ -156,10 +150,6 @@ class OpenAIResponses(Dialect):
         head: _Head = decode_checked(_head, body)
         if not head.model:
             raise MissingParameter("You must provide a model.", field="model")
-        for field, low, high in _RANGES:
-            value = getattr(head, field)
-            if value is not None and not low <= value <= high:
-                raise InvalidRequest(f"{field} must be between {low} and {high}.", field=field)
         if head.previous_response_id is not None and head.conversation is not None:
             raise InvalidRequest(
                 "previous_response_id and conversation exclude each other.", field="previous_response_id"
