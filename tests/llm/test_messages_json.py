@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ from hypothesis import strategies as st
 
 from nexus.llm import chat_json
 from nexus.llm.claude import claude, effort_of
+from nexus.llm.converse_families import family_of
+from nexus.llm.converse_json import write_request as write_converse
 from nexus.llm.errors import InvalidRequest, Unsupported
+from nexus.llm.gemini_json import write_request as write_gemini
 from nexus.llm.messages_json import DIALECT, read_arguments, read_request, write_request
 from nexus.llm.signatures import sealed_id
 from nexus.llm.types import (
@@ -262,13 +266,13 @@ def test_parts_become_blocks(part: Any, block: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("part", "error", "field"),
     [
-        (Media(kind="audio", media_type="audio/wav", data="QUJD"), Unsupported, "messages.0.content"),
-        (Media(kind="video", url="https://x"), Unsupported, "messages.0.content"),
-        (Media(kind="document", media_type="application/msword", data="QUJD"), Unsupported, "messages.0.content"),
-        (Media(kind="document", media_type="text/plain", data="/w=="), InvalidRequest, "messages.0.content"),
-        (Media(kind="image", url="ftp://x/y"), InvalidRequest, "messages.0.content"),
-        (Media(kind="image"), InvalidRequest, "messages.0.content"),
-        (Foreign(dialect="other", value={"type": "hologram"}), Unsupported, "messages.0.content"),
+        (Media(kind="audio", media_type="audio/wav", data="QUJD"), Unsupported, "messages.0.content.0"),
+        (Media(kind="video", url="https://x"), Unsupported, "messages.0.content.0"),
+        (Media(kind="document", media_type="application/msword", data="QUJD"), Unsupported, "messages.0.content.0"),
+        (Media(kind="document", media_type="text/plain", data="/w=="), InvalidRequest, "messages.0.content.0"),
+        (Media(kind="image", url="ftp://x/y"), InvalidRequest, "messages.0.content.0"),
+        (Media(kind="image"), InvalidRequest, "messages.0.content.0"),
+        (Foreign(dialect="other", value={"type": "hologram"}), Unsupported, "messages.0.content.0"),
     ],
 )
 def test_what_no_block_can_say_is_refused_by_name(part: Any, error: type[InvalidRequest], field: str) -> None:
@@ -388,7 +392,7 @@ def test_thinking_is_left_out_where_it_would_be_refused() -> None:
         ({"type": "disabled"}, {}, Reasoning(budget_tokens=0)),
         ({"type": "enabled", "budget_tokens": 9000}, {}, Reasoning(effort="high", budget_tokens=9000, summary="auto")),
         ({"type": "adaptive"}, {"effort": "low"}, Reasoning(effort="low", summary="auto")),
-        ({"type": "adaptive", "display": "omitted"}, {}, Reasoning()),
+        ({"type": "adaptive", "display": "omitted"}, {}, Reasoning(summary="none")),
         ({"type": "between_tools"}, {}, Reasoning(summary="auto")),
     ],
 )
@@ -502,3 +506,61 @@ def test_a_conversation_keeps_its_meaning_through_openai_s_form_and_back(turns: 
     chat = chat_json.write_request(read_request(body), "m", stream=False)
     again = write_request(chat_json.read_request(json.loads(json.dumps(chat))), "m", stream=False)
     assert again["messages"] == messages
+
+
+# Errors name a place as the client knows it: here a system prompt and results of tools are messages of their own.
+
+PLACED = {
+    "model": "m",
+    "max_tokens": 10,
+    "system": "be brief",
+    "messages": [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "t", "content": "x"},
+                {"type": "text", "text": "look"},
+                {"type": "document", "context": "a bill", "source": {"type": "file", "file_id": "f"}},
+            ],
+        },
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda request: write_gemini(request, "gemini-2.5-flash"),
+        lambda request: write_converse(request, "amazon.nova-2-pro-v1:0", family_of("amazon.nova-2-pro-v1:0")),
+    ],
+)
+def test_an_error_in_translation_names_the_client_s_own_place(write: Callable[[ChatRequest], object]) -> None:
+    with pytest.raises(Unsupported) as refused:
+        write(read_request(json.loads(json.dumps(PLACED))))
+    assert refused.value.field == "messages.2.content.2"
+    assert "messages.3" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"tool_choice": {"type": "most"}}, "tool_choice.type"),
+        ({"thinking": {"type": "deep"}}, "thinking.type"),
+        ({"output_config": {"task_budget": {"total": 1}}}, "output_config.task_budget"),
+        ({"tools": [{"name": "f", "input_schema": {}, "novel": 1}]}, "tools.0.novel"),
+        ({"messages": [{"role": "user", "content": "x", "novel": 1}]}, "messages.0.novel"),
+    ],
+)
+def test_what_only_anthropic_does_is_refused_by_name(change: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_request({"model": "m", "messages": [{"role": "user", "content": "x"}]} | change)
+    assert refused.value.field == field
+
+
+def test_a_mark_on_the_whole_request_is_one_on_its_end() -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "cache_control": {"type": "ephemeral"}}
+    request = read_request(body)
+    assert request.messages[-1].parts[-1].cache == "5m"
+    assert "cache_control" not in request.extra

@@ -95,7 +95,7 @@ def digest_of(request: ChatRequest, call: Call, route: Route, project_id: str) -
 def _canonical(request: ChatRequest) -> ChatRequest:
     """Return the request without what makes no difference."""
     extra = {name: value for name, value in request.extra.items() if name not in _IRRELEVANT and value is not None}
-    changes: dict[str, Any] = {"user": None, "model": "", "extra": extra}
+    changes: dict[str, Any] = {"user": None, "model": "", "extra": extra, "places": None}
     for name in _NUMBERS:
         value = getattr(request, name)
         changes[name] = None if value is None else float(value)

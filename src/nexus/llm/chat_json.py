@@ -43,6 +43,7 @@ from nexus.llm.types import (
     ToolCall,
     ToolResult,
 )
+from nexus.llm.unsaid import refuse_unsaid
 
 DIALECT = "openai.chat"
 _REASONS = re.compile(r"(?:^|/)(?:o\d|gpt-(?:[5-9]|\d\d)|codex)", re.ASCII)
@@ -104,6 +105,7 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
 def write_request(request: ChatRequest, model: str, *, stream: bool, ways: Ways = Ways()) -> dict[str, Any]:  # noqa: B008  frozen
     """Write a request for `model`. Raises `Unsupported` for what this form has no word for."""
     own = request.dialect in ("", DIALECT)
+    refuse_unsaid(request, DIALECT)
     body: dict[str, Any] = {"model": model, "messages": _write_messages(request, own=own, ways=ways)}
     body |= {name: value for name in _PLAIN if (value := getattr(request, name)) is not None}
     if not own and len(body.get("user", "")) > _LONGEST_USER:

@@ -36,6 +36,7 @@ from nexus.llm.types import (
     ToolChoice,
     ToolResult,
 )
+from nexus.llm.unsaid import as_client_says, refuse_unsaid
 
 DIALECT: Final = "aws.converse"
 # The tool by which a model without structured output is made to answer in JSON; its call is the answer's text.
@@ -67,7 +68,13 @@ def write_request(
 
     Raises `Unsupported` or `InvalidRequest` naming the field for what this model cannot be told.
     """
-    names: Mapping[Need, str] = fields or {}
+    try:
+        return _write_request(request, model, family, fields or {})
+    except InvalidRequest as error:
+        raise as_client_says(error, request) from None
+
+
+def _write_request(request: ChatRequest, model: str, family: Family, names: Mapping[Need, str]) -> dict[str, Any]:
     _check(request)
     by_tool = answers_by_tool(request, model, family)
     more = _thinking(request, model, family, names, by_tool=by_tool)
@@ -120,6 +127,7 @@ def _check(request: ChatRequest) -> None:
     for name in _UNSPEAKABLE:
         if request.extra.get(name):
             raise Unsupported(f"This provider has no {name}.", field=name)
+    refuse_unsaid(request, DIALECT, OWN_FIELDS)
     for name, kind in OWN_FIELDS.items():
         if not isinstance(request.extra.get(name, kind()), kind):
             noun = "an array" if kind is list else "an object"

@@ -8,7 +8,6 @@ left behind.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -37,6 +36,7 @@ from nexus.llm.types import (
     ToolChoice,
     ToolResult,
 )
+from nexus.llm.unsaid import as_client_says, refuse_fields, refuse_unsaid
 
 _BODY = frozenset(("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "model"))
 _BODY_HINTS = frozenset(("safetySettings", "labels", "serviceTier", "store"))
@@ -69,7 +69,7 @@ _CONFIG_HINTS = frozenset(
 _PART = frozenset(("text", "thought", "thoughtSignature", "inlineData", "fileData", "functionCall", "functionResponse"))
 _PART_HINTS = frozenset(("mediaResolution", "partMetadata", "mediaProcessing"))
 # Of other forms' further fields, those that change an answer.
-_MISSED = ("logit_bias", "web_search_options", "audio", "mcp_servers", "container")
+_MISSED = ("logit_bias", "web_search_options", "audio")
 _MODES: dict[Any, Any] = {"AUTO": "auto", "VALIDATED": "auto", "ANY": "required", "NONE": "none"}
 _MODE_NUMBERS: dict[Any, Any] = {1: "AUTO", 2: "ANY", 3: "NONE", 4: "VALIDATED"}
 _THINKS_BY_LEVEL = re.compile(r".*gemini-(?:[3-9]|\d\d)")
@@ -87,8 +87,8 @@ _NO_SIGNATURE = "Y29udGV4dF9lbmdpbmVlcmluZ19pc190aGVfd2F5X3RvX2dv"
 def read_request(body: dict[str, Any], model: str) -> ChatRequest:
     """Read a request in plain names whose basic types have been checked. Raises `Unsupported`, `InvalidRequest`."""
     config = body.get("generationConfig") or {}
-    _refuse(body, _BODY, _BODY_HINTS, "")
-    _refuse(config, _CONFIG_READ, _CONFIG_HINTS, "generationConfig.")
+    refuse_fields(body, _BODY, _BODY_HINTS, "")
+    refuse_fields(config, _CONFIG_READ, _CONFIG_HINTS, "generationConfig.")
     plain: dict[str, Any] = {ours: config[theirs] for theirs, ours in _CONFIG.items() if theirs in config}
     hints = {name: body[name] for name in body if name in _BODY_HINTS}
     if of_config := {name: config[name] for name in config if name in _CONFIG_HINTS}:
@@ -143,7 +143,7 @@ def read_messages(body: dict[str, Any]) -> list[Message]:
 
 
 def _read_part(part: dict[str, Any], calls: CallNames, place: str) -> AnyPart | None:
-    _refuse(part, _PART, _PART_HINTS, f"{place}.")
+    refuse_fields(part, _PART, _PART_HINTS, f"{place}.")
     signature = read_signature(part.get("thoughtSignature"))
     if "functionCall" in part:
         call = part["functionCall"]
@@ -162,7 +162,7 @@ def _read_part(part: dict[str, Any], calls: CallNames, place: str) -> AnyPart | 
 def _read_tools(body: dict[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice | None]:
     tools: list[Tool] = []
     for i, tool in enumerate(body.get("tools") or ()):
-        _refuse(tool, ("functionDeclarations",), (), f"tools.{i}.")
+        refuse_fields(tool, ("functionDeclarations",), (), f"tools.{i}.")
         for j, given in enumerate(tool.get("functionDeclarations") or ()):
             schema = given.get("parametersJsonSchema")
             if schema is None:
@@ -228,18 +228,18 @@ def _read_thinking(given: dict[str, Any] | None) -> Reasoning | None:
     return Reasoning(summary=summary) if summary else None
 
 
-def _refuse(given: dict[str, Any], known: Iterable[str], hints: Iterable[str], prefix: str) -> None:
-    """Raise `Unsupported` for a field that no other form can say."""
-    for name, value in given.items():
-        if name not in known and name not in hints and value not in ({}, [], ""):
-            raise Unsupported(f"This model does not support {prefix}{name}.", field=f"{prefix}{name}")
-
-
 # To Gemini.
 
 
 def write_request(request: ChatRequest, model: str) -> dict[str, Any]:
     """Write a request for `model`. Raises `Unsupported` for what Gemini has no words for."""
+    try:
+        return _write_request(request, model)
+    except InvalidRequest as error:
+        raise as_client_says(error, request) from None
+
+
+def _write_request(request: ChatRequest, model: str) -> dict[str, Any]:
     system, contents = _write_messages(request.messages, model)
     if not contents:
         contents, system = ([{"role": "user", "parts": system}] if system else []), []
@@ -247,6 +247,7 @@ def write_request(request: ChatRequest, model: str) -> dict[str, Any]:
     for name in () if own else _MISSED:
         if request.extra.get(name):
             raise Unsupported(f"This model does not support {name}.", field=name)
+    refuse_unsaid(request, DIALECT)
     hints = request.extra if own else {}
     body = hints | {"contents": contents}
     if system:
@@ -277,7 +278,10 @@ def _write_messages(messages: tuple[Message, ...], model: str) -> tuple[list[dic
 
     for i, message in enumerate(messages):
         if message.role in ("system", "developer"):
-            system += [{"text": part.text} for part in message.parts if isinstance(part, Text) and part.text]
+            for j, part in enumerate(message.parts):
+                if not isinstance(part, Text):
+                    raise Unsupported("A system instruction has texts only.", field=f"messages.{i}.content.{j}")
+                system += [{"text": part.text}] if part.text else []
             continue
         for part in message.parts:
             if isinstance(part, ToolCall):
@@ -350,7 +354,8 @@ def _write_config(request: ChatRequest, model: str) -> dict[str, Any]:
 
 def _write_thinking(reasoning: Reasoning, model: str) -> dict[str, Any]:
     effort, budget = reasoning.effort, reasoning.budget_tokens
-    out: dict[str, Any] = {} if effort == "none" else {"includeThoughts": True}
+    hidden = effort == "none" or reasoning.summary == "none"
+    out: dict[str, Any] = {} if hidden else {"includeThoughts": True}
     if budget is not None:
         return out | {"thinkingBudget": budget}
     if effort is None:

@@ -7,6 +7,7 @@ Fields without a word in our form are kept in `extra`, blocks without one in `Fo
 from __future__ import annotations
 
 import base64
+import functools
 import re
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from nexus.llm.types import (
     Reasoning,
     Refusal,
     ResponseFormat,
+    Role,
     Text,
     Thinking,
     Tool,
@@ -32,11 +34,16 @@ from nexus.llm.types import (
     ToolChoice,
     ToolResult,
 )
+from nexus.llm.unsaid import MESSAGES, as_client_says, refuse_fields, refuse_unsaid
 
-DIALECT = "anthropic.messages"
+DIALECT = MESSAGES
 _CHOICES_IN = {"auto": "auto", "any": "required", "tool": "tool", "none": "none"}
 _CHOICES_OUT = {"auto": "auto", "required": "any", "tool": "tool", "none": "none"}
 _EFFORT_IN = {"max": "xhigh"}
+_THINKS = frozenset(("enabled", "adaptive", "between_tools"))
+# What a tool may have; the hints are about how it is offered and how its input comes.
+_TOOL = frozenset(("type", "name", "description", "input_schema", "strict", "cache_control", "input_examples"))
+_TOOL_HINTS = frozenset(("defer_loading", "eager_input_streaming", "allowed_callers"))
 _PICTURES = {"image/jpg": "image/jpeg"}
 _NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _SEAL = re.compile(r"[A-Za-z0-9+/=_-]+")
@@ -53,15 +60,20 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
     rest = dict(body)
     rest.pop("stream", None)
     system, metadata = rest.pop("system", None), rest.pop("metadata", None)
-    output = dict(rest.pop("output_config", None) or {})
-    messages = [Message(role="system", parts=tuple(read_content(system)))] if system else []
-    for message in rest.pop("messages"):
-        messages += read_message(message)
+    output = rest.pop("output_config", None) or {}
+    refuse_fields(output, ("effort", "format"), (), "output_config.")
+    messages = [Message(role="system", parts=tuple(read_content(system, "system")))] if system else []
+    for i, message in enumerate(rest.pop("messages")):
+        messages += read_message(message, f"messages.{i}")
+    if mark := read_mark(rest):
+        messages[-1] = _marked(messages[-1], mark)
+    rest.pop("cache_control", None)
     return ChatRequest(
         dialect=DIALECT,
         model=rest.pop("model"),
         messages=tuple(messages),
-        tools=tuple(_read_tool(tool) for tool in rest.pop("tools", None) or ()),
+        places=functools.partial(_places, body),
+        tools=tuple(_read_tool(tool, f"tools.{i}") for i, tool in enumerate(rest.pop("tools", None) or ())),
         tool_choice=_read_tool_choice(rest.pop("tool_choice", None)),
         max_tokens=rest.pop("max_tokens", None),
         temperature=rest.pop("temperature", None),
@@ -75,24 +87,64 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
     )
 
 
-def read_message(message: dict[str, Any]) -> list[Message]:
+def read_message(message: dict[str, Any], place: str = "message") -> list[Message]:
     """Read one message; tool results stand alone in our form, so one may become two."""
-    parts = read_content(message.get("content"))
+    refuse_fields(message, ("role", "content"), (), f"{place}.")
+    parts = [_remembered(part, place) for part in read_content(message.get("content"), f"{place}.content")]
     results = tuple(part for part in parts if isinstance(part, ToolResult))
     said = tuple(part for part in parts if not isinstance(part, ToolResult))
     found = [Message(role="tool", parts=results)] if results else []
     return [*found, Message(role=message["role"], parts=said)] if said or not results else found
 
 
-def read_content(content: Any) -> list[AnyPart]:
+def _places(body: dict[str, Any]) -> list[list[str]]:
+    """Return what the client calls each part of the messages that `read_request` makes of its body."""
+    places = [[there for there, _ in _placed(body["system"], "system")]] if body.get("system") else []
+    for i, message in enumerate(body["messages"]):
+        found = _placed(message.get("content"), f"messages.{i}.content")
+        results = [there for there, part in found if isinstance(part, ToolResult)]
+        said = [there for there, part in found if not isinstance(part, ToolResult)]
+        places += [results] if results else []
+        places += [said] if said or not results else []
+    return places
+
+
+def _placed(content: Any, place: str) -> list[tuple[str, AnyPart]]:
+    if isinstance(content, str):
+        return [(place, Text(text=content))]
+    return [(f"{place}.{i}", part) for i, block in enumerate(content or ()) for part in read_block(block)]
+
+
+def _marked(message: Message, mark: str) -> Message:
+    """Return the last message of a request that is to be kept in a cache as far as it goes."""
+    if not message.parts or isinstance(last := message.parts[-1], Thinking | Foreign) or last.cache:
+        return message
+    return msgspec.structs.replace(message, parts=(*message.parts[:-1], msgspec.structs.replace(last, cache=mark)))
+
+
+def _remembered(part: AnyPart, place: str) -> AnyPart:
+    """Let the summary in the place of an older conversation be words. Raises `Unsupported` for a sealed one."""
+    if not isinstance(part, Foreign) or part.value.get("type") != "compaction":
+        return part
+    if isinstance(summary := part.value.get("content"), str):
+        return Text(text=summary, cache=read_mark(part.value))
+    if part.value.get("encrypted_content"):
+        raise Unsupported("This model cannot read this summary.", field=f"{place}.content")
+    return part
+
+
+def read_content(content: Any, place: str = "content") -> list[AnyPart]:
     """Read the content of a message, a system prompt or a tool result: one text, or blocks."""
     if isinstance(content, str):
         return [Text(text=content)]
-    return [part for block in content or () for part in read_block(block)]
+    return [part for i, block in enumerate(content or ()) for part in read_block(block, f"{place}.{i}")]
 
 
-def read_block(block: dict[str, Any]) -> list[AnyPart]:
-    """Read one block, of a request or of an answer; some hold several parts."""
+def read_block(block: dict[str, Any], place: str = "block") -> list[AnyPart]:
+    """Read one block, of a request or of an answer; some hold several parts.
+
+    Raises `Unsupported` for what is asked about one that only Anthropic's own models do.
+    """
     kind, cache = block.get("type"), read_mark(block)
     if kind == "text":
         return [Text(text=block["text"], cache=cache)]
@@ -105,33 +157,64 @@ def read_block(block: dict[str, Any]) -> list[AnyPart]:
         arguments = msgspec.json.encode(block.get("input") or {}).decode()
         return [ToolCall(id=call_id, name=block["name"], arguments=arguments, signature=seal, cache=cache)]
     if kind == "tool_result":
-        told = tuple(part for part in read_content(block.get("content")) if isinstance(part, Text | Media))
-        call_id, _ = unsealed(block["tool_use_id"])
-        return [ToolResult(id=call_id, content=told, is_error=bool(block.get("is_error")), cache=cache)]
+        return [_read_result(block, cache, place)]
     if kind == "image" and (image := _read_source("image", block["source"], cache)) is not None:
+        _refuse_exactness(block, place)
         return [image]
     if kind == "document":
-        return _read_document(block, cache)
+        _refuse_citations(block, place)
+        return _read_document(block, cache, place)
     if kind == "search_result":
+        _refuse_citations(block, place)
         said = [part for part in read_content(block.get("content")) if isinstance(part, Text)]
         head = f"{block.get('title') or ''}\n{block.get('source') or ''}\n"
         return [Text(text=head + "\n".join(part.text for part in said), cache=cache)]
     if kind == "tool_reference":
-        return [Text(text=str(block.get("tool_name") or ""))]
+        return [Text(text=str(block.get("tool_name") or ""), cache=cache)]
     return [Foreign(dialect=DIALECT, value=block)]
 
 
-def _read_document(block: dict[str, Any], cache: str | None) -> list[AnyPart]:
+def _read_result(block: dict[str, Any], cache: str | None, place: str) -> ToolResult:
+    told: list[Text | Media] = []
+    for i, part in enumerate(read_content(block.get("content"), f"{place}.content")):
+        if not isinstance(part, Text | Media):
+            field = f"{place}.content.{i}"
+            raise Unsupported(f"This model does not read this part of a result ({field}).", field=field)
+        told.append(part)
+    call_id, _ = unsealed(block["tool_use_id"])
+    return ToolResult(id=call_id, content=tuple(told), is_error=bool(block.get("is_error")), cache=cache)
+
+
+def _refuse_citations(block: dict[str, Any], place: str) -> None:
+    """Refuse to answer with places in a source, which no other model gives."""
+    asked = block.get("citations")
+    if isinstance(asked, dict) and asked.get("enabled"):
+        raise Unsupported("This model does not cite its sources.", field=f"{place}.citations")
+
+
+def _refuse_exactness(block: dict[str, Any], place: str) -> None:
+    """Refuse to fail where a picture would be made smaller: others do that unasked."""
+    asked = block.get("transformations")
+    if isinstance(asked, dict) and asked.get("oversized_image") == "error":
+        field = f"{place}.transformations.oversized_image"
+        raise Unsupported("This model may be shown a picture in a smaller size.", field=field)
+
+
+def _read_document(block: dict[str, Any], cache: str | None, place: str) -> list[AnyPart]:
     """Read a document; one of plain words is words to every model, under its title."""
-    source, title = block["source"], block.get("title")
-    head = "".join(f"{words}\n" for words in (title, block.get("context")) if words)
+    source, title, about = block["source"], block.get("title"), block.get("context")
+    head = "".join(f"{words}\n" for words in (title, about) if words)
     if source.get("type") == "text":
         return [Text(text=head + str(source.get("data") or ""), cache=cache)]
     if source.get("type") == "content":
-        inside = read_content(source.get("content"))
+        inside = read_content(source.get("content"), f"{place}.source.content")
+        if cache and inside and isinstance(last := inside[-1], Text | Media):
+            inside[-1] = msgspec.structs.replace(last, cache=cache)
         return ([Text(text=head)] if head else []) + inside
     found = _read_source("document", source, cache, name=title)
-    return [found if found is not None else Foreign(dialect=DIALECT, value=block)]
+    if found is None:
+        return [Foreign(dialect=DIALECT, value=block)]
+    return [Text(text=str(about)), found] if about else [found]
 
 
 def _read_source(kind: Any, source: dict[str, Any], cache: str | None, name: str | None = None) -> Media | None:
@@ -142,12 +225,20 @@ def _read_source(kind: Any, source: dict[str, Any], cache: str | None, name: str
     return Media(kind=kind, media_type=source.get("media_type"), name=name, cache=cache, **given)
 
 
-def _read_tool(tool: dict[str, Any]) -> Tool:
+def _read_tool(tool: dict[str, Any], place: str) -> Tool:
     if (tool.get("type") or "custom") != "custom":
         return Tool(name=str(tool.get("name") or tool["type"]), value=tool)
+    refuse_fields(tool, _TOOL, _TOOL_HINTS, f"{place}.")
+    callers = tool.get("allowed_callers")
+    if isinstance(callers, list) and callers and "direct" not in callers:
+        raise Unsupported("This model calls its tools itself.", field=f"{place}.allowed_callers")
+    described = tool.get("description")
+    if isinstance(examples := tool.get("input_examples"), list) and examples:
+        shown = "\n".join(msgspec.json.encode(example).decode() for example in examples)
+        described = f"{described or ''}\n\nExamples of its input:\n{shown}".lstrip()
     return Tool(
         name=tool.get("name") or "",
-        description=tool.get("description"),
+        description=described,
         parameters=tool.get("input_schema"),
         strict=tool.get("strict"),
         cache=read_mark(tool),
@@ -157,8 +248,11 @@ def _read_tool(tool: dict[str, Any]) -> Tool:
 def _read_tool_choice(choice: dict[str, Any] | None) -> ToolChoice | None:
     if choice is None:
         return None
+    mode: Any = _CHOICES_IN.get(str(choice.get("type")))
+    if mode is None:
+        told = f"tool_choice.type must be one of {', '.join(_CHOICES_IN)}."
+        raise InvalidRequest(told, field="tool_choice.type")
     parallel = False if choice.get("disable_parallel_tool_use") else None
-    mode: Any = _CHOICES_IN.get(str(choice.get("type")), "auto")
     return ToolChoice(mode=mode, name=choice.get("name") if mode == "tool" else None, parallel=parallel)
 
 
@@ -174,12 +268,14 @@ def _read_reasoning(thinking: dict[str, Any] | None, effort: str | None) -> Reas
     level = _EFFORT_IN.get(effort, effort) if effort else None
     if told.get("type") == "disabled":
         return Reasoning(effort=level, budget_tokens=0)
+    if told and told.get("type") not in _THINKS:
+        raise InvalidRequest("thinking.type is none that is known here.", field="thinking.type")
     budget = told.get("budget_tokens") if told.get("type") == "enabled" else None
     if budget is not None and level is None:
         level = effort_of(budget)
     if thinking is None and level is None:
         return None
-    shown = "auto" if thinking is not None and told.get("display") != "omitted" else None
+    shown = None if thinking is None else "none" if told.get("display") == "omitted" else "auto"
     return Reasoning(effort=level, budget_tokens=budget, summary=shown)
 
 
@@ -193,6 +289,13 @@ class _Turn(NamedTuple):
 
 def write_request(request: ChatRequest, model: str, *, stream: bool) -> dict[str, Any]:
     """Write a request for `model`. Raises `Unsupported` naming what this form has no words for."""
+    try:
+        return _write_request(request, model, stream=stream)
+    except InvalidRequest as error:
+        raise as_client_says(error, request) from None
+
+
+def _write_request(request: ChatRequest, model: str, *, stream: bool) -> dict[str, Any]:
     own = request.dialect in ("", DIALECT)
     _refuse(request, own=own)
     system, turns = _write_messages(request)
@@ -230,6 +333,7 @@ def _refuse(request: ChatRequest, *, own: bool) -> None:
     }
     if not own:
         asked |= {name: request.extra.get(name) for name in _MISSED}
+    refuse_unsaid(request, DIALECT)
     for field, value in asked.items():
         if value:
             raise Unsupported(f"The model {request.model} does not support {field}.", field=field)
@@ -240,7 +344,11 @@ def _write_messages(request: ChatRequest) -> tuple[list[dict[str, Any]], list[_T
     system: list[dict[str, Any]] = []
     turns: list[_Turn] = []
     for i, message in enumerate(request.messages):
-        blocks = [block for part in message.parts if (block := _write_part(part, message, i)) is not None]
+        blocks = [
+            block
+            for j, part in enumerate(message.parts)
+            if (block := _write_part(part, message.role, f"messages.{i}.content.{j}")) is not None
+        ]
         if message.role in ("system", "developer"):
             if any(block["type"] != "text" for block in blocks):
                 raise Unsupported("A system prompt has only text.", field=f"messages.{i}.content")
@@ -268,7 +376,7 @@ def _plain_if_one(blocks: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     return blocks[0]["text"] if len(blocks) == 1 and blocks[0].keys() == {"type", "text"} else blocks
 
 
-def _write_part(part: AnyPart, message: Message, place: int) -> dict[str, Any] | None:
+def _write_part(part: AnyPart, role: Role, place: str) -> dict[str, Any] | None:
     """Write one part; None for what has nothing to say here."""
     block: dict[str, Any]
     if isinstance(part, Text | Refusal):
@@ -281,16 +389,16 @@ def _write_part(part: AnyPart, message: Message, place: int) -> dict[str, Any] |
         given = read_arguments(part.arguments)
         block = {"type": "tool_use", "id": _tool_id(part.id), "name": part.name, "input": given}
     elif isinstance(part, ToolResult):
-        block = _write_result(part, message, place)
+        block = _write_result(part, role, place)
     elif isinstance(part, Media):
-        block = _write_media(part, f"messages.{place}.content")
+        block = _write_media(part, place)
     elif part.dialect == DIALECT:
         return dict(part.value)
-    elif message.role == "assistant":
+    elif role == "assistant":
         return None
     else:
         kind = part.value.get("type") if isinstance(part.value, dict) else None
-        raise Unsupported(f"This model does not read content of type {kind}.", field=f"messages.{place}.content")
+        raise Unsupported(f"This model does not read content of type {kind}.", field=place)
     return block | write_mark(part.cache)
 
 
@@ -302,8 +410,8 @@ def _write_thinking(part: Thinking) -> dict[str, Any] | None:
     return {"type": "thinking", "thinking": part.text, "signature": part.signature} if sealed else None
 
 
-def _write_result(part: ToolResult, message: Message, place: int) -> dict[str, Any]:
-    blocks = [block for told in part.content if (block := _write_part(told, message, place)) is not None]
+def _write_result(part: ToolResult, role: Role, place: str) -> dict[str, Any]:
+    blocks = [block for told in part.content if (block := _write_part(told, role, place)) is not None]
     result: dict[str, Any] = {"type": "tool_result", "tool_use_id": _tool_id(part.id)}
     if blocks:
         result["content"] = _plain_if_one(blocks)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from nexus.core.ids import new_id
+from nexus.llm.errors import Unsupported
 from nexus.llm.free_form import unwrapped, wrapped
 from nexus.llm.signatures import sealed_id, unsealed
 from nexus.llm.types import AnyPart, Foreign, Media, Message, Refusal, Role, Text, Thinking, ToolCall, ToolResult
@@ -190,6 +191,9 @@ def write_items(messages: Sequence[Message]) -> list[dict[str, Any]]:
                 items += _own_reasoning(part)
             elif not isinstance(part, Foreign) or part.dialect == DIALECT:
                 said.append(_write_part(part, message.role))
+            elif message.role != "assistant":
+                kind = part.value.get("type") if isinstance(part.value, dict) else None
+                raise Unsupported(f"This model does not read content of type {kind}.", field="messages")
         _say(items, message.role, said)
     return items
 

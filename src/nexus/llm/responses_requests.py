@@ -24,6 +24,7 @@ from nexus.llm.types import (
     Tool,
     ToolChoice,
 )
+from nexus.llm.unsaid import refuse_unsaid
 
 _any = msgspec.json.Decoder()
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -238,6 +239,7 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, thinks: boo
 
     Raises `Unsupported` for what this form has no word for.
     """
+    refuse_unsaid(request, DIALECT)
     body: dict[str, Any] = {
         "model": model,
         "input": write_items(request.messages),
@@ -265,8 +267,8 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, thinks: boo
         body["parallel_tool_calls"] = choice.parallel
     if (form := request.response_format) is not None:
         body["text"] = {"format": _write_format(form)}
-    if request.reasoning is not None and (request.reasoning.effort or request.reasoning.summary):
-        body["reasoning"] = _given(effort=request.reasoning.effort, summary=request.reasoning.summary)
+    if request.reasoning is not None and (reasoning := _write_reasoning(request.reasoning, thinks)):
+        body["reasoning"] = reasoning
     include = ["reasoning.encrypted_content"] if thinks else []
     if request.logprobs is not None:
         include.append("message.output_text.logprobs")
@@ -278,6 +280,12 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, thinks: boo
 
 def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _write_reasoning(asked: Reasoning, thinks: bool) -> dict[str, Any]:
+    """Write how much is to be thought, and whether that is to be shown; a model that cannot but think does little."""
+    effort = asked.effort or ("low" if thinks and asked.budget_tokens == 0 else None)
+    return _given(effort=effort, summary=None if asked.summary == "none" else asked.summary)
 
 
 def _write_tool(tool: Tool, position: int) -> dict[str, Any]:

@@ -145,6 +145,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     `logprobs` asks for the log probability of each token, and of as many alternatives as it says.
     `extra` holds named fields without a word here, and `dialect` says whose they are: a writer of
     another form leaves them out. The same holds for the `extra` of its messages.
+    `places` gives what the client calls each part of each message, for errors, where that is not our way.
     """
 
     dialect: str = ""
@@ -166,6 +167,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: Reasoning | None = None
     user: str | None = None
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
+    places: Callable[[], Sequence[Sequence[str]]] | None = None
 
 
 class Usage(msgspec.Struct, kw_only=True):

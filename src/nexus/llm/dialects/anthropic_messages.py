@@ -24,7 +24,7 @@ from nexus.llm.messages_stream import AnswerWriter
 from nexus.llm.sse import EventSplitter, data_of
 from nexus.llm.types import Call, ChatRequest, Chunk, Completion, ModelCard, Need, Tally, Usage
 
-_HANDED_ON = (b"anthropic-version", b"anthropic-beta")
+_HANDED_ON = (b"anthropic-version", b"anthropic-beta", b"anthropic-user-profile-id")
 _COUNT = "/v1/messages/count_tokens"
 _ROLES = ("user", "assistant", "system")
 _CHARACTERS_PER_TOKEN = 4
