@@ -10,6 +10,7 @@ import copy
 import re
 import typing
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -19,9 +20,11 @@ from typing_extensions import is_typeddict
 from nexus.core.errors import NexusError
 from nexus.core.plugins import PluginFolder
 from nexus.core.secrets import Secret
+from nexus.llm.abilities import able_as
 from nexus.llm.account import Account, Endpoint
 from nexus.llm.cache_key import digest_of
 from nexus.llm.dialect import Dialect
+from nexus.llm.fitting import unfit
 from nexus.llm.provider import Provider
 from nexus.llm.types import Call, Deployment, Route
 
@@ -72,8 +75,9 @@ def union(hint: Any) -> list[Any]:
 
 
 def fields_of(shape: type, whole: frozenset[str] | set[str], seen: set[str]) -> Iterator[str]:
-    """Yield `Type.field` for all below a type, `Type.field=value` where there is a choice, `Type` for those in `whole`.
+    """Yield `Type` and `Type.field` for all below a type, `Type.field=value` where there is a choice.
 
+    Types and fields in `whole` are not looked into.
     The kind in a `type` that is always the same is no choice.
     """
     name = short(shape.__name__)
@@ -84,8 +88,8 @@ def fields_of(shape: type, whole: frozenset[str] | set[str], seen: set[str]) -> 
     if name in whole:
         return
     for field, hint in hints_of(shape).items():
-        told = union(hint)
-        choices = [value for member in told if get_origin(member) is Literal for value in get_args(member)]
+        told = union(hint) if f"{name}.{field}" not in whole else []
+        choices = [value for member in told for value in choices_of(member)]
         if field == "type" and len(choices) == 1:
             pass
         elif len(choices) > 1 and field not in ("model",):
@@ -95,6 +99,13 @@ def fields_of(shape: type, whole: frozenset[str] | set[str], seen: set[str]) -> 
         for member in told:
             if isinstance(member, type) and (is_typeddict(member) or hasattr(member, "model_fields")):
                 yield from fields_of(member, whole, seen)
+
+
+def choices_of(hint: Any) -> list[Any]:
+    """Return the values of a choice, none for what is none."""
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return [member.value for member in hint]
+    return list(get_args(hint)) if get_origin(hint) is Literal else []
 
 
 def hints_of(shape: type) -> dict[str, Any]:
@@ -187,10 +198,14 @@ class Table(NamedTuple):
         call = self.dialect.parse(msgspec.json.encode(body), path=self.path)
         account = Account(name="a", kind=kind, base_url="https://host.example/v1", secret=Secret("s"), options=options)
         at = Endpoint(base_url=account.base_url, secret=account.secret, options={"region": "us-east-1"} | options)
+        provider = PROVIDERS.get(kind)
+        able = able_as(model, provider.capabilities)
+        if error := unfit(call, Deployment(provider="a", model=model, capabilities=able)):
+            raise error
         try:
-            request = PROVIDERS.get(kind).serving(account, model, call).chat(at, model, call)
-        except NexusError as error:
-            raise self.dialect.naming(error) from None
+            request = provider.serving(account, model, call).chat(at, model, call)
+        except NexusError as refused:
+            raise self.dialect.naming(refused) from None
         sent: dict[str, Any] = msgspec.json.decode(request.body)
         return sent
 

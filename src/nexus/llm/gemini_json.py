@@ -7,6 +7,7 @@ left behind.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -63,11 +64,17 @@ _CONFIG_READ = frozenset(
         "thinkingConfig",
     )
 )
-_CONFIG_HINTS = frozenset(
-    ("mediaResolution", "audioTimestamp", "routingConfig", "modelSelectionConfig", "enableEnhancedCivicAnswers")
-)
+_CONFIG_HINTS = frozenset(("mediaResolution", "routingConfig", "modelSelectionConfig", "enableEnhancedCivicAnswers"))
 _PART = frozenset(("text", "thought", "thoughtSignature", "inlineData", "fileData", "functionCall", "functionResponse"))
 _PART_HINTS = frozenset(("mediaResolution", "partMetadata", "mediaProcessing"))
+_CALL, _RESULT = frozenset(("id", "name", "args")), frozenset(("id", "name", "response", "parts"))
+_DECLARATION = frozenset(("name", "description", "parameters", "parametersJsonSchema"))
+# What a function returns is seen when it does; how it is waited for is a matter of live talk.
+_DECLARATION_HINTS = frozenset(("response", "responseJsonSchema"))
+_TOOL_CONFIG_HINTS = frozenset(("retrievalConfig", "includeServerSideToolInvocations"))
+_CALLING = frozenset(("mode", "allowedFunctionNames"))
+_THINKING = frozenset(("includeThoughts", "thinkingBudget", "thinkingLevel"))
+_DETAILS = {"LOW": "low", "HIGH": "high", "ULTRA_HIGH": "high"}
 # Of other forms' further fields, those that change an answer.
 _MISSED = ("logit_bias", "web_search_options", "audio")
 _MODES: dict[Any, Any] = {"AUTO": "auto", "VALIDATED": "auto", "ANY": "required", "NONE": "none"}
@@ -89,6 +96,7 @@ def read_request(body: dict[str, Any], model: str) -> ChatRequest:
     config = body.get("generationConfig") or {}
     refuse_fields(body, _BODY, _BODY_HINTS, "")
     refuse_fields(config, _CONFIG_READ, _CONFIG_HINTS, "generationConfig.")
+    refuse_fields(config.get("thinkingConfig") or {}, _THINKING, (), "generationConfig.thinkingConfig.")
     plain: dict[str, Any] = {ours: config[theirs] for theirs, ours in _CONFIG.items() if theirs in config}
     hints = {name: body[name] for name in body if name in _BODY_HINTS}
     if of_config := {name: config[name] for name in config if name in _CONFIG_HINTS}:
@@ -101,7 +109,7 @@ def read_request(body: dict[str, Any], model: str) -> ChatRequest:
     return ChatRequest(
         dialect=DIALECT,
         model=model,
-        messages=tuple(read_messages(body)),
+        messages=tuple(read_messages(body, _detail(config))),
         tools=tools,
         tool_choice=choice,
         stop=tuple(config.get("stopSequences") or ()),
@@ -109,12 +117,16 @@ def read_request(body: dict[str, Any], model: str) -> ChatRequest:
         response_format=_read_format(config),
         reasoning=_read_thinking(config.get("thinkingConfig")),
         extra=hints,
+        places=functools.partial(_places, body),
         **plain,
     )
 
 
-def read_messages(body: dict[str, Any]) -> list[Message]:
-    """Read the system instruction and the turns. Raises `Unsupported` naming what only Gemini can say."""
+def read_messages(body: dict[str, Any], detail: str | None = None) -> list[Message]:
+    """Read the system instruction and the turns. Raises `Unsupported` naming what only Gemini can say.
+
+    `detail` is how closely pictures are to be looked at that do not say it themselves.
+    """
     messages = []
     if system := body.get("systemInstruction"):
         parts = []
@@ -125,13 +137,14 @@ def read_messages(body: dict[str, Any]) -> list[Message]:
         messages.append(Message(role="system", parts=tuple(parts)))
     calls = CallNames()
     for i, content in enumerate(body.get("contents") or ()):
+        refuse_fields(content, ("role", "parts"), (), f"contents.{i}.")
         role = content.get("role") or "user"
         if role not in ("user", "model", "function", "tool"):
             raise InvalidRequest(f"contents.{i}.role must be user or model.", field=f"contents.{i}.role")
         parts_read = [
             read
             for j, part in enumerate(content.get("parts") or ())
-            if (read := _read_part(part, calls, f"contents.{i}.parts.{j}")) is not None
+            if (read := _read_part(part, calls, f"contents.{i}.parts.{j}", detail)) is not None
         ]
         results = tuple(part for part in parts_read if isinstance(part, ToolResult))
         said = tuple(part for part in parts_read if not isinstance(part, ToolResult))
@@ -142,17 +155,46 @@ def read_messages(body: dict[str, Any]) -> list[Message]:
     return messages
 
 
-def _read_part(part: dict[str, Any], calls: CallNames, place: str) -> AnyPart | None:
+def _places(body: dict[str, Any]) -> list[list[str]]:
+    """Return what the client calls each part of the messages that `read_messages` makes of a body."""
+    system = (body.get("systemInstruction") or {}).get("parts") or ()
+    places = [[f"systemInstruction.parts.{j}" for j in range(len(system))]] if body.get("systemInstruction") else []
+    for i, content in enumerate(body["contents"]):
+        results, said = [], []
+        for j, part in enumerate(content.get("parts") or ()):
+            if "functionResponse" in part:
+                results.append(f"contents.{i}.parts.{j}")
+            elif _read_part(part, CallNames(), "", None) is not None:
+                said.append(f"contents.{i}.parts.{j}")
+        places += [there for there in (results, said) if there]
+    return places
+
+
+def _detail(asked: dict[str, Any]) -> str | None:
+    """Return how closely pictures are to be looked at, in the words of most others; None leaves it to the model."""
+    told = asked.get("mediaResolution")
+    level = told.get("level") if isinstance(told, dict) else told
+    return _DETAILS.get(str(level).removeprefix("MEDIA_RESOLUTION_"))
+
+
+def _read_part(part: dict[str, Any], calls: CallNames, place: str, detail: str | None) -> AnyPart | None:
     refuse_fields(part, _PART, _PART_HINTS, f"{place}.")
     signature = read_signature(part.get("thoughtSignature"))
     if "functionCall" in part:
         call = part["functionCall"]
+        refuse_fields(call, _CALL, (), f"{place}.functionCall.")
         arguments = msgspec.json.encode(call.get("args") or {}).decode()
         return ToolCall(id=calls.called(call), name=call.get("name", ""), arguments=arguments, signature=signature.seal)
     if "functionResponse" in part:
-        return calls.answered(part["functionResponse"], place)
+        response = part["functionResponse"]
+        refuse_fields(response, _RESULT, ("scheduling",), f"{place}.functionResponse.")
+        for k, shown in enumerate(response.get("parts") or ()):
+            refuse_fields(shown, _PART, _PART_HINTS, f"{place}.functionResponse.parts.{k}.")
+        return calls.answered(response, place)
     if "inlineData" in part or "fileData" in part:
-        return read_media(part, place)
+        media = read_media(part, place)
+        detail = _detail(part) or detail
+        return msgspec.structs.replace(media, detail=detail) if detail and media.kind == "image" else media
     text = part.get("text") or ""
     if part.get("thought"):
         return Thinking(text=text, signature=signature.seal, redacted=signature.redacted)
@@ -164,12 +206,18 @@ def _read_tools(body: dict[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice | No
     for i, tool in enumerate(body.get("tools") or ()):
         refuse_fields(tool, ("functionDeclarations",), (), f"tools.{i}.")
         for j, given in enumerate(tool.get("functionDeclarations") or ()):
+            waits = given.get("behavior") != "NON_BLOCKING"
+            known = _DECLARATION | {"behavior"} if waits else _DECLARATION
+            refuse_fields(given, known, _DECLARATION_HINTS, f"tools.{i}.functionDeclarations.{j}.")
             schema = given.get("parametersJsonSchema")
             if schema is None:
                 schema = _read_schema(given.get("parameters"), f"tools.{i}.functionDeclarations.{j}.parameters")
             about = given.get("description") or None
             tools.append(Tool(name=given.get("name", ""), description=about, parameters=schema))
-    asked = (body.get("toolConfig") or {}).get("functionCallingConfig") or {}
+    told = body.get("toolConfig") or {}
+    asked = told.get("functionCallingConfig") or {}
+    refuse_fields(told, ("functionCallingConfig",), _TOOL_CONFIG_HINTS, "toolConfig.")
+    refuse_fields(asked, _CALLING, ("streamFunctionCallArguments",), "toolConfig.functionCallingConfig.")
     mode = _MODE_NUMBERS.get(asked.get("mode"), asked.get("mode") or "AUTO")
     if mode == "MODE_UNSPECIFIED" or not asked:
         return tuple(tools), None
@@ -218,7 +266,10 @@ def _read_thinking(given: dict[str, Any] | None) -> Reasoning | None:
         return None
     summary = "auto" if given.get("includeThoughts") else None
     level, budget = given.get("thinkingLevel"), given.get("thinkingBudget")
-    if isinstance(level, str) and level != "THINKING_LEVEL_UNSPECIFIED":
+    if isinstance(level, int):
+        field = "generationConfig.thinkingConfig.thinkingLevel"
+        raise InvalidRequest(f"{field} must be the name of a level.", field=field)
+    if level is not None and level != "THINKING_LEVEL_UNSPECIFIED":
         return Reasoning(effort=level.lower(), summary=summary)
     if budget == 0:
         return Reasoning(effort="none")
