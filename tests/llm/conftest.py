@@ -71,7 +71,7 @@ def fast(**more: Any) -> dict[str, Any]:
 def serving(llm: LLMService, ledger: Ledger, principal: Principal = WHO, *more: Any) -> Iterator[Gateway]:
     """Serve the slice, and `more` services, started with it, with our server in a thread."""
     services = Services()
-    for one in (llm, TextTasks(llm=llm), *more):
+    for one in (llm, ledger, TextTasks(llm=llm), *more):
         services.put(one)
     api = FastAPI()
     api.state.services = services

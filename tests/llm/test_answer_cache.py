@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anthropic
@@ -18,7 +19,7 @@ import httpx
 import openai
 import pytest
 from tests.llm.conftest import WHO, Gateway, serving
-from tests.llm.scripts import failing, slowly, waiting, whole
+from tests.llm.scripts import failing, slowly, stream_of, waiting, whole
 from tests.llm.test_delivery import said
 
 from nexus.access.types import Scope
@@ -262,6 +263,42 @@ def test_dialects_serve_each_other(gateway: Gateway, upstream: FakeUpstream, fir
     assert [row.cached for row in gateway.rows] == [False, True, True]
 
 
+@pytest.mark.parametrize("first", [False, True], ids=["plain first", "stream first"])
+def test_what_stands_beside_the_words_is_kept_too(gateway: Gateway, upstream: FakeUpstream, first: bool) -> None:
+    rows = [{"token": word, "logprob": -0.5, "bytes": None, "top_logprobs": []} for word in ("one", " two")]
+    source = {"type": "url_citation", "url_citation": {"url": "https://x.example", "title": "x"}}
+
+    def told(seen: Any) -> Script:
+        if not seen.json.get("stream"):
+            message = {"role": "assistant", "content": "one two", "annotations": [source]}
+            body = whole(seen, message=message, logprobs={"content": rows})
+            return Script((response(200, json.dumps(body).encode()),))
+        deltas = [{"content": "one"}, {"content": " two", "annotations": [source]}]
+        choices = [
+            {"index": 0, "delta": delta, "logprobs": {"content": [row]}}
+            for delta, row in zip(deltas, rows, strict=True)
+        ]
+        choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+        head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        lines = [f"data: {json.dumps(head | {'choices': [choice]})}\n\n".encode() for choice in choices]
+        return stream_of(seen, [*lines, b"data: [DONE]\n\n"])
+
+    upstream.answering = told
+    for streamed in (first, not first, first):
+        answer = ask(gateway, stream=streamed, logprobs=True)
+        if streamed:
+            events = [json.loads(line[5:]) for line in answer.text.split("\n") if line.startswith("data: {")]
+            choices = [choice for event in events for choice in event["choices"]]
+            found = [row for choice in choices for row in (choice.get("logprobs") or {}).get("content", ())]
+            notes = [note for choice in choices for note in choice["delta"].get("annotations", ())]
+        else:
+            choice = answer.json()["choices"][0]
+            found, notes = choice["logprobs"]["content"], choice["message"]["annotations"]
+        assert [(row["token"], row["logprob"]) for row in found] == [("one", -0.5), (" two", -0.5)]
+        assert notes == [source]
+    assert len(upstream.seen) == 1
+
+
 def test_a_replayed_stream_leaves_usage_out_unless_asked(gateway: Gateway) -> None:
     ask(gateway)
     assert '"usage"' not in ask(gateway, stream=True).text
@@ -367,6 +404,7 @@ def test_whoever_leaves_the_call_goes_on_for_the_others_and_is_paid_once(
     assert streamed or upstream.seen[0].closed is None
     by_status = Counter((row.status, bool(row.cost_usd)) for row in gateway.rows)
     assert by_status == {("client_disconnect", False): 1, ("ok", True): 1, ("ok", False): 1}
+    assert Counter((row.cached, row.details["cache"]) for row in gateway.rows) == {(False, "miss"): 1, (True, "hit"): 2}
     assert how(ask(gateway)) == "hit"
 
 
@@ -419,6 +457,77 @@ def test_figures_and_purges_by_route(make_gateway: Callable[..., Gateway]) -> No
     assert HTTP.delete(f"{gateway.url}/api/v1/cache", params={"route": "r"}).json() == {"deleted": 1}
     assert HTTP.delete(f"{gateway.url}/api/v1/cache", params={"route": "unknown"}).json() == {"deleted": 0}
     assert [how(ask(gateway, model=model)) for model in ("r", "s")] == ["miss", "hit"]
+
+
+def test_the_hit_rate_is_that_of_a_period(make_gateway: Callable[..., Gateway]) -> None:
+    gateway = make_gateway(routes=[cached()])
+
+    def shown(**period: datetime) -> dict[str, Any]:
+        given = {name: moment.isoformat() for name, moment in period.items()}
+        return HTTP.get(f"{gateway.url}/api/v1/cache", params=given).json()
+
+    ask(gateway)
+    ask(gateway, headers={"x-nexus-cache": "off"})
+    between = datetime.now(UTC)
+    ask(gateway)
+    assert (shown()["hits"], shown()["misses"], shown()["hit_rate"]) == (1, 1, 0.5)
+    assert (shown(since=between)["misses"], shown(since=between)["hit_rate"]) == (0, 1.0)
+    assert (shown(until=between)["hits"], shown(until=between)["hit_rate"]) == (0, 0.0)
+    refused = HTTP.get(
+        f"{gateway.url}/api/v1/cache",
+        params={"since": between.isoformat(), "until": (between - timedelta(1)).isoformat()},
+    )
+    assert refused.status_code in (400, 422)
+    assert "until" in refused.text
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_the_older_completions_are_kept_apart_from_chats(
+    make_gateway: Callable[..., Gateway], upstream: FakeUpstream, native: bool
+) -> None:
+    provider = {"name": "up", "kind": "openai", "base_url": upstream.url, "api_key": "sk-x", "completions": native}
+    gateway = make_gateway(providers=[provider], routes=[cached()])
+    client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="nx_test", max_retries=0)
+    asked: Any = {"model": "r", "prompt": TEXT, "temperature": 0}
+    made = [client.completions.create(**asked) for _ in range(2)]
+    assert [one.choices[0].text for one in made] == [TEXT] * 2
+    assert made[1].usage == made[0].usage
+    chunks = list(client.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == TEXT
+    assert chunks[-1].usage is not None
+    assert [row.cached for row in gateway.rows] == [False, True, True]
+    assert how(ask(gateway)) == "miss", "a question in a chat is no text to go on with"
+    for least in (3, 3, 4):
+        client.completions.create(**asked, extra_body={"min_tokens": least})
+    assert [row.cached for row in gateway.rows[-3:]] == [False, True, False]
+
+
+def test_a_streamed_completion_is_kept_with_its_columns(
+    make_gateway: Callable[..., Gateway], upstream: FakeUpstream
+) -> None:
+    columns = {"tokens": ["one"], "token_logprobs": [-0.5], "top_logprobs": [{"one": -0.5}], "text_offset": [0]}
+
+    def told(seen: Any) -> Script:
+        choice = {"index": 0, "text": "one", "logprobs": columns, "finish_reason": None}
+        events = [
+            {"choices": [choice]},
+            {"choices": [choice | {"text": "", "logprobs": None, "finish_reason": "stop"}]},
+        ]
+        head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "m"}
+        lines = [f"data: {json.dumps(head | event)}\n\n".encode() for event in events]
+        return stream_of(seen, [*lines, b"data: [DONE]\n\n"])
+
+    upstream.answering = told
+    provider = {"name": "up", "kind": "openai", "base_url": upstream.url, "api_key": "sk-x", "completions": True}
+    gateway = make_gateway(providers=[provider], routes=[cached()])
+    client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="nx_test", max_retries=0)
+    for _ in range(2):
+        chunks = list(client.completions.create(model="r", prompt="x", stream=True, logprobs=1))
+        assert "".join(chunk.choices[0].text for chunk in chunks) == "one"
+        found = chunks[0].choices[0].logprobs or chunks[1].choices[0].logprobs
+        assert found is not None
+        assert found.to_dict() == columns
+    assert [row.cached for row in gateway.rows] == [False, True]
 
 
 def test_rights_are_asked_for(make_gateway: Callable[..., Gateway], ledger: Ledger) -> None:

@@ -68,6 +68,18 @@ async def test_gives_back_what_was_set(cache: Cache) -> None:
     assert await cache.get("a") is None
 
 
+async def test_gives_back_many_at_once(cache: Cache) -> None:
+    values = {f"many:{n}": b"%d" % n for n in range(1_200)}
+    await cache.set("many:7", b"old", 60)
+    await cache.set_many(values, 60)
+    await cache.set_many({}, 60)
+    wanted = [*values, "none"][::-1]
+    assert await cache.get_many(wanted) == values
+    assert await cache.get_many([]) == {}
+    assert await cache.purge("many:") == 1_200
+    assert await cache.get_many(wanted) == {}
+
+
 async def test_entries_end(cache: Cache) -> None:
     await cache.set("short", b"1", 0.15)
     assert await cache.increment("count", 1, 0.15) == 1
@@ -91,7 +103,9 @@ async def test_purge_takes_the_prefix_literally(cache: Cache) -> None:
 async def test_redis_that_is_away_counts_as_a_miss() -> None:
     cache = RedisCache("redis://127.0.0.1:1/0")
     await cache.set("a", b"1", 60)
+    await cache.set_many({"a": b"1"}, 60)
     assert await cache.get("a") is None
+    assert await cache.get_many(["a"]) == {}
     with pytest.raises(CacheUnavailable):
         await cache.increment("a", 1, 60)
     await cache.close()

@@ -116,6 +116,19 @@ class Ledger:
         await self.flush()
         return await self._database.read(storage.usage, which, list(group_by), limit)
 
+    async def kept_answers(
+        self, principal: Principal, since: datetime, until: datetime | None = None
+    ) -> dict[str, dict[str, int]]:
+        """Return how many calls of each route of the project a cache took part in, by how it did: hit, miss ..."""
+        if until is not None and since >= until:
+            raise InvalidUsageQuery("The period ends before it begins.", field="until")
+        which = InvocationFilter(principal.project_id, since=since, until=until)
+        await self.flush()
+        found: dict[str, dict[str, int]] = {}
+        for route, how, count in await self._database.read(storage.kept_answers, which):
+            found.setdefault(route, {})[how] = count
+        return found
+
     async def spend(self, project_id: str, *, key_id: str | None = None, since: datetime | None = None) -> float:
         """Return the dollars that a project, or one key of it, has spent since a moment."""
         await self.flush()

@@ -152,6 +152,14 @@ def _numbers(found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def kept_answers(session: Session, which: InvocationFilter) -> list[tuple[str, str, int]]:
+    """Return how many calls by each name a cache took part in, and how."""
+    how, name = InvocationRow.details["cache"].as_string(), InvocationRow.model
+    # Where a call ended does not matter: its name is that of the route whose cache was asked.
+    query = select(name, how, func.count()).where(*which.conditions(), how.is_not(None)).group_by(name, how)
+    return [(route, told, int(count)) for route, told, count in session.execute(query)]
+
+
 def spend(session: Session, project_id: str, key_id: str | None, since: datetime | None) -> float:
     """Return the dollars spent by a project, or by one key of it, since a moment."""
     which = InvocationFilter(project_id=project_id, key_id=key_id, since=since)

@@ -40,11 +40,23 @@ class Entry:
     `headers` are lines that the answer carries to the caller besides its own. `hold` is what was reserved for the
     call of the caller's limits; closing settles it. An attempt that failed after its provider had begun to bill
     is kept beside the one that answered, and its cost counts; where it was `carried` on by another, its tokens too.
+    `cache` tells how a cache took part, None where there was none to ask.
     """
 
     __slots__ = (
         *("_begun", "_deployment", "_failed", "_first", "_quotas", "_record", "_recorded", "_reserved", "_route"),
-        *("answer_tokens", "attempts", "carried", "characters", "gone", "headers", "hold", "invocation", "items"),
+        *(
+            "answer_tokens",
+            "attempts",
+            "cache",
+            "carried",
+            "characters",
+            "gone",
+            "headers",
+            "hold",
+            "invocation",
+            "items",
+        ),
         *("sent", "tally"),
     )
 
@@ -79,6 +91,7 @@ class Entry:
         self._reserved: Reserved | None = None
         self.answer_tokens = answer_tokens
         self.attempts = 0
+        self.cache: dict[str, Any] | None = None
         self.carried = False
         self.characters = characters
         self.gone = False
@@ -259,7 +272,7 @@ class Entry:
         return "error", error.code if isinstance(error, NexusError) else "internal_error"
 
     def _details(self, status: Status) -> dict[str, Any]:
-        details: dict[str, Any] = {}
+        details: dict[str, Any] = dict(self.cache or ())
         if self._deployment is not None and self._deployment.model != self.invocation.model:
             details["deployment"] = self._deployment.key
         if self.attempts > 1:

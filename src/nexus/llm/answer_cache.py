@@ -6,7 +6,6 @@ Who asks while the same question is under way joins that call instead of making 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -16,7 +15,7 @@ from nexus.llm.accounting import Entry
 from nexus.llm.cache_key import CacheKey, Wish, key_of, may_be_kept, prefix_of, wish_of
 from nexus.llm.dialect import Dialect
 from nexus.llm.errors import InvalidRequest, NotCached, UpstreamError
-from nexus.llm.flight import Flight, Listening
+from nexus.llm.flight import ChatFlight, Listening
 from nexus.llm.flow import Hearing, Stream
 from nexus.llm.kept import Kept, tally_of
 from nexus.llm.semantic_cache import Meaning, SemanticIndex
@@ -26,32 +25,7 @@ from nexus.storage.cache import Cache
 Ask = Callable[[], Awaitable[Kept]]
 Begin = Callable[[], Awaitable[Hearing]]
 
-_OUTAGE = (Unavailable, UpstreamError, RateLimited, DeadlineExceeded)
-
-
-@dataclass(slots=True)
-class CacheFigures:
-    """How often a route's cache could answer, since this process started."""
-
-    hits: int = 0
-    misses: int = 0
-    stale: int = 0
-    semantic: int = 0
-
-    @property
-    def hit_rate(self) -> float | None:
-        """Return the share of requests that were answered from the cache; None where there were none."""
-        served = self.hits + self.stale + self.semantic
-        return served / (served + self.misses) if served + self.misses else None
-
-    def plus(self, other: CacheFigures) -> CacheFigures:
-        """Return the figures of both."""
-        return CacheFigures(
-            hits=self.hits + other.hits,
-            misses=self.misses + other.misses,
-            stale=self.stale + other.stale,
-            semantic=self.semantic + other.semantic,
-        )
+OUTAGE = (Unavailable, UpstreamError, RateLimited, DeadlineExceeded)
 
 
 class Question(NamedTuple):
@@ -77,22 +51,17 @@ class AnswerCache:
         """Hold nothing yet."""
         self._store = store
         self._index = index
-        self._flights: dict[str, Flight] = {}
-        self._figures: dict[tuple[str, str], CacheFigures] = {}
+        self._flights: dict[str, ChatFlight] = {}
 
     def question(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Question | None:
         """Return the request with its key; None for one that goes past the cache. Raises `InvalidRequest`."""
         assert route.cache is not None
-        wish = wish_of(call)
-        given = route.cache.keys.get(entry.invocation.key_id or "")
-        if given is not None and wish.ttl is None:
-            # What the caller asks for this very request comes before what its key says.
-            wish = wish._replace(ttl=given)
-        request = None if wish.mode == "off" or given == 0 else _own_form(call)
+        wish = wish_of(call.received, route.cache, entry.invocation.key_id)
+        request = None if wish.passes_by else _own_form(call)
         if request is None or not may_be_kept(request, route.cache):
             if wish.mode == "only":
                 raise NotCached
-            _mark(entry, b"bypass")
+            mark(entry, b"bypass")
             return None
         key = key_of(request, call, route, entry.invocation.project_id)
         return Question(route, route.cache, call, dialect, entry, request, key, wish)
@@ -114,7 +83,7 @@ class AnswerCache:
             kept = await flight.whole()
             if not flight.pays(question.entry):
                 self._serve(question, kept, b"hit")
-        except _OUTAGE:
+        except OUTAGE:
             if old is None:
                 raise
             kept = self._serve(question, old, b"stale")
@@ -140,7 +109,7 @@ class AnswerCache:
             kept = await flight.whole() if first is None else None
         except BaseException as error:
             flight.leave(question.entry)
-            if old is None or not isinstance(error, _OUTAGE):
+            if old is None or not isinstance(error, OUTAGE):
                 raise
             return self._replay(question, old, b"stale")
         if first is None:
@@ -150,10 +119,6 @@ class AnswerCache:
         if not flight.pays(question.entry):
             question.entry.served_from_cache(question.route, flight.tally)
         return Listening(flight, question.call, question.dialect, question.entry, first)
-
-    def figures(self, project_id: str) -> dict[str, CacheFigures]:
-        """Return the figures of a project's routes."""
-        return {route: found for (project, route), found in self._figures.items() if project == project_id}
 
     async def measure(self, project_id: str, route: str | None = None) -> tuple[int, int]:
         """Return how many answers a project, or one of its routes, has kept, and their bytes."""
@@ -194,28 +159,25 @@ class AnswerCache:
             raise NotCached
         return meaning, None
 
-    def _flight(self, question: Question) -> Flight | None:
+    def _flight(self, question: Question) -> ChatFlight | None:
         flight = self._flights.get(str(question.key))
         return None if flight is None or flight.over or question.wish.mode == "refresh" else flight
 
-    def _start(self, question: Question) -> Flight:
+    def _start(self, question: Question) -> ChatFlight:
         place = str(question.key)
 
         def over() -> None:
             if self._flights.get(place) is flight:
                 del self._flights[place]
 
-        flight = self._flights[place] = Flight(question.call, question.dialect, over)
+        flight = self._flights[place] = ChatFlight(question.call, question.dialect, over)
         return flight
 
-    def _board(self, question: Question, flight: Flight) -> None:
-        figures = self._figures_of(question)
+    def _board(self, question: Question, flight: ChatFlight) -> None:
         if flight.board(question.entry):
-            figures.misses += 1
-            _mark(question.entry, b"miss")
+            mark(question.entry, b"miss")
         elif flight.streamed and question.call.stream:
-            figures.hits += 1
-            _mark(question.entry, b"hit", 0.0)
+            mark(question.entry, b"hit", 0.0)
 
     async def _keep(self, question: Question, kept: Kept, meaning: Meaning | None) -> None:
         """Keep a sound answer, and where questions are compared, what was asked."""
@@ -228,25 +190,11 @@ class AnswerCache:
 
     def _serve(self, question: Question, kept: Kept, how: bytes) -> Kept:
         question.entry.served_from_cache(question.route, tally_of(kept.completion))
-        _mark(question.entry, how, kept.age)
-        figures = self._figures_of(question)
-        if how == b"stale":
-            figures.stale += 1
-        elif how == b"semantic":
-            figures.semantic += 1
-        else:
-            figures.hits += 1
+        mark(question.entry, how, kept.age)
         return kept
 
     def _replay(self, question: Question, kept: Kept, how: bytes) -> Replay:
         return Replay(self._serve(question, kept, how).events(question.call, question.dialect))
-
-    def _figures_of(self, question: Question) -> CacheFigures:
-        place = (question.entry.invocation.project_id, question.route.name)
-        found = self._figures.get(place)
-        if found is None:
-            found = self._figures[place] = CacheFigures()
-        return found
 
 
 class Replay:
@@ -264,16 +212,16 @@ class Replay:
         """Hold nothing open."""
 
 
-def _mark(entry: Entry, how: bytes, age: float | None = None) -> None:
-    """Tell the caller how the cache took part."""
+def mark(entry: Entry, how: bytes, age: float | None = None) -> None:
+    """Tell the caller, and the call's row in the ledger, how the cache took part."""
     rest = tuple(line for line in entry.headers if not line[0].startswith(b"x-nexus-cache"))
     told = ((b"x-nexus-cache", how),) if age is None else ((b"x-nexus-cache", how), (b"x-nexus-cache-age", b"%d" % age))
     entry.headers = rest + told
+    entry.cache = {"cache": how.decode()}
 
 
 def _is_fresh(kept: Kept, question: Question) -> bool:
-    limit = kept.ttl if question.wish.ttl is None else min(kept.ttl, question.wish.ttl)
-    return kept.age < limit
+    return kept.age < question.wish.longest(kept.ttl)
 
 
 def _own_form(call: Call) -> ChatRequest | None:

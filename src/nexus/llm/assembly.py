@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 import msgspec
 
@@ -21,6 +22,11 @@ from nexus.llm.types import (
     ToolDelta,
     Usage,
 )
+
+OF_MESSAGE: Final = ("audio", "annotations")
+"""What stands beside the words of a message, in the `extra` of its chunks."""
+
+_SOUND: Final = ("data", "transcript")
 
 
 @dataclass(slots=True)
@@ -50,8 +56,11 @@ class _Said:
     parts: list[_Growing | AnyPart] = field(default_factory=list)
     finish: FinishReason | None = None
     native: str | None = None
+    beside: dict[str, Any] = field(default_factory=dict)
 
     def add(self, chunk: Chunk) -> None:
+        if chunk.extra:
+            _grow(self.beside, chunk.extra)
         if chunk.thinking:
             self._say(Thinking, chunk.thinking)
         if chunk.text:
@@ -125,9 +134,16 @@ class Assembly:
             parts = tuple(part.part() if isinstance(part, _Growing) else part for part in said.parts)
             if not parts and said.finish is None:
                 continue
-            message = Message(role="assistant", parts=parts)
+            told = said.beside.items()
+            extra = {name: value for name, value in told if name in OF_MESSAGE}
             choices.append(
-                Choice(index=index, message=message, finish_reason=said.finish, native_finish_reason=said.native)
+                Choice(
+                    index=index,
+                    message=Message(role="assistant", parts=parts, extra=extra),
+                    finish_reason=said.finish,
+                    native_finish_reason=said.native,
+                    extra={name: value for name, value in told if name not in OF_MESSAGE},
+                )
             )
         return Completion(
             id=self._id,
@@ -151,18 +167,41 @@ def chunks_of(completion: Completion) -> list[Chunk]:
         )
         chunks.append(head)
         calls = 0
+        beside = dict(choice.message.extra)
+        if logprobs := choice.extra.get("logprobs"):
+            beside["logprobs"] = logprobs
         for part in choice.message.parts:
-            chunks.append(_chunk_of(part, choice.index, calls))
+            chunk = _chunk_of(part, choice.index, calls)
+            if beside and isinstance(part, Text | Refusal):
+                chunk, beside = msgspec.structs.replace(chunk, extra=beside), {}
+            chunks.append(chunk)
             calls += isinstance(part, ToolCall)
         finish = Chunk(
             index=choice.index,
             finish_reason=choice.finish_reason,
             native_finish_reason=choice.native_finish_reason,
+            extra={name: told for name, told in choice.extra.items() if name != "logprobs"},
         )
         chunks.append(finish)
     if completion.usage is not None:
         chunks.append(Chunk(usage=msgspec.structs.replace(completion.usage)))
     return chunks
+
+
+def _grow(told: dict[str, Any], more: dict[str, Any]) -> None:
+    """Add to what is told beside the words: lists grow, also in tables, and sound; of the rest the last counts."""
+    for name, value in more.items():
+        before = told.get(name)
+        if isinstance(value, list):
+            told[name] = before if isinstance(before, list) else []
+            told[name] += value
+        elif isinstance(value, dict):
+            told[name] = before if isinstance(before, dict) else {}
+            _grow(told[name], value)
+        elif isinstance(before, str) and isinstance(value, str) and name in _SOUND:
+            told[name] = before + value
+        elif value is not None:
+            told[name] = value
 
 
 def _chunk_of(part: AnyPart, index: int, position: int) -> Chunk:

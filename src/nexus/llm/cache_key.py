@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from nexus.llm.errors import InvalidRequest
-from nexus.llm.types import CachePolicy, Call, ChatRequest, Foreign, Route
+from nexus.llm.types import CachePolicy, Call, ChatRequest, EmbeddingRequest, Foreign, Route
 
 Mode = Literal["use", "off", "refresh", "only"]
 
@@ -28,10 +29,23 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 class Wish(NamedTuple):
-    """What a caller asks of the cache: `x-nexus-cache` and `x-nexus-cache-ttl` (seconds)."""
+    """What a caller asks of the cache: `x-nexus-cache` and `x-nexus-cache-ttl` (seconds).
+
+    `barred` tells that the caller's key has no part in it.
+    """
 
     mode: Mode = "use"
     ttl: float | None = None
+    barred: bool = False
+
+    @property
+    def passes_by(self) -> bool:
+        """Tell whether the cache is neither read nor written."""
+        return self.barred or self.mode == "off"
+
+    def longest(self, ttl: float) -> float:
+        """Return how old an answer kept for `ttl` seconds may be."""
+        return ttl if self.ttl is None else min(ttl, self.ttl)
 
 
 class CacheKey(NamedTuple):
@@ -44,11 +58,14 @@ class CacheKey(NamedTuple):
         return self.prefix + self.digest
 
 
-def wish_of(call: Call) -> Wish:
-    """Read what the caller asks of the cache. Raises `InvalidRequest` naming the header."""
+def wish_of(received: Iterable[tuple[bytes, bytes]], policy: CachePolicy, key_id: str | None) -> Wish:
+    """Read what the caller asks of the cache in headers. Raises `InvalidRequest` naming the header.
+
+    What is asked for this very request comes before what the route says of the caller's key.
+    """
     mode: Mode = "use"
     ttl = None
-    for name, value in call.received:
+    for name, value in received:
         if name == b"x-nexus-cache":
             found = _MODES.get(value.strip().lower())
             if found is None:
@@ -62,7 +79,8 @@ def wish_of(call: Call) -> Wish:
             if not 0 <= ttl <= _LONGEST_TTL:
                 text = f"x-nexus-cache-ttl is a number of seconds, at most {_LONGEST_TTL:.0f}."
                 raise InvalidRequest(text, field="x-nexus-cache-ttl")
-    return Wish(mode, ttl)
+    given = policy.keys.get(key_id or "")
+    return Wish(mode, given if ttl is None else ttl, barred=given == 0)
 
 
 def may_be_kept(request: ChatRequest, policy: CachePolicy) -> bool:
@@ -88,18 +106,29 @@ def digest_of(request: ChatRequest, call: Call, route: Route, project_id: str) -
     """Return the SHA-256 of everything that changes the answer."""
     places = [item.key for item in route.deployments]
     headers = sorted((name, value) for name, value in call.headers if not name.endswith(b"-version"))
-    content = [project_id, route.name, places, headers, _canonical(request)]
+    content = [project_id, route.name, places, headers, _canonical(request, apart=call.apart)]
     return hashlib.sha256(_encode(content)).hexdigest()
 
 
-def _canonical(request: ChatRequest) -> ChatRequest:
+def keys_of_vectors(request: EmbeddingRequest, own: Any, route: Route, project_id: str) -> list[CacheKey]:
+    """Return where the vector of each input is kept; one place for all where `own` words may tie them together."""
+    prefix = prefix_of(project_id, route.name)
+    base = [project_id, route.name, [item.key for item in route.deployments], request.dimensions, request.task]
+    if own is not None:
+        asked = [[*base, "all", request.dialect, request.form, own, request.input]]
+    else:
+        asked = [[*base, "each", item] for item in request.input]
+    return [CacheKey(prefix, hashlib.sha256(_encode(content)).hexdigest()) for content in asked]
+
+
+def _canonical(request: ChatRequest, *, apart: bool) -> ChatRequest:
     """Return the request without what makes no difference."""
     extra = {name: value for name, value in request.extra.items() if name not in _IRRELEVANT and value is not None}
     changes: dict[str, Any] = {"user": None, "model": "", "extra": extra, "places": None}
     for name in _NUMBERS:
         value = getattr(request, name)
         changes[name] = None if value is None else float(value)
-    if not extra and not _speaks_its_own(request):
+    if not extra and not apart and not _speaks_its_own(request):
         changes["dialect"] = ""
     return msgspec.structs.replace(request, **changes)
 

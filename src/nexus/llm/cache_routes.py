@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import AwareDatetime
 
 from nexus.access.guard import requires
 from nexus.access.types import Principal, Scope
 from nexus.http.depends import service
-from nexus.llm.answer_cache import CacheFigures
-from nexus.llm.schemas import CachePurged, CacheRouteView, CacheView
+from nexus.ledger.service import Ledger
+from nexus.llm.schemas import CacheCounts, CachePurged, CacheRouteView, CacheView
 from nexus.llm.service import LLMService
 
 router = APIRouter(tags=["language"])
@@ -20,21 +23,27 @@ RouteName = Annotated[str | None, Query(min_length=1, max_length=256, descriptio
 
 
 @router.get("/api/v1/cache", operation_id="cache.show")
-async def show_cache(who: Annotated[Principal, requires(Scope.USAGE_READ)], llm: Models) -> CacheView:
-    """Show the kept answers of the project, and the hit rate of each route."""
-    figures = llm.cache.figures(who.project_id)
-    names = {route.name for route in llm.registry.routes.values() if route.cache is not None} | figures.keys()
+async def show_cache(
+    who: Annotated[Principal, requires(Scope.USAGE_READ)],
+    llm: Models,
+    ledger: Annotated[Ledger, service(Ledger)],
+    since: Annotated[AwareDatetime | None, Query(description="begin of the hit rates; else a day ago")] = None,
+    until: AwareDatetime | None = None,
+) -> CacheView:
+    """Show the kept answers of the project, and each route's hit rate in a period by the ledger."""
+    since = since or (until or datetime.now(UTC)) - timedelta(days=1)
+    counts = await ledger.kept_answers(who, since, until)
+    names = {route.name for route in llm.registry.routes.values() if route.cache is not None} | counts.keys()
     entries, size = await llm.cache.measure(who.project_id)
     routes = [
-        CacheRouteView.of(name, await llm.cache.measure(who.project_id, name), figures.get(name, CacheFigures()))
+        CacheRouteView.write(name, await llm.cache.measure(who.project_id, name), counts.get(name, {}))
         for name in sorted(names)
     ]
-    total = CacheFigures()
-    for found in figures.values():
-        total = total.plus(found)
-    served = total.hits + total.semantic + total.stale
+    total: Counter[str] = Counter()
+    for found in counts.values():
+        total.update(found)
     return CacheView(
-        entries=entries, bytes=size, hits=served, misses=total.misses, hit_rate=total.hit_rate, routes=routes
+        entries=entries, bytes=size, since=since, until=until, routes=routes, **CacheCounts.of(total).model_dump()
     )
 
 

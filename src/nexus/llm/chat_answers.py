@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from nexus.llm.assembly import OF_MESSAGE
 from nexus.llm.chat_json import read_content, read_message, read_part, with_call_ids, write_part, write_spoken
 from nexus.llm.chat_tools import PLAIN, Manner
 from nexus.llm.figures import count_of
@@ -47,7 +48,6 @@ _FINISH: dict[str, FinishReason] = {
 }
 _NATIVE = frozenset(("stop", "length", "tool_calls", "function_call", "content_filter"))
 _ANSWER_EXTRAS = ("service_tier", "system_fingerprint")
-_MESSAGE_EXTRAS = ("audio", "annotations")
 _FINISH_OUT = {"pause": "stop", "other": "stop", "refusal": "content_filter"}
 
 
@@ -197,7 +197,7 @@ def _write_choice(choice: Choice, manner: Manner) -> dict[str, Any]:
         told["content"] = message.text or None
     if images := [write_part(part) for part in message.parts if isinstance(part, Media)]:
         told["images"] = images
-    told |= {name: message.extra[name] for name in _MESSAGE_EXTRAS if message.extra.get(name) is not None}
+    told |= {name: message.extra[name] for name in OF_MESSAGE if message.extra.get(name) is not None}
     calls = (part for part in message.parts if isinstance(part, ToolCall))
     for written, part in zip(told.get("tool_calls") or (), calls, strict=True):
         written |= beside(part.signature)
@@ -217,7 +217,7 @@ def read_chunk(body: dict[str, Any]) -> list[Chunk]:
         delta, index = choice.get("delta") or {}, choice.get("index") or 0
         text, thinking = _read_delta(delta)
         logprobs = choice.get("logprobs")
-        extra = {name: delta[name] for name in _MESSAGE_EXTRAS if delta.get(name) is not None}
+        extra = {name: delta[name] for name in OF_MESSAGE if delta.get(name) is not None}
         chunks += [Chunk(index=index, tool=tool, **head) for tool in _read_tool_deltas(delta)]
         chunks.append(
             Chunk(
@@ -294,5 +294,5 @@ def write_delta(chunk: Chunk) -> dict[str, Any]:
         delta |= beside(chunk.signature)
     if isinstance(chunk.part, Media) and chunk.part.kind == "image":
         delta["images"] = [write_part(chunk.part)]
-    delta |= {name: chunk.extra[name] for name in _MESSAGE_EXTRAS if chunk.extra.get(name) is not None}
+    delta |= {name: chunk.extra[name] for name in OF_MESSAGE if chunk.extra.get(name) is not None}
     return delta

@@ -6,6 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/embeddings.
 from __future__ import annotations
 
 import base64
+import functools
 import struct
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ class _Body(msgspec.Struct):
 
 
 _body = msgspec.json.Decoder(_Body)
+_KNOWN = frozenset(_Body.__struct_fields__)
 
 
 def read_request(body: bytes) -> EmbeddingRequest:
@@ -44,7 +46,15 @@ def read_request(body: bytes) -> EmbeddingRequest:
         form=given.encoding_format or "float",
         dialect=DIALECT,
         body=body,
+        own=functools.partial(_own, body),
     )
+
+
+def _own(body: bytes) -> dict[str, Any] | None:
+    """Return the fields without a word in our form; None where there are none."""
+    told: dict[str, Any] = msgspec.json.decode(body)
+    rest = {name: value for name, value in told.items() if name not in _KNOWN and value is not None}
+    return rest or None
 
 
 def _inputs(given: str | list[Any]) -> tuple[str, ...] | tuple[tuple[int, ...], ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 from nexus.llm.accounting import Entry
 from nexus.llm.assembly import Assembly
@@ -16,20 +17,19 @@ from nexus.llm.flow import Heard, Hearing
 from nexus.llm.kept import Kept
 from nexus.llm.types import Call, Tally
 
+K = TypeVar("K")
 
-class Flight:
+
+class Flight(Generic[K]):
     """The call: callers `board` it, wait, and `leave`. The first of them pays, and hands over on leaving."""
 
-    def __init__(self, call: Call, dialect: Dialect, landed: Callable[[], None]) -> None:
-        """Belong to the first caller's `call`. It departs with `fly_whole` or `fly_stream`; `landed` is its end."""
-        self.call = call
-        self.dialect = dialect
+    def __init__(self, landed: Callable[[], None]) -> None:
+        """Be the first caller's. It departs with `fly_whole`; `landed` is its end."""
         self._landed = landed
         self.streamed = False
-        self.pieces: list[Heard] = []
         self.over = False
         self.failure: Exception | None = None
-        self.kept: Kept | None = None
+        self.kept: K | None = None
         self.tally = Tally()
         self._first: Entry | None = None
         self._payer: Entry | None = None
@@ -37,34 +37,11 @@ class Flight:
         self._waiting: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
 
-    def fly_whole(self, ask: Callable[[], Awaitable[Kept]], keep: Callable[[Kept], Awaitable[None]]) -> None:
+    def fly_whole(self, ask: Callable[[], Awaitable[K]], keep: Callable[[K], Awaitable[None]]) -> None:
         """Ask for a whole answer and keep it."""
 
         async def work() -> None:
             self.kept = await ask()
-            await keep(self.kept)
-
-        self._depart(work)
-
-    def fly_stream(self, begin: Callable[[], Awaitable[Hearing]], keep: Callable[[Kept], Awaitable[None]]) -> None:
-        """Open a stream, read it to its end, however slow those are who listen, and keep it."""
-        self.streamed = True
-
-        async def work() -> None:
-            assembly = Assembly()
-            flow = await begin()
-            self.tally = flow.tally
-            try:
-                pieces: list[Heard] | None = flow.first
-                while pieces is not None:
-                    for piece in pieces:
-                        assembly.add(piece.chunks)
-                    self.pieces += pieces
-                    self._wake()
-                    pieces = await flow.next()
-            finally:
-                await flow.close()
-            self.kept = Kept.of(assembly.completion())
             await keep(self.kept)
 
         self._depart(work)
@@ -97,8 +74,9 @@ class Flight:
             self._payer = self._aboard[0]
             self.pays(self._payer)
             entry.hands_over()
+            self._payer.cache, entry.cache = entry.cache, {"cache": "hit"}
 
-    async def whole(self) -> Kept:
+    async def whole(self) -> K:
         """Wait for the end. Raises what went wrong."""
         while not self.over:
             await self._change()
@@ -106,16 +84,6 @@ class Flight:
             raise self.failure
         assert self.kept is not None
         return self.kept
-
-    async def piece(self, position: int) -> Heard | None:
-        """Wait for a piece of a stream; None at its end. Raises what went wrong after all pieces."""
-        while position >= len(self.pieces):
-            if self.over:
-                if self.failure is not None:
-                    raise self.failure
-                return None
-            await self._change()
-        return self.pieces[position]
 
     def _depart(self, work: Callable[[], Awaitable[None]]) -> None:
         async def fly() -> None:
@@ -144,6 +112,50 @@ class Flight:
                 turn.set_result(None)
 
 
+class ChatFlight(Flight[Kept]):
+    """A chat that several wait for, whole or streamed."""
+
+    def __init__(self, call: Call, dialect: Dialect, landed: Callable[[], None]) -> None:
+        """Belong to the first caller's `call`. It departs with `fly_whole` or `fly_stream`."""
+        super().__init__(landed)
+        self.call = call
+        self.dialect = dialect
+        self.pieces: list[Heard] = []
+
+    def fly_stream(self, begin: Callable[[], Awaitable[Hearing]], keep: Callable[[Kept], Awaitable[None]]) -> None:
+        """Open a stream, read it to its end, however slow those are who listen, and keep it."""
+        self.streamed = True
+
+        async def work() -> None:
+            assembly = Assembly()
+            flow = await begin()
+            self.tally = flow.tally
+            try:
+                pieces: list[Heard] | None = flow.first
+                while pieces is not None:
+                    for piece in pieces:
+                        assembly.add(piece.chunks)
+                    self.pieces += pieces
+                    self._wake()
+                    pieces = await flow.next()
+            finally:
+                await flow.close()
+            self.kept = Kept.of(assembly.completion())
+            await keep(self.kept)
+
+        self._depart(work)
+
+    async def piece(self, position: int) -> Heard | None:
+        """Wait for a piece of a stream; None at its end. Raises what went wrong after all pieces."""
+        while position >= len(self.pieces):
+            if self.over:
+                if self.failure is not None:
+                    raise self.failure
+                return None
+            await self._change()
+        return self.pieces[position]
+
+
 class Listening:
     """One caller's way through a streamed flight: its very bytes where the form is the same, else its own words.
 
@@ -151,7 +163,7 @@ class Listening:
     follow, written as if all before had been.
     """
 
-    def __init__(self, flight: Flight, call: Call, dialect: Dialect, entry: Entry, first: Heard) -> None:
+    def __init__(self, flight: ChatFlight, call: Call, dialect: Dialect, entry: Entry, first: Heard) -> None:
         """Begin with the first piece, which has come."""
         self._raw = flight.dialect is dialect and _same_form(flight.call, call)
         self._writer = dialect.writer(call)
@@ -195,7 +207,7 @@ async def listen_alone(
     async def forget(_kept: Kept) -> None:
         return
 
-    flight = Flight(call, dialect, lambda: None)
+    flight = ChatFlight(call, dialect, lambda: None)
     flight.board(entry)
     flight.fly_stream(begin, forget)
     try:

@@ -6,6 +6,7 @@ https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embed
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Any
 
@@ -26,6 +27,7 @@ _TASKS = {
     "fact": "FACT_VERIFICATION",
     "code": "CODE_RETRIEVAL_QUERY",
 }
+_KNOWN = frozenset(("model", "content", "taskType", "outputDimensionality", "embedContentConfig"))
 _TASKS_IN = {theirs: ours for ours, theirs in _TASKS.items()}
 
 
@@ -68,7 +70,19 @@ def read_request(body: dict[str, Any], model: str, *, form: str, raw: bytes) -> 
         form=form,
         dialect=DIALECT,
         body=raw,
+        own=functools.partial(_own, asked),
     )
+
+
+def _own(asked: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """Return the requests where they say more than our form can: other fields, or contents of several parts."""
+    for one in asked:
+        config = one.get("embedContentConfig")
+        told = {*one, *(config if isinstance(config, dict) else ())}
+        parts = one["content"]["parts"]
+        if not told <= _KNOWN or len(parts) > 1 or set(parts[0]) != {"text"}:
+            return asked
+    return None
 
 
 def write_answer(embedding: Embedding, form: str) -> bytes:

@@ -89,9 +89,10 @@ async def _embed(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -
     try:
         service, body = await _enter(scope, receive)
         request = dialect.parse_embedding(body, path=_asked(scope))
-        embedding = await service.embed(principal_of(scope), request, request_id=scope.get("request_id"))
+        who, received = principal_of(scope), scope["headers"]
+        embedding = await service.embed(who, request, received, request_id=scope.get("request_id"))
         answer = embedding.body or dialect.embedding(embedding, request)
-        await _send_json(send, 200, answer, embedding.invocation_id)
+        await _send_json(send, 200, answer, embedding.invocation_id, embedding.headers)
     except _OVER:
         return
     except NexusError as error:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from nexus.llm.answer_cache import CacheFigures
 from nexus.llm.task import TextTask
 from nexus.llm.text import TaskDone
 
@@ -64,41 +65,50 @@ class TextAnswer(BaseModel):
         )
 
 
-class CacheRouteView(BaseModel):
-    """How the cache of one route does: what is kept now, and how often it could answer since this process started."""
+class CacheCounts(BaseModel):
+    """How often a cache could answer in a period, whichever process was asked: what the ledger's rows say.
 
-    route: str
-    entries: int
-    bytes: int
+    `partial` are batches of which a part was kept; `hit_rate` is the share of those answered wholly from the cache.
+    """
+
     hits: int
     semantic: int
     stale: int
+    partial: int
     misses: int
     hit_rate: float | None
 
     @classmethod
-    def of(cls, route: str, kept: tuple[int, int], figures: CacheFigures) -> CacheRouteView:
+    def of(cls, counts: Mapping[str, int]) -> CacheCounts:
+        """Write what was counted for each way in which the cache took part."""
+        hits, semantic, stale = counts.get("hit", 0), counts.get("semantic", 0), counts.get("stale", 0)
+        partial, misses = counts.get("partial", 0), counts.get("miss", 0)
+        served = hits + semantic + stale
+        asked = served + partial + misses
+        rate = served / asked if asked else None
+        return cls(hits=hits, semantic=semantic, stale=stale, partial=partial, misses=misses, hit_rate=rate)
+
+
+class CacheRouteView(CacheCounts):
+    """How the cache of one route does: what is kept now, and how often it could answer."""
+
+    route: str
+    entries: int
+    bytes: int
+
+    @classmethod
+    def write(cls, route: str, kept: tuple[int, int], counts: Mapping[str, int]) -> CacheRouteView:
         """Write the figures of a route."""
-        return cls(
-            route=route,
-            entries=kept[0],
-            bytes=kept[1],
-            hits=figures.hits,
-            semantic=figures.semantic,
-            stale=figures.stale,
-            misses=figures.misses,
-            hit_rate=figures.hit_rate,
-        )
+        return cls(route=route, entries=kept[0], bytes=kept[1], **CacheCounts.of(counts).model_dump())
 
 
-class CacheView(BaseModel):
+class CacheView(CacheCounts):
     """Answer of `GET /api/v1/cache`: all answers that the project has kept, and each route that keeps some."""
 
     entries: int
     bytes: int
-    hits: int
-    misses: int
-    hit_rate: float | None
+    since: datetime
+    until: datetime | None
     routes: list[CacheRouteView]
 
 

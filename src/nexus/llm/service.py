@@ -11,6 +11,7 @@ Every call leaves exactly one row in the ledger, whatever happens to it.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
@@ -27,6 +28,8 @@ from nexus.llm.client import HttpClient
 from nexus.llm.delivery import Delivery, Target
 from nexus.llm.dialect import Dialect
 from nexus.llm.embedder import Embedder
+from nexus.llm.embedding_cache import EmbeddingCache
+from nexus.llm.embeddings import Embeddings
 from nexus.llm.errors import UnknownModel
 from nexus.llm.flight import listen_alone
 from nexus.llm.flow import Flow, Stream, Translation
@@ -35,11 +38,10 @@ from nexus.llm.kept import tally_of
 from nexus.llm.local_children import LocalChildren
 from nexus.llm.local_runtime import LocalRuntime
 from nexus.llm.overhearing import ask, overhear
-from nexus.llm.pieces import gathered, pieces_of
 from nexus.llm.pricing import Published
 from nexus.llm.provider import Provider
 from nexus.llm.quotas import Quotas
-from nexus.llm.registry import IN_PROCESS, Registry
+from nexus.llm.registry import Registry
 from nexus.llm.routing import Router
 from nexus.llm.semantic_cache import SemanticIndex
 from nexus.llm.session import Session, Sessions
@@ -53,7 +55,6 @@ from nexus.llm.types import (
     EmbeddingRequest,
     ModelCard,
     Route,
-    Tally,
     TokenCount,
 )
 from nexus.storage.cache import Cache
@@ -100,16 +101,25 @@ class LLMService:
             budget=(settings.retry_budget, settings.retry_floor),
             longest_wait=settings.retry_wait,
         )
-        self.cache = AnswerCache(cache or MemoryCache(), SemanticIndex(embedder.vector) if embedder else None)
+        store = cache or MemoryCache()
+        self.cache = AnswerCache(store, SemanticIndex(embedder.vector) if embedder else None)
         self.limiter = limiter
         self._quotas = Quotas()
         self.router.allows = self._quotas.allows
         self._admission = Admission(limiter, self.registry, answer_tokens=settings.reserve_tokens)
         self._record = record
         self._local = local
-        self._embedder = embedder
         self._sessions: dict[str, Sessions] = {}
         self._delivery = Delivery(registry=self.registry, router=self.router, client=self.client, shelf=shelf)
+        self._embeddings = Embeddings(
+            record=record,
+            admission=self._admission,
+            quotas=self._quotas,
+            registry=self.registry,
+            delivery=self._delivery,
+            embedder=embedder,
+            cache=EmbeddingCache(store),
+        )
         self.health = Health(
             registry=self.registry, router=self.router, client=self.client, delivery=self._delivery, record=record
         )
@@ -161,22 +171,15 @@ class LLMService:
         call = Call.of(request, stream=True)
         return ChatStream(self, call, self.entry(principal, call, kind=kind, **origin))
 
-    async def embed(self, principal: Principal, request: EmbeddingRequest, **origin: Any) -> Embedding:
+    async def embed(
+        self,
+        principal: Principal,
+        request: EmbeddingRequest,
+        received: Iterable[tuple[bytes, bytes]] = (),
+        **origin: Any,
+    ) -> Embedding:
         """Turn texts into vectors. Raises `UnknownModel`, `InvalidRequest` or an upstream's error."""
-        principal.require(Scope.LLM_INVOKE)
-        if not principal.may_use_model(request.model):
-            raise UnknownModel(field="model")
-        length = sum(len(item) if isinstance(item, str) else 4 * len(item) for item in request.input)
-        origin |= {"hold": self._admission.open(principal), "quotas": self._quotas, "characters": length}
-        with Entry(self._record, principal, kind="embedding", model=request.model[:256], **origin) as entry:
-            entry.items = len(request.input)
-            await self._admission.embedding(request.model, entry)
-            embedding = await self._embedding(request, entry)
-            entry.sent = True
-            entry.tally = Tally(usage=embedding.usage, done=True)
-            return msgspec.structs.replace(
-                embedding, usage=entry.usage(), invocation_id=entry.id, cost_usd=entry.cost()
-            )
+        return await self._embeddings.embed(principal, request, received, **origin)
 
     def models(self, project: str = "") -> list[ModelCard]:
         """Return every model that a project can ask for by a name of ours."""
@@ -289,27 +292,6 @@ class LLMService:
     def _question(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Question | None:
         """Return what to ask the cache. A dialect with a memory has an answer of its own for every call."""
         return None if call.dialect in self._sessions else self.cache.question(route, call, dialect, entry)
-
-    async def _embedding(self, request: EmbeddingRequest, entry: Entry) -> Embedding:
-        route = await self.registry.priced(request.model, task="embedding", project=entry.project)
-        if route.deployments[0].provider == IN_PROCESS:
-            if self._embedder is None:
-                raise UnknownModel("This process does not serve the built-in embedding model.", field="model")
-            entry.goes_to(route, route.deployments[0])
-            return await self._embedder.embed(request)
-
-        async def attempt(target: Target) -> Embedding:
-            provider, model = target.provider, target.deployment.model
-            same = provider.dialect.partition(".")[0] == request.dialect.partition(".")[0]
-
-            async def ask(piece: EmbeddingRequest) -> Embedding:
-                asked = provider.embed(target.endpoint, model, piece)
-                answer = await self._delivery.fetch(target, asked, provider.dialect if same else "", entry)
-                return provider.embedding(answer, piece)
-
-            return await gathered(pieces_of(request, provider.most_inputs(target.endpoint, model)), ask)
-
-        return await self._delivery.along(route, entry, attempt)
 
 
 class ChatStream:

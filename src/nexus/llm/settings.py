@@ -204,6 +204,12 @@ class RouteSettings(BaseModel):
     continuation: bool = False
     health: HealthSettings | None = None
 
+    @model_validator(mode="after")
+    def _chats_have_meaning(self) -> RouteSettings:
+        if self.task == "embedding" and self.cache.semantic.enabled:
+            raise ValueError("cache.semantic is for routes of chats: embeddings are kept by their very input")
+        return self
+
     @field_validator("name")
     @classmethod
     def _printable_name(cls, value: str) -> str:

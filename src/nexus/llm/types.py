@@ -261,7 +261,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `body` is the request as a client of `dialect` wrote it, for a provider of the same form. `task` is
     what the vectors are for ("query", "document" ...), where a model tells such uses apart; `form` is
-    the caller's own word for how the answer is to look.
+    the caller's own word for how the answer is to look; `own()` is what only `dialect` can say of it, if anything.
     """
 
     model: str
@@ -272,12 +272,14 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     form: str = ""
     dialect: str = ""
     body: bytes = b""
+    own: Callable[[], Any] = lambda: None
 
 
 class Embedding(msgspec.Struct, frozen=True, kw_only=True):
     """One float32 vector for each input, little-endian and packed, in the order asked.
 
     `body` is the provider's own answer where it is in the caller's dialect; `vectors` is empty then.
+    `headers` are lines for the caller beside it.
     """
 
     model: str
@@ -287,6 +289,7 @@ class Embedding(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
     invocation_id: str | None = None
     cost_usd: float | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -419,6 +422,7 @@ class Call(msgspec.Struct, kw_only=True):
     Same dialect on both sides: `body` travels as it is, only model and stream options are replaced.
     Otherwise `parse()` gives the neutral form. `headers` are the ones a dialect hands through,
     `received` all that came with the request; `form` is the dialect's own word for how the answer is to look.
+    `apart` tells that the same request means something else in other dialects.
     """
 
     dialect: str
@@ -435,6 +439,7 @@ class Call(msgspec.Struct, kw_only=True):
     headers: tuple[tuple[bytes, bytes], ...] = ()
     received: Sequence[tuple[bytes, bytes]] = ()
     form: str = ""
+    apart: bool = False
 
     @classmethod
     def of(cls, request: ChatRequest, *, stream: bool = False) -> Call:

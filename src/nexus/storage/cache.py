@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 
@@ -13,8 +14,16 @@ class Cache(Protocol):
         """Return the value, or None when there is none or its time has passed."""
         ...
 
+    async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the values of those keys that have one."""
+        ...
+
     async def set(self, key: str, value: bytes, ttl: float) -> None:
         """Keep the value for `ttl` seconds at the most."""
+        ...
+
+    async def set_many(self, values: Mapping[str, bytes], ttl: float) -> None:
+        """Keep several values for `ttl` seconds at the most."""
         ...
 
     async def delete(self, key: str) -> None:

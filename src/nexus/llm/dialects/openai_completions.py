@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from nexus.llm import chat_answers
+from nexus.llm.completions_json import write_logprobs
 from nexus.llm.decoding import decode_checked
 from nexus.llm.dialect import Door, Operation, Writer
 from nexus.llm.dialects.openai_chat import OpenAIChat
@@ -79,7 +80,7 @@ class OpenAICompletions(OpenAIChat):
         return Call(
             dialect=self.name,
             model=head.model,
-            parse=functools.partial(_read, head),
+            parse=functools.partial(_read, head, body),
             body=body,
             stream=bool(head.stream),
             wants_usage=not head.stream or bool(head.stream_options and head.stream_options.include_usage),
@@ -88,6 +89,8 @@ class OpenAICompletions(OpenAIChat):
             fields={"choices": "n"},
             characters=characters,
             max_tokens=head.max_tokens,
+            # Where there is a model of texts, a text to be gone on with is no question in a chat.
+            apart=True,
         )
 
     def completion(self, completion: Completion, call: Call) -> bytes:
@@ -96,7 +99,7 @@ class OpenAICompletions(OpenAIChat):
             {
                 "text": _said(choice.message),
                 "index": choice.index,
-                "logprobs": _write_logprobs(choice.extra.get("logprobs")),
+                "logprobs": write_logprobs(choice.extra.get("logprobs")),
                 "finish_reason": _write_finish(choice.finish_reason, choice.native_finish_reason),
             }
             for choice in completion.choices
@@ -141,7 +144,7 @@ class CompletionsWriter:
             choice = {
                 "text": (chunk.text or "") + (chunk.refusal or ""),
                 "index": chunk.index,
-                "logprobs": _write_logprobs(chunk.extra.get("logprobs")),
+                "logprobs": write_logprobs(chunk.extra.get("logprobs")),
                 "finish_reason": _write_finish(chunk.finish_reason, chunk.native_finish_reason),
             }
             out = b"data: " + msgspec.json.encode(self._head | {"choices": [choice]}) + b"\n\n"
@@ -177,7 +180,7 @@ def _is_token(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _read(head: _Head) -> ChatRequest:
+def _read(head: _Head, body: bytes) -> ChatRequest:
     """Read a request. Raises `Unsupported` for what only a model of texts can do."""
     prompt = head.prompt[0] if isinstance(head.prompt, list) and len(head.prompt) == 1 else head.prompt
     if not isinstance(prompt, str):
@@ -196,6 +199,7 @@ def _read(head: _Head) -> ChatRequest:
         messages=(Message(role="user", parts=(Text(text=prompt),)),),
         stop=stop,
         choices=head.n or 1,
+        extra={name: value for name, value in _any.decode(body).items() if name not in _Head.__struct_fields__},
         **{name: getattr(head, name) for name in _SAME},
     )
 
@@ -203,25 +207,6 @@ def _read(head: _Head) -> ChatRequest:
 def _write_finish(reason: Any, native: str | None) -> str | None:
     finish = chat_answers.write_finish(reason, native)
     return "stop" if finish in ("tool_calls", "function_call") else finish
-
-
-def _write_logprobs(given: Any) -> dict[str, Any] | None:
-    """Turn the log probabilities of chat completions into the older columns."""
-    tokens = given.get("content") if isinstance(given, dict) else None
-    if not tokens:
-        return None
-    offsets, place = [], 0
-    for token in tokens:
-        offsets.append(place)
-        place += len(token.get("token") or "")
-    return {
-        "tokens": [token.get("token") for token in tokens],
-        "token_logprobs": [token.get("logprob") for token in tokens],
-        "top_logprobs": [
-            {top.get("token"): top.get("logprob") for top in token.get("top_logprobs") or ()} for token in tokens
-        ],
-        "text_offset": offsets,
-    }
 
 
 plug = OpenAICompletions()

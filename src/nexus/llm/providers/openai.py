@@ -14,11 +14,13 @@ Source: https://platform.openai.com/docs/api-reference. Options:
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from nexus.core.errors import NexusError
 from nexus.llm import chat_answers, chat_json
 from nexus.llm.account import Account, Endpoint
 from nexus.llm.client import HttpAnswer, HttpRequest
+from nexus.llm.completions_json import as_chat
 from nexus.llm.errors import UpstreamMalformed, UpstreamTruncated, UpstreamUnavailable, from_stream
 from nexus.llm.openai_wire import OpenAIWire, encode, lacks_endpoint, splice
 from nexus.llm.provider import Decoder, Provider
@@ -82,9 +84,12 @@ class OpenAIProvider(OpenAIWire):
         if body.get("error") is not None and not body.get("choices"):
             raise from_stream(body["error"])
         try:
-            return chat_answers.read_completion(body)
+            return chat_answers.read_completion(self._in_chats_words(body))
         except (KeyError, TypeError, AttributeError, ValueError):
             raise UpstreamMalformed from None
+
+    def _in_chats_words(self, body: dict[str, Any]) -> dict[str, Any]:
+        return body
 
     def decoder(self, call: Call) -> Decoder:
         """Return a reader for one stream."""
@@ -108,6 +113,15 @@ class OpenAICompletionsProvider(OpenAIProvider):
         self._base_url = endpoint.base_url
         body = splice(call, model, stream_usage=endpoint.options.get("stream_options") is not False)
         return self._kind.request(endpoint, "/completions", body, model, call.headers)
+
+    def _in_chats_words(self, body: dict[str, Any]) -> dict[str, Any]:
+        if not body.get("choices"):
+            raise KeyError("choices")
+        return as_chat(body)
+
+    def decoder(self, call: Call) -> Decoder:
+        """Return a reader for one stream."""
+        return OpenAICompletionsDecoder(call.choices)
 
     def error(self, answer: HttpAnswer) -> NexusError:
         """Turn an error answer into ours; notice that the upstream has no such endpoint."""
@@ -159,13 +173,23 @@ class OpenAIDecoder:
         if body.get("error") is not None:
             raise from_stream(body["error"])
         try:
-            chunks = chat_answers.read_chunk(body)
+            chunks = chat_answers.read_chunk(self._in_chats_words(body))
         except (TypeError, AttributeError, ValueError):
             raise UpstreamMalformed from None
         self.tally.events += 1
         for chunk in chunks:
             self.tally.hear(chunk)
         return chunks
+
+    def _in_chats_words(self, body: dict[str, Any]) -> dict[str, Any]:
+        return body
+
+
+class OpenAICompletionsDecoder(OpenAIDecoder):
+    """Reads a stream of the older completions."""
+
+    def _in_chats_words(self, body: dict[str, Any]) -> dict[str, Any]:
+        return as_chat(body, said="delta")
 
 
 plug = OpenAIProvider()

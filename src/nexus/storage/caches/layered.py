@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 
 from nexus.core.errors import NexusError
 from nexus.storage.cache import Cache
@@ -33,10 +34,23 @@ class LayeredCache:
             await self._front.set(key, value, self._front_ttl)
         return value
 
+    async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the values that are there."""
+        found = await self._front.get_many(keys)
+        if more := [key for key in keys if key not in found]:
+            behind = await self._back.get_many(more)
+            await self._front.set_many(behind, self._front_ttl)
+            found |= behind
+        return found
+
     async def set(self, key: str, value: bytes, ttl: float) -> None:
         """Keep the value."""
-        await self._front.set(key, value, min(ttl, self._front_ttl))
-        task = asyncio.get_running_loop().create_task(self._write(key, value, ttl))
+        await self.set_many({key: value}, ttl)
+
+    async def set_many(self, values: Mapping[str, bytes], ttl: float) -> None:
+        """Keep several values."""
+        await self._front.set_many(values, min(ttl, self._front_ttl))
+        task = asyncio.get_running_loop().create_task(self._write(values, ttl))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
@@ -65,9 +79,9 @@ class LayeredCache:
         """Finish what is being written; the two caches belong to whoever made them."""
         await self._settle()
 
-    async def _write(self, key: str, value: bytes, ttl: float) -> None:
+    async def _write(self, values: Mapping[str, bytes], ttl: float) -> None:
         try:
-            await self._back.set(key, value, ttl)
+            await self._back.set_many(values, ttl)
         except NexusError as error:
             log.warning("a cached value was not kept: %s", error.code)
 

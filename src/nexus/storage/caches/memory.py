@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from cachetools import TLRUCache
 
@@ -24,10 +24,19 @@ class MemoryCache:
         entry = self._entries.get(key)
         return entry[0] if entry else None
 
+    async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the values that are there."""
+        return {key: entry[0] for key in keys if (entry := self._entries.get(key))}
+
     async def set(self, key: str, value: bytes, ttl: float) -> None:
         """Keep the value; one larger than the whole cache is not kept."""
         if len(value) + 64 <= self._capacity:
             self._entries[key] = (value, self._timer() + ttl)
+
+    async def set_many(self, values: Mapping[str, bytes], ttl: float) -> None:
+        """Keep several values."""
+        for key, value in values.items():
+            await self.set(key, value, ttl)
 
     async def delete(self, key: str) -> None:
         """Forget the value."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nexus.core.errors import Unavailable
@@ -35,10 +36,30 @@ class RedisCache:
             return None
         return value
 
+    async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the values that are there, in one journey."""
+        if not keys:
+            return {}
+        try:
+            values = await self._redis.mget([_PREFIX + key for key in keys])
+        except self._gone:
+            return {}
+        return {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+
     async def set(self, key: str, value: bytes, ttl: float) -> None:
         """Keep the value."""
         try:
             await self._redis.set(_PREFIX + key, value, px=max(1, int(ttl * 1000)))
+        except self._gone:
+            return
+
+    async def set_many(self, values: Mapping[str, bytes], ttl: float) -> None:
+        """Keep several values, in one journey."""
+        journey = self._redis.pipeline(transaction=False)
+        for key, value in values.items():
+            journey.set(_PREFIX + key, value, px=max(1, int(ttl * 1000)))
+        try:
+            await journey.execute()
         except self._gone:
             return
 

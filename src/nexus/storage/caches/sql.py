@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import CursorResult, delete, func, select
@@ -13,6 +14,7 @@ from nexus.storage.db import Database
 from nexus.storage.tables import CacheEntry
 
 _SWEEP_EVERY = 500
+_AT_ONCE = 500
 
 
 class SqlCache:
@@ -28,10 +30,18 @@ class SqlCache:
         """Return the value or None."""
         return await self._database.read(_get, key, self._clock.now())
 
+    async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the values that are there."""
+        return await self._database.read(_get_many, keys, self._clock.now())
+
     async def set(self, key: str, value: bytes, ttl: float) -> None:
         """Keep the value."""
+        await self.set_many({key: value}, ttl)
+
+    async def set_many(self, values: Mapping[str, bytes], ttl: float) -> None:
+        """Keep several values."""
         now = self._clock.now()
-        await self._database.write(_set, key, value, now + timedelta(seconds=ttl))
+        await self._database.write(_set, values, now + timedelta(seconds=ttl))
         await self._sweep(now)
 
     async def delete(self, key: str) -> None:
@@ -66,14 +76,22 @@ def _get(session: Session, key: str, now: datetime) -> bytes | None:
     return session.scalar(select(CacheEntry.value).where(CacheEntry.key == key, CacheEntry.expires_at > now))
 
 
-def _set(session: Session, key: str, value: bytes, until: datetime) -> None:
+def _get_many(session: Session, keys: Sequence[str], now: datetime) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for start in range(0, len(keys), _AT_ONCE):
+        wanted = CacheEntry.key.in_(keys[start : start + _AT_ONCE])
+        query = select(CacheEntry.key, CacheEntry.value).where(wanted, CacheEntry.expires_at > now)
+        found |= {row.key: row.value for row in session.execute(query)}
+    return found
+
+
+def _set(session: Session, values: Mapping[str, bytes], until: datetime) -> None:
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    row = insert(CacheEntry).values(key=key, value=value, expires_at=until)
-    session.execute(
-        row.on_conflict_do_update(
-            index_elements=["key"], set_={"value": row.excluded.value, "expires_at": row.excluded.expires_at}
-        )
-    )
+    row = insert(CacheEntry)
+    changed = {"value": row.excluded.value, "expires_at": row.excluded.expires_at}
+    rows = [{"key": key, "value": value, "expires_at": until} for key, value in sorted(values.items())]
+    if rows:
+        session.execute(row.on_conflict_do_update(index_elements=["key"], set_=changed), rows)
 
 
 def _forget_expired(session: Session, now: datetime) -> None:
