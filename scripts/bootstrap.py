@@ -181,6 +181,9 @@ def tool_environment() -> dict[str, str]:
         # Each tool brings certificates of its own; a machine behind a proxy trusts more than those.
         for name in ("PIP_CERT", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"):
             environment.setdefault(name, certificates)
+    if environment.pop("PYTHONDONTWRITEBYTECODE", ""):
+        # The wish is a clean tree. With no bytecode at all, every process would compile thousands of files anew.
+        environment.setdefault("PYTHONPYCACHEPREFIX", str(CACHE / "bytecode"))
     return environment
 
 

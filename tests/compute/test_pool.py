@@ -87,12 +87,16 @@ async def test_our_errors_arrive_whole(pool: ComputePool) -> None:
     assert caught.value.details == {"known": ["a"]}
 
 
-async def test_the_child_sees_no_secret_and_few_threads(pool: ComputePool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_child_sees_no_secret_and_few_threads(
+    pool: ComputePool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path))
     own = ComputePool(ComputeSettings(threads=1), warm_up=["statistics"])
     try:
         assert await own.run(workload.environment, "OPENAI_API_KEY") is None
         assert await own.run(workload.environment, "OMP_NUM_THREADS") == "1"
+        assert await own.run(workload.environment, "PYTHONPYCACHEPREFIX") == str(tmp_path)
         assert "statistics" in await own.run(workload.modules)
     finally:
         await own.stop()

@@ -20,6 +20,8 @@ _PASSED_ON = frozenset(
         "TMP",
         "LD_LIBRARY_PATH",
         "PYTHONPATH",
+        "PYTHONPYCACHEPREFIX",
+        "PYTHONDONTWRITEBYTECODE",
         "VIRTUAL_ENV",
         "SYSTEMROOT",
         "CUDA_VISIBLE_DEVICES",
