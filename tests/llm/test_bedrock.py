@@ -236,7 +236,8 @@ META = event("metadata", usage={"inputTokens": 1, "outputTokens": 1, "totalToken
 def test_a_stream_is_over_with_its_metadata_and_not_before() -> None:
     for frames, whole in (
         ([START, WORD, STOP, META], True),
-        ([START, WORD, STOP], False),
+        ([START, WORD, META, STOP], True),
+        ([START, WORD], False),
         ([START], False),
         ([], False),
     ):
@@ -250,6 +251,15 @@ def test_a_stream_is_over_with_its_metadata_and_not_before() -> None:
         else:
             with pytest.raises(UpstreamTruncated):
                 decoder.end()
+
+
+def test_a_stream_that_was_stopped_is_whole_without_figures() -> None:
+    decoder = ConverseDecoder()
+    decoder.feed(START + WORD + STOP)
+    assert not decoder.tally.done
+    assert decoder.end() == []
+    assert decoder.tally.done
+    assert decoder.tally.usage is None
 
 
 def test_nothing_is_given_out_before_the_first_words() -> None:

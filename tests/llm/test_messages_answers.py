@@ -84,7 +84,7 @@ def test_the_last_figures_of_a_stream_count_and_what_they_leave_out_stays() -> N
         ("max_tokens", "length"),
         ("model_context_window_exceeded", "length"),
         ("tool_use", "tool_calls"),
-        ("refusal", "refusal"),
+        ("refusal", "content_filter"),
         ("pause_turn", "pause"),
         ("compaction", "pause"),
         ("brand_new", "other"),

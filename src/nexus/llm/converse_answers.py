@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 from nexus.llm.converse_json import ANSWER, DIALECT
 from nexus.llm.converse_media import MediaKind, read_media
 from nexus.llm.figures import count_of
+from nexus.llm.notes import url_note
 from nexus.llm.types import (
     AnyPart,
     Choice,
@@ -38,15 +40,18 @@ _FINISH: Final[dict[str, FinishReason]] = {
     "tool_use": "tool_calls",
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
-    "refusal": "refusal",
+    "refusal": "content_filter",
 }
 _MEDIA: Final[tuple[MediaKind, ...]] = ("image", "audio", "video", "document")
 _KEPT: Final = ("additionalModelResponseFields", "metrics", "performanceConfig", "serviceTier", "trace")
 _encode = msgspec.json.Encoder().encode
 
 
-def read_usage(usage: Any) -> Usage | None:
-    """Read token figures; the API counts what the cache read and wrote apart from the input."""
+def read_usage(usage: Any, tier: Any = None) -> Usage | None:
+    """Read token figures; the API counts what the cache read and wrote apart from the input.
+
+    `tier` is the `serviceTier` that the answer names.
+    """
     if not isinstance(usage, dict):
         return None
     read = count_of(usage.get("cacheReadInputTokens", usage.get("cacheReadInputTokenCount")))
@@ -56,12 +61,14 @@ def read_usage(usage: Any) -> Usage | None:
         return None
     details = usage.get("cacheDetails")
     long = [count_of(item.get("inputTokens")) for item in details or () if item.get("ttl") == "1h"]
+    used = tier.get("type") if isinstance(tier, dict) else None
     return Usage(
         input_tokens=plain + read + written,
         output_tokens=output,
         cache_read_tokens=read,
         cache_write_tokens=written,
         cache_write_1h_tokens=min(sum(long), written),
+        tier=used if isinstance(used, str) and used != "default" else None,
     )
 
 
@@ -71,7 +78,8 @@ def read_finish(native: Any, *, called: bool, answered: bool) -> tuple[FinishRea
         return None, None
     if native == "tool_use" and answered and not called:
         return "stop", "end_turn"
-    return _FINISH.get(native, "other"), native
+    reason = _FINISH.get(native, "other")
+    return "tool_calls" if called and reason == "stop" else reason, native
 
 
 def read_completion(body: dict[str, Any], *, name: str, model: str) -> Completion:
@@ -92,13 +100,13 @@ def read_completion(body: dict[str, Any], *, name: str, model: str) -> Completio
         choices=(
             Choice(
                 index=0,
-                message=Message(role="assistant", parts=tuple(parts)),
+                message=Message(role="assistant", parts=tuple(parts), extra=_notes(blocks) if not answered else {}),
                 finish_reason=finish,
                 native_finish_reason=native,
                 extra=_stop_sequence(body),
             ),
         ),
-        usage=read_usage(body.get("usage")),
+        usage=read_usage(body.get("usage"), body.get("serviceTier")),
         extra=kept,
     )
 
@@ -132,6 +140,24 @@ def _parts(block: dict[str, Any]) -> list[AnyPart]:
     return [Foreign(dialect=DIALECT, value=block)]
 
 
+def _notes(blocks: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the texts of an answer cite from the web, as notes on the whole text of it."""
+    noted, begin = [], 0
+    for block in blocks:
+        told = block.get("citationsContent") or {}
+        words = [block.get("text") or "", *(item.get("text", "") for item in told.get("content") or ())]
+        end = begin + sum(map(len, words))
+        noted += [note for cited in told.get("citations") or () if (note := _note(cited, begin, end))]
+        begin = end
+    return {"annotations": noted} if noted else {}
+
+
+def _note(cited: dict[str, Any], begin: int, end: int) -> dict[str, Any] | None:
+    place = (cited.get("location") or {}).get("web") or {}
+    url = place.get("url")
+    return url_note(url, cited.get("title") or place.get("domain"), begin, end) if isinstance(url, str) else None
+
+
 def _words(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
@@ -146,7 +172,19 @@ def _opened(sealed: str) -> str:
 class EventReader:
     """Reads the events of one stream, in order, into pieces."""
 
-    __slots__ = ("_answered", "_blocks", "_called", "_calls", "_held", "_role", "_whole", "finished")
+    __slots__ = (
+        "_answered",
+        "_begins",
+        "_blocks",
+        "_called",
+        "_calls",
+        "_cited",
+        "_held",
+        "_role",
+        "_said",
+        "_whole",
+        "finished",
+    )
 
     def __init__(self, *, structured: bool = False) -> None:
         """With `structured`, words are held back until it is clear that no call of the answer tool follows."""
@@ -156,6 +194,9 @@ class EventReader:
         self._answered = False
         self._role: str | None = None
         self._held: list[str] = []
+        self._cited: dict[int, list[dict[str, Any]]] = {}
+        self._begins: dict[int, int] = {}
+        self._said = 0
         self._whole = structured
         self.finished = False
 
@@ -175,9 +216,13 @@ class EventReader:
         elif kind == "contentBlockStop":
             block = self._blocks.pop(data["contentBlockIndex"], None)
             chunks = block.closed() if block is not None else []
+            if cited := self._cited.pop(data["contentBlockIndex"], None):
+                begin = self._begins.get(data["contentBlockIndex"], self._said)
+                noted = [note for one in cited if (note := _note(one, begin, self._said))]
+                chunks += [Chunk(extra={"annotations": noted})] if noted else []
         elif kind == "messageStop":
             chunks = self._stop(data)
-        elif kind == "metadata" and (usage := read_usage(data.get("usage"))) is not None:
+        elif kind == "metadata" and (usage := read_usage(data.get("usage"), data.get("serviceTier"))) is not None:
             chunks = [Chunk(usage=usage)]
         if self._role is not None and chunks:
             chunks[0] = msgspec.structs.replace(chunks[0], role="assistant", created=int(time.time()))
@@ -204,12 +249,15 @@ class EventReader:
             if self._whole:
                 self._held.append(text)
                 return []
+            self._begins.setdefault(index, self._said)
+            self._said += len(text)
             return [Chunk(text=text)] if text else []
         if (thought := delta.get("reasoningContent")) is not None and "redactedContent" not in thought:
             if "signature" in thought:
                 return [Chunk(signature=_words(thought["signature"]))] if thought["signature"] else []
             return [Chunk(thinking=_words(thought["text"]))] if thought.get("text") else []
         if (cited := delta.get("citation")) is not None:
+            self._cited.setdefault(index, []).append(cited)
             return [Chunk(part=Foreign(dialect=DIALECT, value={"citation": cited}))]
         block = self._blocks.get(index)
         if block is None:

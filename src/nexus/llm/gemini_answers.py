@@ -10,8 +10,11 @@ import json
 import time
 from typing import Any
 
+import msgspec
+
 from nexus.llm.figures import count_of
 from nexus.llm.gemini_logprobs import read_logprobs, write_logprobs
+from nexus.llm.gemini_notes import read_notes, write_notes
 from nexus.llm.gemini_partial import PartialCall
 from nexus.llm.gemini_parts import made_id, read_answer_part, write_answer_part, write_signature
 from nexus.llm.types import (
@@ -40,9 +43,13 @@ _BLOCKED = frozenset(
         "IMAGE_RECITATION",
         "MODEL_ARMOR",
         "JAILBREAK",
+        "LANGUAGE",
+        "ESCALATION",
+        "PUP_LIMITED_DISABLED",
     )
 )
-_FINISH: dict[str, FinishReason] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "pause"}
+# An answer that may be continued by a token of Google's has come to its length for all others.
+_FINISH: dict[str, FinishReason] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "length"}
 _FINISH_OUT: dict[FinishReason, str] = {
     "stop": "STOP",
     "length": "MAX_TOKENS",
@@ -66,6 +73,7 @@ _FINISH_NUMBERS = {
     10: "MODEL_ARMOR",
 }
 _AUDIO = ("AUDIO", 4)
+_TEXT = "TEXT"
 _IMAGE = ("IMAGE", 2)
 _TIERS = frozenset(("flex", "priority"))
 
@@ -148,8 +156,10 @@ def read_completion(body: dict[str, Any]) -> Completion:
         parts = [read_answer_part(part, made_id(answer or str(given), index, j)) for j, part in enumerate(given)]
         native = finish_name(candidate.get("finishReason"))
         calls = any(isinstance(part, ToolCall) for part in parts)
-        said = Message(role="assistant", parts=_joined(parts))
-        finish = read_finish(native, calls=calls)
+        noted = read_notes(candidate, "".join(part.text for part in parts if isinstance(part, Text)))
+        said = Message(role="assistant", parts=_joined(parts), extra={"annotations": noted} if noted else {})
+        # A whole answer has ended, whether it says why or not.
+        finish = read_finish(native, calls=calls) or "other"
         choices.append(
             Choice(
                 index=index,
@@ -187,6 +197,7 @@ class AnswerReader:
         self._calls: dict[int, int] = {}
         self._open: dict[int, PartialCall] = {}
         self._parts = 0
+        self._said: dict[int, list[str]] = {}
         self._seen: set[int] = set()
         self._over: set[int] = set()
         self.usage: Usage | None = None
@@ -211,8 +222,10 @@ class AnswerReader:
                 chunks += self._part(part, index, head)
             if candidate.get("finishReason") and (cut := self._open.pop(index, None)) is not None:
                 chunks += self._part(cut.whole(), index, head)
-            if told := read_logprobs(candidate.get("logprobsResult")):
-                chunks.append(Chunk(index=index, extra=told, **head))
+            if told := self._beside(candidate, index):
+                if not chunks or chunks[-1].text is None or chunks[-1].index != index:
+                    chunks.append(Chunk(index=index, **head))
+                chunks[-1] = msgspec.structs.replace(chunks[-1], extra=told)
             if (native := finish_name(candidate.get("finishReason"))) is not None:
                 self._over.add(index)
                 finish = read_finish(native, calls=index in self._calls)
@@ -223,6 +236,12 @@ class AnswerReader:
             self._over.add(0)
             chunks.append(Chunk(role="assistant", finish_reason="content_filter", native_finish_reason=blocked, **head))
         return chunks
+
+    def _beside(self, candidate: dict[str, Any], index: int) -> dict[str, Any]:
+        """Return what stands beside the words: log probabilities, and what they cite."""
+        told = read_logprobs(candidate.get("logprobsResult"))
+        noted = read_notes(candidate, "".join(self._said.get(index, ())))
+        return told | ({"annotations": noted} if noted else {})
 
     def _part(self, part: dict[str, Any], index: int, head: dict[str, Any]) -> list[Chunk]:
         if "functionCall" in part and (index in self._open or part["functionCall"].get("willContinue")):
@@ -244,6 +263,7 @@ class AnswerReader:
         if isinstance(read, Thinking):
             return [Chunk(index=index, thinking=read.text, signature=read.signature, **head)]
         if isinstance(read, Text):
+            self._said.setdefault(index, []).append(read.text)
             told = read.text or read.signature
             return [Chunk(index=index, text=read.text, signature=read.signature, **head)] if told else []
         return [Chunk(index=index, part=read, **head)]
@@ -270,13 +290,15 @@ def write_usage(usage: Usage) -> dict[str, Any]:
     out["totalTokenCount"] = usage.input_tokens + usage.output_tokens
     if usage.tier in _TIERS:
         out["serviceTier"] = usage.tier
-    for name, audio, whole in (
-        ("promptTokensDetails", usage.audio_input_tokens, usage.input_tokens),
-        ("candidatesTokensDetails", usage.audio_output_tokens, out["candidatesTokenCount"]),
+    said = {"AUDIO": usage.audio_output_tokens, "IMAGE": usage.image_output_tokens}
+    for name, parts, whole in (
+        ("promptTokensDetails", {"AUDIO": usage.audio_input_tokens}, usage.input_tokens),
+        ("cacheTokensDetails", {"AUDIO": usage.audio_cache_read_tokens}, usage.cache_read_tokens),
+        ("candidatesTokensDetails", said, out["candidatesTokenCount"]),
     ):
-        if audio:
-            rest = [{"modality": "TEXT", "tokenCount": whole - audio}] if whole > audio else []
-            out[name] = [*rest, {"modality": "AUDIO", "tokenCount": audio}]
+        if any(parts.values()):
+            told = {_TEXT: max(whole - sum(parts.values()), 0)} | parts
+            out[name] = [{"modality": kind, "tokenCount": count} for kind, count in told.items() if count]
     return out
 
 
@@ -294,7 +316,8 @@ def write_completion(completion: Completion) -> dict[str, Any]:
     for choice in completion.choices:
         parts = [out for part in choice.message.parts if (out := write_answer_part(part)) is not None]
         finish = write_finish(choice.finish_reason, choice.native_finish_reason)
-        candidates.append(write_candidate(choice.index, parts, finish, choice.extra))
+        cited = write_notes(choice.message.extra, choice.message.text)
+        candidates.append(write_candidate(choice.index, parts, finish, choice.extra) | cited)
     body: dict[str, Any] = {"candidates": candidates}
     if completion.usage is not None:
         body["usageMetadata"] = write_usage(completion.usage)
@@ -312,6 +335,7 @@ class AnswerWriter:
         self._head = {"modelVersion": model, "responseId": ""}
         self._calls: dict[tuple[int, int], ToolDelta] = {}
         self._over: dict[int, str] = {}
+        self._said: dict[int, list[str]] = {}
         self._usage: Usage | None = None
 
     def write(self, chunk: Chunk) -> dict[str, Any] | None:
@@ -326,9 +350,12 @@ class AnswerWriter:
         if chunk.finish_reason is not None:
             parts += self._whole_calls(chunk.index)
             self._over[chunk.index] = write_finish(chunk.finish_reason, chunk.native_finish_reason) or "STOP"
-        if not parts and not chunk.extra.get("logprobs"):
+        if chunk.text:
+            self._said.setdefault(chunk.index, []).append(chunk.text)
+        cited = write_notes(chunk.extra, "".join(self._said.get(chunk.index, ()))) if chunk.extra else {}
+        if not parts and not cited and not chunk.extra.get("logprobs"):
             return None
-        return {"candidates": [write_candidate(chunk.index, parts, extra=chunk.extra)]} | self._head
+        return {"candidates": [write_candidate(chunk.index, parts, extra=chunk.extra) | cited]} | self._head
 
     def end(self) -> dict[str, Any]:
         """Return the last answer object."""

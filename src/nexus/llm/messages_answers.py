@@ -16,6 +16,7 @@ from nexus.core.ids import new_id
 from nexus.llm.errors import ContextTooLong, UpstreamRejected, UpstreamTimeout, from_status
 from nexus.llm.figures import count_of
 from nexus.llm.messages_json import DIALECT, read_arguments, read_content
+from nexus.llm.notes import Note, notes_in, url_note
 from nexus.llm.signatures import sealed_id
 from nexus.llm.types import (
     AnyPart,
@@ -39,7 +40,8 @@ _STOPS: dict[str, FinishReason] = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
     "tool_use": "tool_calls",
-    "refusal": "refusal",
+    # A stream that the provider broke off; a model's own refusal is in its words.
+    "refusal": "content_filter",
     "pause_turn": "pause",
     "compaction": "pause",
 }
@@ -64,6 +66,7 @@ _STATUS = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
+_TIERS = frozenset(("priority", "batch"))
 _TOO_LONG = re.compile(r"prompt is too long|exceeds? (?:the )?context (?:limit|window)", re.IGNORECASE)
 _NO_CREDIT = re.compile(r"credit balance is too low", re.IGNORECASE)
 # What may be missing besides a model.
@@ -123,6 +126,10 @@ def write_usage(usage: Usage) -> dict[str, Any]:
         out["cache_creation"] = {"ephemeral_5m_input_tokens": written - long, "ephemeral_1h_input_tokens": long}
     if usage.reasoning_tokens:
         out["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
+    if usage.web_searches:
+        out["server_tool_use"] = {"web_search_requests": usage.web_searches, "web_fetch_requests": 0}
+    if usage.tier in _TIERS:
+        out["service_tier"] = usage.tier
     return out
 
 
@@ -137,9 +144,9 @@ def write_stop(reason: FinishReason | None, native: str | None = None, *, tools:
     With `tools` the answer calls some, which this form always gives as the reason, though others say
     that it simply stopped.
     """
-    if native is not None and native in _STOPS:
-        return native
-    return "tool_use" if tools and reason == "stop" else _STOPS_OUT[reason or "stop"]
+    if tools and reason in ("stop", "tool_calls"):
+        return "tool_use"
+    return native if native is not None and native in _STOPS else _STOPS_OUT[reason or "stop"]
 
 
 def read_error(
@@ -184,7 +191,9 @@ def read_answer(body: dict[str, Any]) -> Completion:
         extra={"annotations": noted} if noted else {},
     )
     more = {"stop_sequence": stopped} if (stopped := body.get("stop_sequence")) is not None else {}
-    choice = Choice(index=0, message=message, finish_reason=read_stop(native), native_finish_reason=native, extra=more)
+    # A whole answer has ended, whether it says why or not.
+    reason = read_stop(native) or "other"
+    choice = Choice(index=0, message=message, finish_reason=reason, native_finish_reason=native, extra=more)
     known = ("id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage")
     return Completion(
         id=body.get("id") or "",
@@ -211,10 +220,29 @@ def _read_notes(content: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def read_note(cited: dict[str, Any], begin: int, end: int) -> dict[str, Any] | None:
     """Return a citation of the web as the note that chat completions have for it; None for other sources."""
     url = cited.get("url") or (cited.get("source") if cited.get("type") == "search_result_location" else None)
-    if not isinstance(url, str):
-        return None
-    told = {"url": url, "title": cited.get("title") or "", "start_index": begin, "end_index": end}
-    return {"type": "url_citation", "url_citation": told}
+    return url_note(url, cited.get("title"), begin, end) if isinstance(url, str) else None
+
+
+def write_citation(note: Note) -> dict[str, Any]:
+    """Write a note as the citation that this form has for places in the web."""
+    told = {"url": note.url, "title": note.title or None, "cited_text": "", "encrypted_index": ""}
+    return {"type": "web_search_result_location"} | told
+
+
+def _write_content(message: Message) -> list[dict[str, Any]]:
+    """Write the blocks of an answer, each text with what it cites."""
+    blocks = []
+    notes, begin = list(notes_in(message.extra)), 0
+    for part in message.parts:
+        block = write_block(part)
+        if isinstance(part, Text):
+            end = begin + len(part.text)
+            cited = [write_citation(note) for note in notes if begin <= note.begin < end]
+            if block is not None and cited:
+                block["citations"] = cited
+            begin = end
+        blocks += [block] if block is not None else []
+    return blocks
 
 
 def write_answer(completion: Completion, usage: Usage) -> dict[str, Any]:
@@ -225,7 +253,7 @@ def write_answer(completion: Completion, usage: Usage) -> dict[str, Any]:
     reason = "refusal" if refused else choice.finish_reason
     tools = any(isinstance(part, ToolCall) for part in parts)
     body = write_head(completion.id, completion.model) | {
-        "content": [block for part in parts if (block := write_block(part)) is not None],
+        "content": _write_content(choice.message),
         "stop_reason": write_stop(reason, None if refused else choice.native_finish_reason, tools=tools),
         "stop_sequence": choice.extra.get("stop_sequence"),
         "usage": write_usage(usage),

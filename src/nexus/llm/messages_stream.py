@@ -10,7 +10,16 @@ from typing import Any
 
 import msgspec
 
-from nexus.llm.messages_answers import write_block, write_call, write_head, write_refusal, write_stop, write_usage
+from nexus.llm.messages_answers import (
+    write_block,
+    write_call,
+    write_citation,
+    write_head,
+    write_refusal,
+    write_stop,
+    write_usage,
+)
+from nexus.llm.notes import notes_in
 from nexus.llm.types import Chunk, FinishReason, ToolDelta, Usage
 
 _encode = msgspec.json.Encoder().encode
@@ -83,6 +92,11 @@ class AnswerWriter:
             if chunk.refusal:
                 self._refused += chunk.refusal
                 self._say(out, "text", "text", chunk.refusal)
+            if chunk.extra and (said := self._open.get("text")) is not None:
+                out += [
+                    _delta(said, {"type": "citations_delta", "citation": write_citation(note)})
+                    for note in notes_in(chunk.extra)
+                ]
             if chunk.part is not None and (block := write_block(chunk.part)) is not None:
                 self._start(out, "part", block)
             if chunk.tool is not None:
@@ -135,8 +149,7 @@ class AnswerWriter:
             empty = {"thinking": "", "signature": ""} if kind == "thinking" else {"text": ""}
             block = self._start(out, kind, {"type": kind} | empty)
         self.characters += len(words) if field != "signature" else 0
-        delta = {"type": f"{field}_delta", field: words}
-        out.append(_event("content_block_delta", {"index": block.index, "delta": delta}))
+        out.append(_delta(block, {"type": f"{field}_delta", field: words}))
 
     def _call(self, out: list[bytes], tool: ToolDelta) -> None:
         """Open a call or go on with it. One position may be given to several calls, told apart by their ids."""
@@ -154,8 +167,11 @@ class AnswerWriter:
         if tool.arguments:
             block.arguments += tool.arguments
             self.characters += len(tool.arguments)
-            delta = {"type": "input_json_delta", "partial_json": tool.arguments}
-            out.append(_event("content_block_delta", {"index": block.index, "delta": delta}))
+            out.append(_delta(block, {"type": "input_json_delta", "partial_json": tool.arguments}))
+
+
+def _delta(block: _Open, delta: dict[str, Any]) -> bytes:
+    return _event("content_block_delta", {"index": block.index, "delta": delta})
 
 
 def _event(kind: str, body: dict[str, Any]) -> bytes:

@@ -323,8 +323,9 @@ class OpenAIWriter:
         finish = chat_answers.write_finish(chunk.finish_reason, chunk.native_finish_reason)
         if self._manner is not PLAIN:
             out, finish = self._in_manner(chunk, delta, finish)
-        if delta or finish is not None:
-            out += self._choice(chunk.index, delta, finish, chunk.extra.get("logprobs"))
+        logprobs = chunk.extra.get("logprobs")
+        if delta or finish is not None or logprobs:
+            out += self._choice(chunk.index, delta, finish, logprobs)
         if chunk.usage is not None and self._call.wants_usage:
             last = self._head | {"choices": [], "usage": chat_answers.write_usage(chunk.usage)}
             out += b"data: " + msgspec.json.encode(last) + b"\n\n"

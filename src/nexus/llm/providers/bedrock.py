@@ -126,7 +126,7 @@ class BedrockProvider(Provider):
 
 
 class ConverseDecoder:
-    """Reads a ConverseStream: it is over with its metadata, which follows the message's stop."""
+    """Reads a ConverseStream: it is over with its metadata, which follows the message's stop, or ends with that."""
 
     def __init__(self, *, structured: bool = False) -> None:
         """Expect one answer, by way of the answer tool if `structured`."""
@@ -134,6 +134,7 @@ class ConverseDecoder:
         self._splitter = FrameSplitter()
         self._reader = EventReader(structured=structured)
         self._named = False
+        self._counted = False
 
     def feed(self, data: bytes) -> list[Chunk]:
         """Return the pieces that `data` completes."""
@@ -149,6 +150,8 @@ class ConverseDecoder:
         if self._over():
             return []
         rest = self._pass(self._splitter.end())
+        # Metadata only counts: an answer that was stopped properly is whole without them.
+        self.tally.done = self.tally.done or self._reader.finished
         if not self._over():
             raise UpstreamTruncated
         return rest
@@ -183,7 +186,8 @@ class ConverseDecoder:
         except (KeyError, TypeError, AttributeError, ValueError):
             raise UpstreamMalformed from None
         self.tally.events += 1
-        if kind == "metadata" and self._reader.finished:
+        self._counted = self._counted or kind == "metadata"
+        if self._counted and self._reader.finished:
             self.tally.done = True
         return chunks
 
