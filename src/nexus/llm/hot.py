@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 
 from starlette.requests import ClientDisconnect
 
@@ -62,7 +63,7 @@ async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
                 call = await session.prepare(principal, call)
                 if session.instead is not None:
                     entry.close()
-                    await _send_json(send, 200, session.instead, entry.id)
+                    await _send_instead(scope, send, service, form, entry, session.instead)
                     return
             if call.stream:
                 await _stream(scope, send, service, call, form, entry, session)
@@ -262,6 +263,35 @@ async def _stream(
         outlet.close()
         if flow is not None:
             await flow.close()
+
+
+async def _send_instead(
+    scope: Scope,
+    send: Send,
+    service: LLMService,
+    dialect: Dialect,
+    entry: Entry,
+    instead: bytes | AsyncGenerator[bytes],
+) -> None:
+    """Send what no provider is asked for now: a whole answer, or the events of one that is made elsewhere."""
+    if isinstance(instead, bytes):
+        await _send_json(send, 200, instead, entry.id)
+        return
+    outlet = _Outlet(send, dialect, entry, service.settings)
+    try:
+        async with aclosing(instead) as events:
+            async for data in events:
+                outlet.stop_heartbeat()
+                await outlet.write(data)
+        await outlet.end()
+    except NexusError as error:
+        if not outlet.started:
+            raise
+        await outlet.write(dialect.stream_error(error, scope.get("request_id")))
+        await outlet.end()
+        raise _StreamFailed from None
+    finally:
+        outlet.close()
 
 
 class _Outlet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from urllib.parse import quote
 
 import msgspec
@@ -34,7 +34,7 @@ class Elsewhere:
             raise Conflict("The provider refuses this.") if isinstance(error, UpstreamRejected) else error
         return answer.body
 
-    async def follow(self, row: ResponseRow, after: int) -> AsyncIterator[bytes]:
+    async def follow(self, row: ResponseRow, after: int) -> AsyncGenerator[bytes]:
         """Yield a provider's own stream of a response that it works on, behind event number `after`."""
         since = f"&starting_after={after}" if after >= 0 else ""
         request, provider = await self._request(row, "GET", f"?stream=true{since}")

@@ -170,7 +170,7 @@ def events_of(response: dict[str, Any]) -> list[bytes]:
     status = response.get("status")
     last = status if status in ("completed", "incomplete", "failed") else "failed"
     told.append({"type": f"response.{last}", "response": response})
-    return [_event_bytes(event["type"], event | {"sequence_number": n}) for n, event in enumerate(told)]
+    return [event_bytes(event["type"], event | {"sequence_number": n}) for n, event in enumerate(told)]
 
 
 def _part_events(at: dict[str, Any], part: dict[str, Any]) -> list[dict[str, Any]]:
@@ -186,16 +186,18 @@ def _part_events(at: dict[str, Any], part: dict[str, Any]) -> list[dict[str, Any
     ]
 
 
-def _event_bytes(kind: str, body: dict[str, Any]) -> bytes:
+def event_bytes(kind: str, body: dict[str, Any]) -> bytes:
+    """Write one event."""
     return b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode(body) + b"\n\n"
 
 
-class _Open:
+class OpenItem:
     """An item that is being written: its place in the output, its id, and what was said of it."""
 
     __slots__ = ("annotations", "call", "id", "kind", "logprobs", "parts", "place", "signature", "text")
 
     def __init__(self, kind: str, place: int, item_id: str) -> None:
+        """Begin with nothing said."""
         self.kind = kind
         self.place = place
         self.id = item_id
@@ -217,9 +219,9 @@ class EventWriter:
         self._sequence = 0
         self._out: list[bytes] = []
         self._begun = False
-        self._open: _Open | None = None
+        self._open: OpenItem | None = None
         self._said: str | None = None
-        self._calls: dict[int, _Open] = {}
+        self._calls: dict[int, OpenItem] = {}
         self._items: dict[int, dict[str, Any]] = {}
         self._places = 0
         self._finish: FinishReason | None = None
@@ -254,7 +256,7 @@ class EventWriter:
     def _emit(self, kind: str, **fields: Any) -> None:
         body = {"type": kind, "sequence_number": self._sequence} | fields
         self._sequence += 1
-        self._out.append(_event_bytes(kind, body))
+        self._out.append(event_bytes(kind, body))
 
     def _begin(self) -> None:
         if not self._begun:
@@ -284,11 +286,11 @@ class EventWriter:
         self._finish = chunk.finish_reason or self._finish
         self._usage = chunk.usage or self._usage
 
-    def _opened(self, kind: str) -> _Open:
+    def _opened(self, kind: str) -> OpenItem:
         """Return the open item of this kind, after the end of one of another kind."""
         if self._open is None or self._open.kind != kind:
             self._close()
-            self._open = _Open(kind, self._place(), new_id("rs" if kind == "reasoning" else "msg"))
+            self._open = OpenItem(kind, self._place(), new_id("rs" if kind == "reasoning" else "msg"))
             item = (
                 message_item(self._open.id, [], "in_progress")
                 if kind == "message"
@@ -329,10 +331,10 @@ class EventWriter:
         item.annotations.append(note)
         self._emit("response.output_text.annotation.added", **at, annotation=note)
 
-    def _content(self, item: _Open) -> dict[str, Any]:
+    def _content(self, item: OpenItem) -> dict[str, Any]:
         return {"item_id": item.id, "output_index": item.place, "content_index": len(item.parts)}
 
-    def _close_content(self, item: _Open) -> None:
+    def _close_content(self, item: OpenItem) -> None:
         if self._said is None:
             return
         text, at = "".join(item.text), self._content(item)
@@ -377,7 +379,7 @@ class EventWriter:
                 kind=delta.kind or "function",
                 signature=delta.signature,
             )
-            item = self._calls[delta.position] = _Open("call", self._place(), "")
+            item = self._calls[delta.position] = OpenItem("call", self._place(), "")
             added = call_item(call, self._names, status="in_progress")
             item.id, item.call = added["id"], call
             self._emit("response.output_item.added", output_index=item.place, item=added)
@@ -390,7 +392,7 @@ class EventWriter:
         """Tell whether a free-form tool's text comes inside JSON, so that it is known at the end only."""
         return call.name in self._names.custom and call.kind != "custom"
 
-    def _emit_input(self, item: _Open, field: str, told: str) -> None:
+    def _emit_input(self, item: OpenItem, field: str, told: str) -> None:
         custom = item.call.kind == "custom" or item.call.name in self._names.custom
         stem = "custom_tool_call_input" if custom else "function_call_arguments"
         at = {"item_id": item.id, "output_index": item.place}
@@ -401,7 +403,7 @@ class EventWriter:
         else:
             self._emit(f"response.{stem}.done", **at, name=item.call.name, arguments=told)
 
-    def _close_call(self, item: _Open) -> None:
+    def _close_call(self, item: OpenItem) -> None:
         told = "".join(item.text)
         call = msgspec.structs.replace(item.call, arguments=told)
         if self._is_wrapped(call):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -30,8 +30,10 @@ from nexus.llm.responses_events import events_of
 from nexus.llm.responses_items import DIALECT, with_ids
 from nexus.llm.responses_requests import ResponsesCall, items_of
 from nexus.llm.responses_session import ResponsesSession
+from nexus.llm.responses_telling import follow
 from nexus.llm.service import LLMService
 from nexus.llm.session import Session
+from nexus.llm.storage import OPEN
 from nexus.llm.tables import ResponseRow
 from nexus.llm.types import Call
 from nexus.runs.service import RunService
@@ -43,7 +45,6 @@ _LONGEST_CHAIN = 2_000
 _SWEEP_SECONDS = 3_600.0
 _ARRIVES_WITHIN = (0.05, 0.2)
 _LOOK_SECONDS = 0.5
-_OPEN = ("queued", "in_progress")
 _LONGEST_ID = 128
 
 
@@ -57,7 +58,6 @@ class _Told(msgspec.Struct):
 
 _any = msgspec.json.Decoder()
 _told = msgspec.json.Decoder(_Told)
-_encode = msgspec.json.Encoder().encode
 
 
 class ResponsesService:
@@ -105,7 +105,7 @@ class ResponsesService:
             if await self._database.read(storage.is_taken, call.previous):
                 raise UnknownResponse(field="previous_response_id")
             return
-        if rows[-1].status in _OPEN:
+        if rows[-1].status in OPEN:
             raise Conflict("The previous response has not ended yet.", field="previous_response_id")
         if rows[0].previous_id is not None:
             if rows[-1].held_by is None:
@@ -184,8 +184,11 @@ class ResponsesService:
     async def get(self, principal: Principal, response_id: str) -> ResponseRow:
         """Return a response as it stands. Raises `UnknownResponse`."""
         row = await self._row(principal.project_id, response_id)
-        if row.status in _OPEN and row.held_by is not None:
+        if row.status in OPEN and row.held_by is not None:
             return await self._ask(row, "GET", "")
+        if row.status in OPEN:
+            await self.background.settle(row.project_id, row.id)
+            return await self._row(row.project_id, row.id)
         return row
 
     async def cancel(self, principal: Principal, response_id: str) -> bytes:
@@ -194,15 +197,14 @@ class ResponsesService:
         body = _any.decode(row.body)
         if not body.get("background"):
             raise Conflict("Only a response that is made in the background can be cancelled.", field="response_id")
-        if row.status not in _OPEN:
+        if row.status not in OPEN:
             return row.body
         if row.held_by is not None:
             return (await self._ask(row, "POST", "/cancel")).body
         if row.run_id is not None:
             with suppress(NexusError):
                 await self._runs.cancel(principal, row.run_id)
-        cancelled = _encode(body | {"status": "cancelled"})
-        await self._database.write(storage.finish, row.project_id, row.id, "cancelled", cancelled)
+        await self.background.conclude(row, {"status": "cancelled"})
         return (await self._row(row.project_id, row.id)).body
 
     async def delete(self, principal: Principal, response_id: str) -> None:
@@ -211,7 +213,7 @@ class ResponsesService:
         row = await self._database.write(storage.forget, principal.project_id, response_id)
         if row is None:
             raise UnknownResponse(f"Response with id '{response_id}' not found.")
-        if row.run_id is not None and row.status in _OPEN:
+        if row.run_id is not None and row.status in OPEN:
             with suppress(NexusError):
                 await self._runs.cancel(principal, row.run_id)
         if row.held_by is not None:
@@ -230,14 +232,20 @@ class ResponsesService:
                 items += _any.decode(row.body).get("output") or ()
         return items
 
-    async def stream(self, principal: Principal, response_id: str, after: int) -> AsyncIterator[bytes]:
+    async def stream(self, principal: Principal, response_id: str, after: int) -> AsyncGenerator[bytes]:
         """Yield the events of a response behind number `after`; one that has not ended is waited for."""
         row = await self.get(principal, response_id)
-        if row.status in _OPEN and row.held_by is not None:
+        if row.status in OPEN and row.held_by is not None:
             async for data in self._elsewhere.follow(row, after):
                 yield data
             return
-        while row.status in _OPEN:
+        place = (row.project_id, row.id)
+        _, begun = await self._database.read(storage.told_and_status, *place, -1, 1)
+        if begun:
+            async for data in follow(self._database, *place, after, lambda: self.background.settle(*place)):
+                yield data
+            return
+        while row.status in OPEN:
             yield b": waiting\n"
             await asyncio.sleep(_LOOK_SECONDS)
             row = await self.get(principal, response_id)
@@ -249,7 +257,7 @@ class ResponsesService:
         """Ask the provider that keeps a response how it stands."""
         body = await self._elsewhere.fetch(row, method, end)
         status = str(_any.decode(body).get("status") or row.status)[:16]
-        if status not in _OPEN:
+        if status not in OPEN:
             await self._database.write(storage.finish, row.project_id, row.id, status, body)
         row.status, row.body = status, body
         return row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 import msgspec
@@ -24,7 +25,12 @@ class _Event(msgspec.Struct):
     response: msgspec.Raw = msgspec.Raw(b"")
 
 
+class _Made(msgspec.Struct):
+    id: str
+
+
 _event = msgspec.json.Decoder(_Event)
+_id = msgspec.json.Decoder(_Made)
 
 
 class Keeper(Protocol):
@@ -40,13 +46,17 @@ class Keeper(Protocol):
         """Keep an answer."""
         ...
 
+    def stream(self, principal: Principal, response_id: str, after: int) -> AsyncGenerator[bytes]:
+        """Yield the events of a response behind number `after`."""
+        ...
+
 
 class ResponsesSession:
     """One for each call. `instead` is the answer where no provider is to be asked now."""
 
     def __init__(self, keeper: Keeper, call: ResponsesCall, entry: Entry) -> None:
         """Stand around `call`."""
-        self.instead: bytes | None = None
+        self.instead: bytes | AsyncGenerator[bytes] | None = None
         self._keeper = keeper
         self._call = call
         self._entry = entry
@@ -60,12 +70,10 @@ class ResponsesSession:
         self._project_id = principal.project_id
         if self._call.previous is not None:
             await self._keeper.recall(principal.project_id, self._call)
-        if (
-            self._call.background
-            and not self._call.stream
-            and not self._keeper.background.is_held_elsewhere(self._call, principal.project_id)
-        ):
-            self.instead = await self._keeper.background.begin(principal, self._call)
+        background = self._keeper.background
+        if self._call.background and not background.is_held_elsewhere(self._call, principal.project_id):
+            made = await background.begin(principal, self._call)
+            self.instead = self._keeper.stream(principal, _id.decode(made).id, -1) if self._call.stream else made
         return call
 
     def sent(self, data: bytes) -> bytes:

@@ -5,6 +5,7 @@ The service of such a memory is put on the shelf as a `Sessions`; `hot` opens on
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from nexus.access.types import Principal
@@ -15,10 +16,11 @@ from nexus.llm.types import Call
 class Session(Protocol):
     """What a call of a dialect with a memory needs around it. One for each call.
 
-    `instead` is set by `prepare` where the call has its answer without asking a provider.
+    `instead` is set by `prepare` where the call has its answer without asking a provider: a whole one, or the
+    events of one that is made elsewhere.
     """
 
-    instead: bytes | None
+    instead: bytes | AsyncGenerator[bytes] | None
 
     async def prepare(self, principal: Principal, call: Call) -> Call:
         """Return the call with what it refers to filled in. Raises `NotFound` for what is not the caller's."""

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Final, NamedTuple
 
-from sqlalchemy import delete, exists, select, update
+import msgspec
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from nexus.llm.tables import ResponseRow
+from nexus.llm.tables import ResponseEventRow, ResponseRow
+
+OPEN: Final = ("queued", "in_progress")
+"""How a response stands that has not ended."""
+
+
+class Ended(NamedTuple):
+    """How a response ended, and what it is then."""
+
+    status: str
+    body: bytes
 
 
 def keep(session: Session, row: ResponseRow) -> None:
@@ -43,16 +56,86 @@ def chain(session: Session, project_id: str, response_id: str, limit: int) -> li
     return rows[::-1]
 
 
-def belongs_to(session: Session, project_id: str, response_id: str, run_id: str) -> None:
-    """Note which run works on a response."""
-    mine = (ResponseRow.project_id == project_id) & (ResponseRow.id == response_id)
-    session.execute(update(ResponseRow).where(mine).values(run_id=run_id))
+def begin(session: Session, row: ResponseRow, events: ResponseEventRow | None, start: Callable[[Session], str]) -> None:
+    """Add a response that a run is to make, and in the same transaction what `start` starts, the run."""
+    row.run_id = start(session)
+    session.add(row)
+    if events is not None:
+        session.add(events)
+
+
+def take_up(session: Session, project_id: str, response_id: str, worker: str) -> list[bytes] | None:
+    """Let `worker` be the only one that adds events; return those there are, None where the response has ended."""
+    found = session.get(ResponseRow, (project_id, response_id), with_for_update=True)
+    if found is None or found.deleted or found.status not in OPEN:
+        return None
+    found.worker = worker
+    if found.status != "in_progress":
+        found.status = "in_progress"
+        found.body = msgspec.json.encode(msgspec.json.decode(found.body) | {"status": "in_progress"})
+    return [row.data for row in told(session, project_id, response_id, -1, None)]
+
+
+def tell(
+    session: Session, project_id: str, response_id: str, worker: str, events: ResponseEventRow, ended: Ended | None
+) -> bool:
+    """Add events, and how the response ended if it did; False where `worker` has nothing to say any more."""
+    columns = (ResponseRow.status, ResponseRow.worker, ResponseRow.deleted)
+    found = session.execute(select(*columns).where(_is(project_id, response_id)).with_for_update()).one_or_none()
+    if found is None or found.deleted or found.status not in OPEN or found.worker != worker:
+        return False
+    session.add(events)
+    if ended is not None:
+        changes = {"status": ended.status, "body": ended.body, "request": None}
+        session.execute(update(ResponseRow).where(_is(project_id, response_id)).values(changes))
+    return True
+
+
+def told(
+    session: Session, project_id: str, response_id: str, after: int, limit: int | None
+) -> Sequence[ResponseEventRow]:
+    """Return the batches of events that go beyond number `after`, in order."""
+    row = ResponseEventRow
+    mine = (row.project_id == project_id) & (row.response_id == response_id) & (row.last > after)
+    return session.scalars(select(row).where(mine).order_by(row.number).limit(limit)).all()
+
+
+def told_and_status(
+    session: Session, project_id: str, response_id: str, after: int, limit: int
+) -> tuple[str | None, Sequence[ResponseEventRow]]:
+    """Return how a response stands and what was told of it until then; no status where it is gone."""
+    where = _is(project_id, response_id) & ResponseRow.deleted.is_(False)
+    # The status is read first: what was written before the end is then surely among the rows.
+    status = session.scalar(select(ResponseRow.status).where(where))
+    return status, told(session, project_id, response_id, after, limit)
+
+
+def conclude(session: Session, project_id: str, response_id: str, ended: Ended, last: Callable[[int], bytes]) -> None:
+    """End a response from outside, unless it has ended; where its events are kept, `last` is the last one of them."""
+    found = session.get(ResponseRow, (project_id, response_id), with_for_update=True)
+    if found is None or found.deleted or found.status not in OPEN:
+        return
+    found.status, found.body, found.request = ended.status, ended.body, None
+    row = ResponseEventRow
+    mine = (row.project_id == project_id) & (row.response_id == response_id)
+    number = session.scalar(select(func.max(row.last)).where(mine))
+    if number is not None:
+        number += 1
+        session.add(
+            ResponseEventRow(
+                project_id=project_id, response_id=response_id, number=number, last=number, data=last(number)
+            )
+        )
+
+
+def _is(project_id: str, response_id: str) -> ColumnElement[bool]:
+    return (ResponseRow.project_id == project_id) & (ResponseRow.id == response_id)
 
 
 def finish(session: Session, project_id: str, response_id: str, status: str, body: bytes) -> None:
     """Write down how a response ended, unless it has been cancelled or deleted meanwhile."""
     mine = (ResponseRow.project_id == project_id) & (ResponseRow.id == response_id) & ResponseRow.deleted.is_(False)
-    change = update(ResponseRow).where(mine & ResponseRow.status.in_(("queued", "in_progress")))
+    change = update(ResponseRow).where(mine & ResponseRow.status.in_(OPEN))
     session.execute(change.values(status=status, body=body, request=None))
 
 
@@ -65,9 +148,17 @@ def forget(session: Session, project_id: str, response_id: str) -> ResponseRow |
     mine = (ResponseRow.project_id == project_id) & (ResponseRow.id == response_id)
     gone = {"deleted": True, "input": b"", "body": b"", "request": None}
     session.execute(update(ResponseRow).where(mine).values(gone))
+    events = ResponseEventRow
+    session.execute(delete(events).where((events.project_id == project_id) & (events.response_id == response_id)))
     return row
 
 
 def sweep(session: Session, before: datetime) -> None:
     """Remove what was made before this moment."""
+    old = select(ResponseRow.id).where(
+        (ResponseRow.created_at < before)
+        & (ResponseRow.project_id == ResponseEventRow.project_id)
+        & (ResponseRow.id == ResponseEventRow.response_id)
+    )
+    session.execute(delete(ResponseEventRow).where(old.exists()))
     session.execute(delete(ResponseRow).where(ResponseRow.created_at < before))

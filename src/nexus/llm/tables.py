@@ -15,7 +15,8 @@ class ResponseRow(Base):
     """A response of a project, its own input and its body as the client got it, both JSON.
 
     `held_by` names the deployment whose provider keeps it too. `request` is what is still to be worked on by the
-    run `run_id`. A deleted one stays without its content, so that nobody else can ask its provider for it.
+    run `run_id`; only its attempt `worker` may add events. A deleted one stays without its content, so that nobody
+    else can ask its provider for it.
     """
 
     __tablename__ = "llm_response"
@@ -27,11 +28,24 @@ class ResponseRow(Base):
     status: Mapped[str] = mapped_column(String(16))
     held_by: Mapped[str | None] = mapped_column(String(400))
     run_id: Mapped[str | None] = mapped_column(String(40))
+    worker: Mapped[str | None] = mapped_column(String(40))
     input: Mapped[bytes] = mapped_column(LargeBinary)
     body: Mapped[bytes] = mapped_column(LargeBinary)
     request: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(index=True)
     deleted: Mapped[bool] = mapped_column(default=False)
+
+
+class ResponseEventRow(Base):
+    """Some events of a response that is made in the background, as they are sent: those from `number` to `last`."""
+
+    __tablename__ = "llm_response_event"
+
+    project_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    response_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    last: Mapped[int]
+    data: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class ProviderRow(Base):
