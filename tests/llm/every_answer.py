@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ from nexus.llm.client import HttpAnswer
 from nexus.llm.dialect import Dialect
 from nexus.llm.eventstream import encode
 from nexus.llm.provider import Provider
+from nexus.llm.types import Call
 
 DIALECTS: PluginFolder[Dialect] = PluginFolder("nexus.llm.dialects", Dialect, noun="dialect")  # type: ignore[type-abstract]
 PROVIDERS: PluginFolder[Provider] = PluginFolder("nexus.llm.providers", Provider, noun="kind")  # type: ignore[type-abstract]
@@ -54,24 +56,36 @@ class Understood:
     blocks: list[Any] = field(default_factory=list)
 
 
+def asked(dialect: str, *, stream: bool) -> Call:
+    """Return a call of a client."""
+    path, body = ASKS[dialect]
+    if dialect == "gemini":
+        path = STREAMED if stream else path
+    elif stream:
+        body = (
+            body | {"stream": True} | ({"stream_options": {"include_usage": True}} if dialect == "openai_chat" else {})
+        )
+    return DIALECTS.get(dialect).parse(json.dumps(body).encode(), path=path)
+
+
 def answered(kind: str, body: dict[str, Any], dialect: str, *, stream: bool, cut: int = 0) -> Understood:
     """Let a provider answer with `body` (see `STREAMS` for how it is streamed), and the client of a dialect read it."""
-    speaks = DIALECTS.get(dialect)
-    path, asked = ASKS[dialect]
-    asked = asked | ({"stream": True} if stream and dialect != "gemini" else {})
-    if dialect == "openai_chat" and stream:
-        asked["stream_options"] = {"include_usage": True}
-    call = speaks.parse(json.dumps(asked).encode(), path=STREAMED if stream and dialect == "gemini" else path)
+    told = events_of(kind, STREAMS[kind](body) if stream else body, dialect, cut=cut)
+    return READ[dialect](told, whole=not stream)
+
+
+def events_of(kind: str, given: dict[str, Any] | bytes, dialect: str, *, cut: int = 0) -> list[Any]:
+    """Let a provider answer, whole or with the bytes of a stream, and return what the client gets, piece by piece."""
+    speaks, call = DIALECTS.get(dialect), asked(dialect, stream=isinstance(given, bytes))
     options = {"api": "converse"} if kind == "bedrock" else {}
     account = Account(name="a", kind=kind, base_url="https://host.example", secret=Secret("s"), options=options)
     provider = PROVIDERS.get(kind).serving(account, "anthropic.claude-sonnet-4-5" if kind == "bedrock" else "m", call)
-    if not stream:
-        completion = provider.completion(HttpAnswer(status=200, headers={}, body=json.dumps(body).encode()))
-        return READ[dialect]([json.loads(speaks.completion(completion, call))], whole=True)
+    if not isinstance(given, bytes):
+        completion = provider.completion(HttpAnswer(status=200, headers={}, body=json.dumps(given).encode()))
+        return [json.loads(speaks.completion(completion, call))]
     decoder, writer = provider.decoder(call), speaks.answering(call).writer(call)
-    data = STREAMS[kind](body)
     out = b""
-    for piece in [data[i : i + cut] for i in range(0, len(data), cut)] if cut else [data]:
+    for piece in [given[i : i + cut] for i in range(0, len(given), cut)] if cut else [given]:
         out += writer.write(decoder.feed(piece))
     out += writer.write(decoder.end())
     if decoder.tally.failure is not None:
@@ -80,10 +94,17 @@ def answered(kind: str, body: dict[str, Any], dialect: str, *, stream: bool, cut
     events = [
         block.partition("data: ")[2] for block in (out + writer.end()).decode().split("\n\n") if "data: " in block
     ]
-    return READ[dialect]([json.loads(event) for event in events if event != "[DONE]"], whole=False)
+    return [json.loads(event) for event in events if event != "[DONE]"]
 
 
 # How providers stream what they would say at once.
+
+
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def _as_it_is(event: dict[str, Any]) -> dict[str, Any]:
+    return event
 
 
 def _sse(events: list[dict[str, Any]]) -> bytes:
@@ -93,8 +114,8 @@ def _sse(events: list[dict[str, Any]]) -> bytes:
 DELTAS = {"text": "text_delta", "thinking": "thinking_delta"}
 
 
-def stream_messages(body: dict[str, Any]) -> bytes:
-    """Stream an answer of Anthropic's."""
+def stream_messages(body: dict[str, Any], change: Change = _as_it_is) -> bytes:
+    """Stream an answer of Anthropic's, each event with a `change`."""
     usage = body.get("usage") or {}
     head = body | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}}
     events: list[dict[str, Any]] = [{"type": "message_start", "message": head}, {"type": "ping"}]
@@ -121,10 +142,10 @@ def stream_messages(body: dict[str, Any]) -> bytes:
     delta = {name: body.get(name) for name in ("stop_reason", "stop_sequence", "stop_details") if name in body}
     told = {name: value for name, value in usage.items() if name not in ("service_tier", "inference_geo", "speed")}
     events.append({"type": "message_delta", "delta": delta, "usage": told})
-    return _sse([*events, {"type": "message_stop"}])
+    return _sse([change(event) for event in [*events, {"type": "message_stop"}]])
 
 
-def stream_gemini(body: dict[str, Any]) -> bytes:
+def stream_gemini(body: dict[str, Any], change: Change = _as_it_is) -> bytes:
     """Stream an answer of Google's: each part in a piece of its own, the end and the usage in the last."""
     pieces: list[dict[str, Any]] = []
     ends = []
@@ -138,10 +159,11 @@ def stream_gemini(body: dict[str, Any]) -> bytes:
         {"candidates": ends} if ends else {}
     )
     told = {"responseId": body.get("responseId", "r"), "modelVersion": body.get("modelVersion", "g")}
-    return b"".join(b"data: " + json.dumps(piece | told).encode() + b"\r\n\r\n" for piece in [*pieces, last])
+    changed = [change(piece | told) for piece in [*pieces, last]]
+    return b"".join(b"data: " + json.dumps(piece).encode() + b"\r\n\r\n" for piece in changed)
 
 
-def stream_converse(body: dict[str, Any]) -> bytes:
+def stream_converse(body: dict[str, Any], change: Change = _as_it_is) -> bytes:
     """Stream an answer of Bedrock's."""
     frames = [("messageStart", {"role": "assistant"})]
     for index, block in enumerate(body["output"]["message"]["content"]):
@@ -154,7 +176,7 @@ def stream_converse(body: dict[str, Any]) -> bytes:
     return b"".join(
         encode(
             {":message-type": "event", ":event-type": kind, ":content-type": "application/json"},
-            json.dumps(told).encode(),
+            json.dumps(change(told)).encode(),
         )
         for kind, told in frames
     )
@@ -191,7 +213,11 @@ def _frames(block: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [("contentBlockDelta", {"delta": block})]
 
 
-STREAMS = {"anthropic": stream_messages, "google": stream_gemini, "bedrock": stream_converse}
+STREAMS: dict[str, Callable[..., bytes]] = {
+    "anthropic": stream_messages,
+    "google": stream_gemini,
+    "bedrock": stream_converse,
+}
 
 
 # What the official types make of it.
@@ -304,9 +330,9 @@ READ = {
     "anthropic_messages": read_messages,
     "gemini": read_gemini,
 }
-OTHERS = {"anthropic": "anthropic_messages", "google": "gemini", "bedrock": ""}
+OWN_FORM = {"anthropic": "anthropic_messages", "google": "gemini", "bedrock": ""}
 
 
 def readers(kind: str) -> list[str]:
     """Return the dialects that a provider's answers are translated into."""
-    return [dialect for dialect in READ if dialect != OTHERS[kind]]
+    return [dialect for dialect in READ if dialect != OWN_FORM[kind]]

@@ -6,6 +6,9 @@ fails until somebody has decided.
 
 from __future__ import annotations
 
+import json
+import random
+from collections import Counter
 from typing import Any, get_args
 
 import botocore.session
@@ -13,8 +16,9 @@ import pytest
 from anthropic.types.beta import BetaMessage, BetaRawContentBlockDelta, BetaStopReason, BetaUsage
 from google.genai import types
 from pydantic.fields import FieldInfo
-from tests.llm.every_answer import answered, readers
+from tests.llm.every_answer import DIALECTS, OWN_FORM, STREAMS, answered, asked, events_of, readers
 from tests.llm.every_field import short, union
+from tests.llm.test_mangled_requests import mangled
 
 from nexus.core.errors import NexusError
 from nexus.llm.errors import UpstreamTruncated
@@ -421,6 +425,50 @@ def test_citations_stand_where_they_belong() -> None:
         assert (cited["start_index"], cited["end_index"]) == (3, 8)
         blocks = answered("google", parts, "anthropic_messages", stream=stream).blocks
         assert [cite.url for block in blocks for cite in block.citations or ()] == ["u"]
+
+
+HELD: list[tuple[str, dict[str, Any]]] = [
+    *(("anthropic", messages(block, TEXT)) for block, _ in BLOCKS.values()),
+    *(("google", gemini(part, PART)) for part, _ in PARTS.values()),
+    *(("bedrock", converse(content, WORDS)) for content, _ in CONTENTS.values()),
+    *BASES.items(),
+]
+
+
+def test_a_client_of_the_same_form_gets_every_byte() -> None:
+    for kind, body in HELD:
+        if not (own := OWN_FORM[kind]):
+            continue
+        speaks, given = DIALECTS.get(own), STREAMS[kind](body)
+        call = asked(own, stream=True)
+        for cut in (7, len(given)):
+            relay = speaks.answering(call).relay(call)
+            out = b"".join(relay.feed(given[i : i + cut]) for i in range(0, len(given), cut)) + relay.end()
+            assert out.replace(b"\r", b"") == given.replace(b"\r", b"")
+            assert relay.tally.done
+            assert relay.tally.finished == 1
+        assert speaks.inspect(json.dumps(body).encode()).done
+
+
+def test_a_mangled_answer_is_never_an_accident() -> None:
+    chance = random.Random(43)
+    counts: Counter[str] = Counter()
+
+    def change(event: dict[str, Any]) -> dict[str, Any]:
+        return mangled(event, chance) if event and chance.random() < 0.2 else event
+
+    for _ in range(1500):
+        kind, body = chance.choice(HELD)
+        dialect, stream = chance.choice(readers(kind)), chance.random() < 0.5
+        given = STREAMS[kind](body, change) if stream else mangled(body, chance)
+        try:
+            events_of(kind, given, dialect)
+            counts["read"] += 1
+        except NexusError as error:
+            counts[type(error).__name__] += 1
+    print(dict(counts))
+    assert counts["read"] > 500
+    assert counts["UpstreamMalformed"] > 100
 
 
 def test_an_error_in_a_stream_is_no_end() -> None:

@@ -18,6 +18,7 @@ from nexus.core.secrets import Secret
 from nexus.llm.account import Endpoint
 from nexus.llm.dialect import Dialect
 from nexus.llm.dialects.anthropic_messages import plug as messages
+from nexus.llm.dialects.gemini import plug as gemini
 from nexus.llm.dialects.openai_chat import plug as chat
 from nexus.llm.provider import Provider
 
@@ -148,18 +149,79 @@ def status_of(act: Callable[[], object]) -> int:
     return 200
 
 
-@pytest.mark.parametrize(("dialect", "whole"), [(messages, MESSAGES), (chat, CHAT)], ids=["messages", "chat"])
-def test_a_mangled_request_is_never_an_accident(dialect: Dialect, whole: dict[str, Any]) -> None:
+GEMINI: dict[str, Any] = {
+    "systemInstruction": {"parts": [{"text": "x"}]},
+    "contents": [
+        {
+            "role": "user",
+            "parts": [
+                {"text": "x"},
+                {"inlineData": {"mimeType": "image/png", "data": "QUJD"}, "mediaResolution": {"level": "x"}},
+            ],
+        },
+        {
+            "role": "model",
+            "parts": [
+                {"text": "hm", "thought": True, "thoughtSignature": "c2VhbA=="},
+                {"functionCall": {"id": "c", "name": "f", "args": {"a": 1}}},
+            ],
+        },
+        {
+            "role": "user",
+            "parts": [
+                {
+                    "functionResponse": {
+                        "id": "c",
+                        "name": "f",
+                        "response": {"output": "x"},
+                        "parts": [{"inlineData": {"mimeType": "image/png", "data": "QUJD"}}],
+                    }
+                }
+            ],
+        },
+    ],
+    "tools": [
+        {
+            "functionDeclarations": [
+                {
+                    "name": "f",
+                    "description": "d",
+                    "parameters": {"type": "OBJECT", "properties": {"a": {"enum": ["x"]}}},
+                }
+            ]
+        }
+    ],
+    "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["f"]}, "retrievalConfig": {}},
+    "safetySettings": [{"category": "x", "threshold": "OFF"}],
+    "generationConfig": {
+        "temperature": 0.5,
+        "stopSequences": ["END"],
+        "responseMimeType": "application/json",
+        "responseSchema": {"type": "OBJECT", "nullable": True},
+        "responseModalities": ["TEXT"],
+        "thinkingConfig": {"thinkingBudget": 1024, "includeThoughts": True},
+        "maxOutputTokens": 100,
+    },
+}
+ASKED = [
+    (messages, MESSAGES, messages.path),
+    (chat, CHAT, chat.path),
+    (gemini, GEMINI, f"{gemini.path}/m:generateContent"),
+]
+
+
+@pytest.mark.parametrize(("dialect", "whole", "path"), ASKED, ids=["messages", "chat", "gemini"])
+def test_a_mangled_request_is_never_an_accident(dialect: Dialect, whole: dict[str, Any], path: str) -> None:
     chance = random.Random(41)
     others = [PROVIDERS.get(kind) for kind in installed_kinds() if PROVIDERS.get(kind).dialect != dialect.name]
     counts: Counter[str] = Counter()
     for _ in range(1200):
         body = json.dumps(mangled(whole, chance)).encode()
-        door = status_of(lambda body=body: dialect.parse(body, path=dialect.path))  # type: ignore[misc]
+        door = status_of(lambda body=body: dialect.parse(body, path=path))  # type: ignore[misc]
         counts[f"at the door {door}"] += 1
         if door != 200:
             continue
-        call = dialect.parse(body, path=dialect.path)
+        call = dialect.parse(body, path=path)
         for provider in others:
             written = status_of(lambda provider=provider, call=call: provider.chat(AT, "a-model", call))  # type: ignore[misc]
             counts[f"in translation {written}"] += 1

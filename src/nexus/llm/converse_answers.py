@@ -130,7 +130,7 @@ def _parts(block: dict[str, Any]) -> list[AnyPart]:
             return [Thinking(redacted=_opened(sealed))]
         said = thought.get("reasoningText") or {}
         signature = said.get("signature")
-        return [Thinking(text=_words(said.get("text") or ""), signature=signature and _words(signature))]
+        return [Thinking(text=_words(said.get("text") or ""), signature=_words(signature) if signature else None)]
     if (cited := block.get("citationsContent")) is not None:
         words = "".join(item.get("text", "") for item in cited.get("content") or ())
         return [Text(text=words), Foreign(dialect=DIALECT, value=block)] if words else []

@@ -66,6 +66,8 @@ _STATUS = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
+# What is text in every block that has it.
+_WORDS = ("text", "thinking", "signature", "data", "id", "name")
 _TIERS = frozenset(("priority", "batch"))
 _TOO_LONG = re.compile(r"prompt is too long|exceeds? (?:the )?context (?:limit|window)", re.IGNORECASE)
 _NO_CREDIT = re.compile(r"credit balance is too low", re.IGNORECASE)
@@ -182,8 +184,11 @@ def read_error(
 
 
 def read_answer(body: dict[str, Any]) -> Completion:
-    """Read a whole answer."""
-    native = body.get("stop_reason")
+    """Read a whole answer. Raises KeyError, TypeError and the like for one out of form."""
+    native = _word(body.get("stop_reason"))
+    for block in body["content"]:
+        for name in _WORDS:
+            _word(block.get(name))
     noted = _read_notes(body["content"])
     message = Message(
         role="assistant",
@@ -196,13 +201,20 @@ def read_answer(body: dict[str, Any]) -> Completion:
     choice = Choice(index=0, message=message, finish_reason=reason, native_finish_reason=native, extra=more)
     known = ("id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage")
     return Completion(
-        id=body.get("id") or "",
-        model=body.get("model") or "",
+        id=_word(body.get("id")) or "",
+        model=_word(body.get("model")) or "",
         created=int(time.time()),
         choices=(choice,),
         usage=read_usage(body.get("usage")),
         extra={name: value for name, value in body.items() if name not in known},
     )
+
+
+def _word(value: Any) -> str | None:
+    """Return a text, or None where there is none. Raises TypeError for what is neither."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _read_notes(content: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -345,7 +357,8 @@ class AnswerReader:
             return self._begin(self._stop(event["index"]))
         if kind == "message_start":
             message = event["message"]
-            self._head = {"id": message.get("id"), "model": message.get("model"), "created": int(time.time())}
+            named = {name: _word(message.get(name)) for name in ("id", "model")}
+            self._head = named | {"created": int(time.time())}
             merge_usage(self._usage, message.get("usage"))
         elif kind == "message_delta":
             merge_usage(self._usage, event.get("usage"))
@@ -361,6 +374,8 @@ class AnswerReader:
 
     def _start(self, index: Any, start: dict[str, Any]) -> list[Chunk]:
         kind = start["type"]
+        for name in _WORDS:
+            _word(start.get(name))
         block = self._blocks[index] = _Block(start, None)
         block.begin = self._said
         if kind == "tool_use":
@@ -379,14 +394,15 @@ class AnswerReader:
     def _delta(self, index: Any, delta: dict[str, Any]) -> list[Chunk]:
         kind = delta["type"]
         if kind == "text_delta":
-            self._said += len(delta["text"])
-            return [Chunk(text=delta["text"], **self._head)]
+            text = _word(delta["text"]) or ""
+            self._said += len(text)
+            return [Chunk(text=text, **self._head)]
         if kind == "thinking_delta":
-            return [Chunk(thinking=delta["thinking"], **self._head)]
+            return [Chunk(thinking=_word(delta["thinking"]), **self._head)]
         if kind == "signature_delta":
-            return [Chunk(signature=delta["signature"], **self._head)]
+            return [Chunk(signature=_word(delta["signature"]), **self._head)]
         block = self._blocks[index]
-        if kind == "input_json_delta" and delta["partial_json"]:
+        if kind == "input_json_delta" and _word(delta["partial_json"]):
             block.pieces.append(delta["partial_json"])
             if block.position is not None:
                 tool = ToolDelta(position=block.position, arguments=delta["partial_json"])
@@ -416,7 +432,7 @@ class AnswerReader:
         return [Chunk(part=Foreign(dialect=DIALECT, value=value), **self._head)]
 
     def _finish(self, delta: dict[str, Any]) -> list[Chunk]:
-        native = delta.get("stop_reason")
+        native = _word(delta.get("stop_reason"))
         more = {"stop_sequence": delta["stop_sequence"]} if delta.get("stop_sequence") is not None else {}
         reason = read_stop(native)
         return [Chunk(finish_reason=reason, native_finish_reason=native, usage=self.usage, extra=more, **self._head)]

@@ -62,6 +62,7 @@ class _Tool(msgspec.Struct):
     type: str | None = None
     name: str | None = None
     input_schema: dict[str, Any] | None = None
+    description: Any = None
 
 
 class _Head(msgspec.Struct):
@@ -342,6 +343,7 @@ class _Seen:
             if tool.type in (None, "custom"):
                 _require(tool.name, str, f"tools.{i}.name")
                 _require(tool.input_schema, dict, f"tools.{i}.input_schema")
+                _require(tool.description or "", str, f"tools.{i}.description")
         if head.tool_choice is not None and head.tool_choice.type == "tool":
             _require(head.tool_choice.name, str, "tool_choice.name")
         if head.thinking is not None and head.thinking.type == "enabled":
