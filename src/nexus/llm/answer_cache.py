@@ -14,7 +14,7 @@ from nexus.core.errors import DeadlineExceeded, RateLimited, Unavailable
 from nexus.llm.accounting import Entry
 from nexus.llm.cache_key import CacheKey, Wish, key_of, may_be_kept, prefix_of, wish_of
 from nexus.llm.dialect import Dialect
-from nexus.llm.errors import InvalidRequest, NotCached, UpstreamError
+from nexus.llm.errors import InvalidRequest, NotCached, UnknownResponse, UpstreamError
 from nexus.llm.flight import ChatFlight, Listening
 from nexus.llm.flow import Hearing, Stream
 from nexus.llm.kept import Kept, tally_of
@@ -57,7 +57,7 @@ class AnswerCache:
         """Return the request with its key; None for one that goes past the cache. Raises `InvalidRequest`."""
         assert route.cache is not None
         wish = wish_of(call.received, route.cache, entry.invocation.key_id)
-        request = None if wish.passes_by else _own_form(call)
+        request = None if wish.passes_by or call.alone else _own_form(call)
         if request is None or not may_be_kept(request, route.cache):
             if wish.mode == "only":
                 raise NotCached
@@ -79,9 +79,12 @@ class AnswerCache:
             flight = self._start(question)
             flight.fly_whole(ask, lambda kept: self._keep(question, kept, meaning))
         self._board(question, flight)
+        again = True
         try:
             kept = await flight.whole()
-            if not flight.pays(question.entry):
+            if flight.pays(question.entry):
+                again = False
+            else:
                 self._serve(question, kept, b"hit")
         except OUTAGE:
             if old is None:
@@ -89,7 +92,7 @@ class AnswerCache:
             kept = self._serve(question, old, b"stale")
         finally:
             flight.leave(question.entry)
-        return kept.whole(question.call, question.dialect)
+        return kept.whole(question.call, question.dialect, again=again)
 
     async def open(self, question: Question, begin: Begin) -> Stream[bytes]:
         """Open a stream in the caller's dialect, kept or fresh. Raises as `answer` does."""
@@ -116,9 +119,10 @@ class AnswerCache:
             flight.leave(question.entry)
             assert kept is not None
             return self._replay(question, kept, b"hit")
-        if not flight.pays(question.entry):
+        again = not flight.pays(question.entry)
+        if again:
             question.entry.served_from_cache(question.route, flight.tally)
-        return Listening(flight, question.call, question.dialect, question.entry, first)
+        return Listening(flight, question.call, question.dialect, question.entry, first, again=again)
 
     async def measure(self, project_id: str, route: str | None = None) -> tuple[int, int]:
         """Return how many answers a project, or one of its routes, has kept, and their bytes."""
@@ -228,5 +232,5 @@ def _own_form(call: Call) -> ChatRequest | None:
     """Return the request in our own form; None for one that only its own dialect can say."""
     try:
         return call.parse()
-    except InvalidRequest:
+    except (InvalidRequest, UnknownResponse):
         return None

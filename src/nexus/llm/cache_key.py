@@ -106,7 +106,9 @@ def digest_of(request: ChatRequest, call: Call, route: Route, project_id: str) -
     """Return the SHA-256 of everything that changes the answer."""
     places = [item.key for item in route.deployments]
     headers = sorted((name, value) for name, value in call.headers if not name.endswith(b"-version"))
-    content = [project_id, route.name, places, headers, _canonical(request, apart=call.apart)]
+    content: list[Any] = [project_id, route.name, places, headers, _canonical(request, apart=bool(call.apart))]
+    if call.apart:
+        content.append(call.apart)
     return hashlib.sha256(_encode(content)).hexdigest()
 
 

@@ -159,14 +159,18 @@ class ChatFlight(Flight[Kept]):
 class Listening:
     """One caller's way through a streamed flight: its very bytes where the form is the same, else its own words.
 
-    Bytes may end in the middle, where another deployment goes on: from there on the caller's own words
-    follow, written as if all before had been.
+    A caller whose call it is not (`again`) gets an id of its own where that matters. Bytes may end in the middle, where
+    another deployment goes on: from there on the caller's own words follow, written as if all before had been.
     """
 
-    def __init__(self, flight: ChatFlight, call: Call, dialect: Dialect, entry: Entry, first: Heard) -> None:
+    def __init__(
+        self, flight: ChatFlight, call: Call, dialect: Dialect, entry: Entry, first: Heard, *, again: bool
+    ) -> None:
         """Begin with the first piece, which has come."""
-        self._raw = flight.dialect is dialect and _same_form(flight.call, call)
-        self._writer = dialect.writer(call)
+        raw = flight.dialect is dialect and _same_form(flight.call, call) and not (again and call.own_id)
+        # A writer is made for words of our own only: a dialect may learn from it whose they are.
+        self._writer = None if raw else dialect.writer(call)
+        self._call, self._dialect = call, dialect
         self._flight = flight
         self._entry = entry
         self._position = 1
@@ -179,7 +183,7 @@ class Listening:
             heard = await self._flight.piece(self._position)
             if heard is None:
                 self._ended = True
-                return None if self._raw else self._writer.end()
+                return None if self._writer is None else self._writer.end()
             self._position += 1
             if data := self._write(heard):
                 return data
@@ -190,10 +194,10 @@ class Listening:
         self._flight.leave(self._entry)
 
     def _write(self, heard: Heard) -> bytes:
-        if self._raw:
+        if self._writer is None:
             if heard.data is not None:
                 return heard.data
-            self._raw = False
+            self._writer = self._dialect.writer(self._call)
             for before in self._flight.pieces[: self._position - 1]:
                 self._writer.write(before.chunks)
         return self._writer.write(heard.chunks)
@@ -217,7 +221,7 @@ async def listen_alone(
     except BaseException:
         flight.leave(entry)
         raise
-    return Listening(flight, call, dialect, entry, first)
+    return Listening(flight, call, dialect, entry, first, again=False)
 
 
 def _same_form(one: Call, other: Call) -> bool:

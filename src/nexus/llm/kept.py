@@ -43,9 +43,10 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
         """Return the seconds since it came."""
         return max(0.0, time.time() - self.since)
 
-    def whole(self, call: Call, dialect: Dialect) -> bytes:
-        """Write it as a whole answer."""
-        if self.body and self.dialect == dialect.name and self.form == call.form:
+    def whole(self, call: Call, dialect: Dialect, *, again: bool = True) -> bytes:
+        """Write it as a whole answer, for another call than the one that it came to if `again`."""
+        same = self.dialect == dialect.name and self.form == call.form
+        if self.body and same and not (again and call.own_id):
             return self.body
         return dialect.completion(self.completion, call)
 

@@ -23,7 +23,7 @@ from nexus.ledger.limiter import Limiter
 from nexus.llm.account import Endpoint
 from nexus.llm.accounting import Entry, Record
 from nexus.llm.admission import Admission
-from nexus.llm.answer_cache import AnswerCache, Question
+from nexus.llm.answer_cache import AnswerCache
 from nexus.llm.client import HttpClient
 from nexus.llm.delivery import Delivery, Target
 from nexus.llm.dialect import Dialect
@@ -54,7 +54,6 @@ from nexus.llm.types import (
     Embedding,
     EmbeddingRequest,
     ModelCard,
-    Route,
     TokenCount,
 )
 from nexus.storage.cache import Cache
@@ -244,7 +243,7 @@ class LLMService:
         """Return a whole answer in the client's dialect: the provider's own bytes where both speak the same."""
         await self._admission.chat(call, entry)
         route = self.registry.at_hand(call.model) or await self.registry.priced(call.model, project=entry.project)
-        if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
+        if route.cache is not None and (question := self.cache.question(route, call, dialect, entry)) is not None:
             return await self.cache.answer(question, lambda: ask(self._delivery, route, call, dialect, entry))
 
         async def attempt(target: Target) -> bytes:
@@ -263,7 +262,7 @@ class LLMService:
         """Open a stream in the client's dialect; its first piece has come when this returns."""
         await self._admission.chat(call, entry)
         route = self.registry.at_hand(call.model) or await self.registry.priced(call.model, project=entry.project)
-        if route.cache is not None and (question := self._question(route, call, dialect, entry)) is not None:
+        if route.cache is not None and (question := self.cache.question(route, call, dialect, entry)) is not None:
             return await self.cache.open(question, lambda: overhear(self._delivery, route, call, dialect, entry))
         if route.continuation:
             return await listen_alone(
@@ -288,10 +287,6 @@ class LLMService:
         return await self._delivery.along(
             await self.registry.priced(call.model, project=entry.project), entry, attempt, call
         )
-
-    def _question(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Question | None:
-        """Return what to ask the cache. A dialect with a memory has an answer of its own for every call."""
-        return None if call.dialect in self._sessions else self.cache.question(route, call, dialect, entry)
 
 
 class ChatStream:

@@ -422,7 +422,9 @@ class Call(msgspec.Struct, kw_only=True):
     Same dialect on both sides: `body` travels as it is, only model and stream options are replaced.
     Otherwise `parse()` gives the neutral form. `headers` are the ones a dialect hands through,
     `received` all that came with the request; `form` is the dialect's own word for how the answer is to look.
-    `apart` tells that the same request means something else in other dialects.
+    `apart` is what makes the same request mean something else than in other dialects. `own_id` tells that the client
+    comes back to its answer by its id, so that nobody else may have the same; `alone`, that only an answer of its
+    own will do.
     """
 
     dialect: str
@@ -439,7 +441,9 @@ class Call(msgspec.Struct, kw_only=True):
     headers: tuple[tuple[bytes, bytes], ...] = ()
     received: Sequence[tuple[bytes, bytes]] = ()
     form: str = ""
-    apart: bool = False
+    apart: str = ""
+    own_id: bool = False
+    alone: bool = False
 
     @classmethod
     def of(cls, request: ChatRequest, *, stream: bool = False) -> Call:

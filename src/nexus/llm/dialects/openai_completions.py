@@ -90,7 +90,7 @@ class OpenAICompletions(OpenAIChat):
             characters=characters,
             max_tokens=head.max_tokens,
             # Where there is a model of texts, a text to be gone on with is no question in a chat.
-            apart=True,
+            apart="text",
         )
 
     def completion(self, completion: Completion, call: Call) -> bytes:

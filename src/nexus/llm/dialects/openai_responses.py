@@ -34,6 +34,8 @@ from nexus.llm.types import Call, ChatRequest, Completion, Need, Tally
 
 _ROLES = frozenset(("system", "developer", "user", "assistant"))
 _NEEDS: dict[str | None, Need] = {"input_image": "images", "input_audio": "audio", "input_file": "documents"}
+# What our own form has a word for, of all that `include` may ask for.
+_READ = frozenset(("message.output_text.logprobs",))
 _CHOICES = ("auto", "none", "required")
 _FORMATS = ("text", "json_object", "json_schema")
 _ENDS = frozenset(("response.completed", "response.incomplete", "response.failed"))
@@ -170,6 +172,9 @@ class OpenAIResponses(Dialect):
             conversation=head.conversation is not None,
             store=head.store is not False,
             background=bool(head.background),
+            apart=" ".join(sorted(set(head.include or ()) - _READ)),
+            own_id=True,
+            alone=bool(head.background) or head.conversation is not None,
         )
 
     def inspect(self, body: bytes) -> Tally:
