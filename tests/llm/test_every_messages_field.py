@@ -156,7 +156,7 @@ SHAPES: dict[str, tuple[str, Row]] = {
     ),
     "Compact20260112Edit": ("context_management", Row({"edits": [{"type": "compact_20260112"}]}, REFUSED)),
     "Diagnostics": ("diagnostics", Row({"previous_message_id": "m"}, "left: tells about its maker's cache")),
-    "FallbackCreditToken": ("fallback_credit_token", Row({"token": "t"}, REFUSED)),
+    "FallbackCreditToken": ("fallback_credit_token", Row({"token": "t"}, "left: a credit at its maker")),
     "Fallback": ("fallbacks", Row([{"model": "claude-haiku-4-5"}], REFUSED)),
     "MCPServerURLDefinition": ("mcp_servers", Row([{"name": "m", "type": "url", "url": URL}], REFUSED)),
     "Metadata": ("metadata", Row({}, "left: says nothing")),
@@ -168,7 +168,7 @@ SHAPES: dict[str, tuple[str, Row]] = {
     "TokenTaskBudget": ("output_config", Row({"task_budget": {"type": "tokens", "total": 20_000}}, REFUSED)),
     "SystemMessageOutputConfig": (
         "messages.5",
-        Row({"role": "system", "content": "x", "output_config": {"effort": "low"}}, REFUSED),
+        Row({"role": "system", "output_config": {"effort": "low"}}, SAID),
     ),
     "ThinkingConfigEnabled": ("thinking", Row({"type": "enabled", "budget_tokens": 2000}, SAID)),
     "ThinkingConfigDisabled": ("thinking", Row({"type": "disabled"}, SAID, USUAL)),
@@ -227,7 +227,13 @@ SHAPES |= {name: ("tools.1", Row({"type": kind, "name": "x"}, REFUSED)) for name
 # Types of which nothing is told to others, whatever is in them.
 PARTLY = {"ImageTransformations", "CitationsConfig"}
 WHOLE = {name for name, (_, row) in SHAPES.items() if row.fate in (REFUSED, RECORD)} - PARTLY
-WHOLE |= {"ClearToolUses20250919Edit", "ClearThinking20251015Edit", "Diagnostics", "ThinkingBlockBinding"}
+WHOLE |= {
+    "FallbackCreditToken",
+    "ClearToolUses20250919Edit",
+    "ClearThinking20251015Edit",
+    "Diagnostics",
+    "ThinkingBlockBinding",
+}
 
 # What else there is in a type, besides the kind that it is.
 FIELDS: dict[str, Row] = {
@@ -240,8 +246,8 @@ FIELDS: dict[str, Row] = {
     "MessageCreateParamsBase.container": Row("c", REFUSED),
     "MessageCreateParamsBase.context_management": Row({}, "left: says nothing"),
     "MessageCreateParamsBase.diagnostics": Row({}, "left: tells about its maker's cache"),
-    "MessageCreateParamsBase.fallback_credit_token": Row("t", REFUSED),
-    "MessageCreateParamsBase.fallbacks": Row("default", REFUSED),
+    "MessageCreateParamsBase.fallback_credit_token": Row("t", "left: a credit at its maker"),
+    "MessageCreateParamsBase.fallbacks": Row("default", "left: means nothing to a model without any"),
     "MessageCreateParamsBase.inference_geo": Row("eu", REFUSED),
     "MessageCreateParamsBase.mcp_servers": Row([{"type": "url"}], REFUSED),
     "MessageCreateParamsBase.metadata": Row({}, "left: says nothing"),
@@ -260,8 +266,10 @@ FIELDS: dict[str, Row] = {
     "AssistantMessage.role": Row("user", SAID),
     "SystemMessage.content": Row("other", SAID),
     "SystemMessage.role": Row("user", SAID),
-    "SystemMessage.clear_at": Row(None, REFUSED),
-    "SystemMessage.output_config": Row({"effort": "low"}, REFUSED),
+    "SystemMessage.clear_at": Row(None, "left: it is shown in its own turn"),
+    "SystemMessage.output_config": Row({"effort": "low"}, SAID),
+    "SystemMessageOutputConfig.effort": Row(None, SAID),
+    "SystemMessageOutputConfig.effort=low": Row(None, "left: so it was"),
     "TextBlock.text": Row("other", SAID),
     "TextBlock.cache_control": Row({"type": "ephemeral"}, MARK, CACHED),
     "TextBlock.citations": Row([{"type": "char_location"}], RECORD),
@@ -352,6 +360,7 @@ HEADERS = {"betas", "user_profile_id", "workspace_id"}
 INSIDE = {
     "Base64ImageSource": "source", "URLImageSource": "source", "FileImageSource": "source", "Base64PDFSource": "source",
     "PlainTextSource": "source", "ContentBlockSource": "source", "URLPDFSource": "source",
+    "SystemMessageOutputConfig": "output_config",
     "FileDocumentSource": "source", "JSONOutputFormat": "format", "InputSchemaTyped": "input_schema",
 }  # fmt: skip
 

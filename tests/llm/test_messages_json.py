@@ -564,3 +564,33 @@ def test_a_mark_on_the_whole_request_is_one_on_its_end() -> None:
     request = read_request(body)
     assert request.messages[-1].parts[-1].cache == "5m"
     assert "cache_control" not in request.extra
+
+
+def reminded(*after: dict[str, Any], **more: Any) -> ChatRequest:
+    """A request with a system message in the midst of its conversation."""
+    system = {"role": "system"} | more
+    messages = [{"role": "user", "content": "a"}, system, *after]
+    return read_request({"model": "m", "messages": messages, "output_config": {"effort": "high"}})
+
+
+ON = ({"role": "assistant", "content": "b"}, {"role": "user", "content": "c"})
+
+
+def test_a_system_message_may_be_for_its_own_turn_only() -> None:
+    said = [
+        reminded(*after, content="x", clear_at=until) for after in ((), ON) for until in ("next_user_message", "never")
+    ]
+    assert [[m.role for m in one.messages].count("system") for one in said] == [1, 1, 0, 1]
+    assert [one.places and [len(place) for place in one.places()] for one in said] == [
+        [len(m.parts) for m in one.messages] for one in said
+    ]
+
+
+def test_a_system_message_may_set_the_effort_of_its_turn() -> None:
+    assert [reminded(*after, output_config={"effort": "low"}).reasoning for after in ((), ON)] == [
+        Reasoning(effort="low"),
+        Reasoning(effort="high"),
+    ]
+    with pytest.raises(Unsupported) as refused:
+        reminded(content="x", output_config={"effort": "low", "format": {"type": "json_schema"}})
+    assert refused.value.field == "messages.1.output_config.format"

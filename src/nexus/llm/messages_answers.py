@@ -15,7 +15,8 @@ from nexus.core.errors import NexusError, TooLarge
 from nexus.core.ids import new_id
 from nexus.llm.errors import ContextTooLong, UpstreamRejected, UpstreamTimeout, from_status
 from nexus.llm.figures import count_of
-from nexus.llm.messages_json import DIALECT, read_arguments, read_content
+from nexus.llm.messages_blocks import read_content
+from nexus.llm.messages_json import DIALECT, read_arguments
 from nexus.llm.notes import Note, notes_in, url_note
 from nexus.llm.signatures import sealed_id
 from nexus.llm.types import (

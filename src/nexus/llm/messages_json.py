@@ -16,7 +16,7 @@ import msgspec
 from nexus.llm.cache_marks import read_mark, write_mark
 from nexus.llm.claude import claude, effort_of, thinking_fields
 from nexus.llm.errors import InvalidRequest, Unsupported
-from nexus.llm.signatures import unsealed
+from nexus.llm.messages_blocks import read_block, read_content
 from nexus.llm.types import (
     AnyPart,
     ChatRequest,
@@ -41,6 +41,7 @@ _CHOICES_IN = {"auto": "auto", "any": "required", "tool": "tool", "none": "none"
 _CHOICES_OUT = {"auto": "auto", "required": "any", "tool": "tool", "none": "none"}
 _EFFORT_IN = {"max": "xhigh"}
 _THINKS = frozenset(("enabled", "adaptive", "between_tools"))
+_SAID, _SYSTEM = ("role", "content"), ("role", "content", "clear_at", "output_config")
 # What a tool may have; the hints are about how it is offered and how its input comes.
 _TOOL = frozenset(("type", "name", "description", "input_schema", "strict", "cache_control", "input_examples"))
 _TOOL_HINTS = frozenset(("defer_loading", "eager_input_streaming", "allowed_callers"))
@@ -63,8 +64,10 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
     output = rest.pop("output_config", None) or {}
     refuse_fields(output, ("effort", "format"), (), "output_config.")
     messages = [Message(role="system", parts=tuple(read_content(system, "system")))] if system else []
-    for i, message in enumerate(rest.pop("messages")):
-        messages += read_message(message, f"messages.{i}")
+    given = rest.pop("messages")
+    turn = _turn_of(given)
+    for i, message in enumerate(given):
+        messages += read_message(message, f"messages.{i}", over=i < turn)
     if mark := read_mark(rest):
         messages[-1] = _marked(messages[-1], mark)
     rest.pop("cache_control", None)
@@ -81,15 +84,41 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
         top_k=rest.pop("top_k", None),
         stop=tuple(rest.pop("stop_sequences", None) or ()),
         response_format=_read_format(output.get("format") or rest.pop("output_format", None)),
-        reasoning=_read_reasoning(rest.pop("thinking", None), output.get("effort")),
+        reasoning=_read_reasoning(rest.pop("thinking", None), _effort_of(given, output)),
         user=metadata.get("user_id") if isinstance(metadata, dict) else None,
         extra=rest,
     )
 
 
-def read_message(message: dict[str, Any], place: str = "message") -> list[Message]:
-    """Read one message; tool results stand alone in our form, so one may become two."""
-    refuse_fields(message, ("role", "content"), (), f"{place}.")
+def _is_silent(message: dict[str, Any], *, over: bool) -> bool:
+    """Tell whether a system message says nothing (any more)."""
+    return message.get("content") is None or (over and message.get("clear_at") == "next_user_message")
+
+
+def _turn_of(messages: list[dict[str, Any]]) -> int:
+    """Return which message began the turn that is to be answered: the last of the user's."""
+    return max((i for i, message in enumerate(messages) if message["role"] == "user"), default=0)
+
+
+def _effort_of(messages: list[dict[str, Any]], output: dict[str, Any]) -> str | None:
+    """Return the effort asked for: in this turn by a system message, else by the request."""
+    told = output.get("effort")
+    for message in messages[_turn_of(messages) :]:
+        if isinstance(config := message.get("output_config"), dict) and message["role"] == "system":
+            told = config.get("effort") or told
+    return told if isinstance(told, str) else None
+
+
+def read_message(message: dict[str, Any], place: str = "message", *, over: bool = False) -> list[Message]:
+    """Read one message; tool results stand alone in our form, so one may become two.
+
+    With `over` its turn is: a system message that was for its own turn only is shown no more.
+    """
+    system = message["role"] == "system"
+    refuse_fields(message, _SYSTEM if system else _SAID, (), f"{place}.")
+    refuse_fields(message.get("output_config") or {}, ("effort",), (), f"{place}.output_config.")
+    if system and _is_silent(message, over=over):
+        return []
     parts = [_remembered(part, place) for part in read_content(message.get("content"), f"{place}.content")]
     results = tuple(part for part in parts if isinstance(part, ToolResult))
     said = tuple(part for part in parts if not isinstance(part, ToolResult))
@@ -100,7 +129,10 @@ def read_message(message: dict[str, Any], place: str = "message") -> list[Messag
 def _places(body: dict[str, Any]) -> list[list[str]]:
     """Return what the client calls each part of the messages that `read_request` makes of its body."""
     places = [[there for there, _ in _placed(body["system"], "system")]] if body.get("system") else []
+    turn = _turn_of(body["messages"])
     for i, message in enumerate(body["messages"]):
+        if message["role"] == "system" and _is_silent(message, over=i < turn):
+            continue
         found = _placed(message.get("content"), f"messages.{i}.content")
         results = [there for there, part in found if isinstance(part, ToolResult)]
         said = [there for there, part in found if not isinstance(part, ToolResult)]
@@ -131,98 +163,6 @@ def _remembered(part: AnyPart, place: str) -> AnyPart:
     if part.value.get("encrypted_content"):
         raise Unsupported("This model cannot read this summary.", field=f"{place}.content")
     return part
-
-
-def read_content(content: Any, place: str = "content") -> list[AnyPart]:
-    """Read the content of a message, a system prompt or a tool result: one text, or blocks."""
-    if isinstance(content, str):
-        return [Text(text=content)]
-    return [part for i, block in enumerate(content or ()) for part in read_block(block, f"{place}.{i}")]
-
-
-def read_block(block: dict[str, Any], place: str = "block") -> list[AnyPart]:
-    """Read one block, of a request or of an answer; some hold several parts.
-
-    Raises `Unsupported` for what is asked about one that only Anthropic's own models do.
-    """
-    kind, cache = block.get("type"), read_mark(block)
-    if kind == "text":
-        return [Text(text=block["text"], cache=cache)]
-    if kind == "thinking":
-        return [Thinking(text=block.get("thinking") or "", signature=block.get("signature") or None)]
-    if kind == "redacted_thinking":
-        return [Thinking(redacted=block["data"])]
-    if kind == "tool_use":
-        call_id, seal = unsealed(block["id"])
-        arguments = msgspec.json.encode(block.get("input") or {}).decode()
-        return [ToolCall(id=call_id, name=block["name"], arguments=arguments, signature=seal, cache=cache)]
-    if kind == "tool_result":
-        return [_read_result(block, cache, place)]
-    if kind == "image" and (image := _read_source("image", block["source"], cache)) is not None:
-        _refuse_exactness(block, place)
-        return [image]
-    if kind == "document":
-        _refuse_citations(block, place)
-        return _read_document(block, cache, place)
-    if kind == "search_result":
-        _refuse_citations(block, place)
-        said = [part for part in read_content(block.get("content")) if isinstance(part, Text)]
-        head = f"{block.get('title') or ''}\n{block.get('source') or ''}\n"
-        return [Text(text=head + "\n".join(part.text for part in said), cache=cache)]
-    if kind == "tool_reference":
-        return [Text(text=str(block.get("tool_name") or ""), cache=cache)]
-    return [Foreign(dialect=DIALECT, value=block)]
-
-
-def _read_result(block: dict[str, Any], cache: str | None, place: str) -> ToolResult:
-    told: list[Text | Media] = []
-    for i, part in enumerate(read_content(block.get("content"), f"{place}.content")):
-        if not isinstance(part, Text | Media):
-            field = f"{place}.content.{i}"
-            raise Unsupported(f"This model does not read this part of a result ({field}).", field=field)
-        told.append(part)
-    call_id, _ = unsealed(block["tool_use_id"])
-    return ToolResult(id=call_id, content=tuple(told), is_error=bool(block.get("is_error")), cache=cache)
-
-
-def _refuse_citations(block: dict[str, Any], place: str) -> None:
-    """Refuse to answer with places in a source, which no other model gives."""
-    asked = block.get("citations")
-    if isinstance(asked, dict) and asked.get("enabled"):
-        raise Unsupported("This model does not cite its sources.", field=f"{place}.citations")
-
-
-def _refuse_exactness(block: dict[str, Any], place: str) -> None:
-    """Refuse to fail where a picture would be made smaller: others do that unasked."""
-    asked = block.get("transformations")
-    if isinstance(asked, dict) and asked.get("oversized_image") == "error":
-        field = f"{place}.transformations.oversized_image"
-        raise Unsupported("This model may be shown a picture in a smaller size.", field=field)
-
-
-def _read_document(block: dict[str, Any], cache: str | None, place: str) -> list[AnyPart]:
-    """Read a document; one of plain words is words to every model, under its title."""
-    source, title, about = block["source"], block.get("title"), block.get("context")
-    head = "".join(f"{words}\n" for words in (title, about) if words)
-    if source.get("type") == "text":
-        return [Text(text=head + str(source.get("data") or ""), cache=cache)]
-    if source.get("type") == "content":
-        inside = read_content(source.get("content"), f"{place}.source.content")
-        if cache and inside and isinstance(last := inside[-1], Text | Media):
-            inside[-1] = msgspec.structs.replace(last, cache=cache)
-        return ([Text(text=head)] if head else []) + inside
-    found = _read_source("document", source, cache, name=title)
-    if found is None:
-        return [Foreign(dialect=DIALECT, value=block)]
-    return [Text(text=str(about)), found] if about else [found]
-
-
-def _read_source(kind: Any, source: dict[str, Any], cache: str | None, name: str | None = None) -> Media | None:
-    place = {"base64": "data", "url": "url", "file": "file_id"}.get(str(source.get("type")))
-    if place is None:
-        return None
-    given = {place: source.get(place)}
-    return Media(kind=kind, media_type=source.get("media_type"), name=name, cache=cache, **given)
 
 
 def _read_tool(tool: dict[str, Any], place: str) -> Tool:

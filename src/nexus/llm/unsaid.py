@@ -17,7 +17,9 @@ MESSAGES: Final = "anthropic.messages"
 # Of each dialect that is checked here, the further fields that another model may be asked without: marks for a cache,
 # how soon and at which price an answer comes, what is noted about it, and what of the conversation need not be read.
 _HINTS: Final[dict[str, frozenset[str]]] = {
-    MESSAGES: frozenset(("cache_control", "service_tier", "speed", "diagnostics", "context_management")),
+    MESSAGES: frozenset(
+        ("cache_control", "service_tier", "speed", "diagnostics", "context_management", "fallback_credit_token")
+    ),
 }
 _OUR_PLACE: Final = re.compile(r"messages\.(\d+)(?:\.content)?(?:\.(\d+))?")
 _NOTHING: Final[tuple[Any, ...]] = (None, False, "", [], {})
@@ -38,7 +40,8 @@ def refuse_unsaid(request: ChatRequest, dialect: str, taken: Iterable[str] = ())
     hints = None if request.dialect == dialect else _HINTS.get(request.dialect)
     if hints is None:
         return
-    refuse_fields(request.extra, taken, hints)
+    usual = ("fallbacks",) if request.extra.get("fallbacks") == "default" else ()
+    refuse_fields(request.extra, (*taken, *usual), hints)
     for name, value in request.extra.items():
         if isinstance(value, dict) and name == "context_management":
             _refuse_edits(value.get("edits"))

@@ -99,7 +99,8 @@ class _Block(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     role: str
-    content: str | list[_Block]
+    content: str | list[_Block] | None = None
+    output_config: _Output | None = None
 
 
 class _Delta(msgspec.Struct):
@@ -329,7 +330,11 @@ class _Seen:
             if message.role not in _ROLES:
                 place = f"messages.{i}.role"
                 raise InvalidRequest(f"{place} must be one of {', '.join(_ROLES)}.", field=place)
-            self.content(message.content, f"messages.{i}.content")
+            # A system message may be there for its settings alone.
+            if message.content is None and not (message.role == "system" and message.output_config is not None):
+                place = f"messages.{i}.content"
+                raise MissingParameter(f"The parameter {place} is required.", field=place)
+            self.content(message.content or [], f"messages.{i}.content")
 
     def system(self, raw: msgspec.Raw) -> None:
         if bytes(raw) != b"null":
