@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus.llm.cache_key import key_of, prefix_of
 from nexus.llm.dialects.anthropic_messages import plug as messages
+from nexus.llm.dialects.gemini import plug as gemini
 from nexus.llm.dialects.openai_chat import plug as chat
+from nexus.llm.dialects.openai_completions import plug as completions
+from nexus.llm.dialects.openai_responses import plug as responses
+from nexus.llm.errors import Unsupported
 from nexus.llm.types import Deployment, Route
 
 ROUTE = Route(name="r", deployments=(Deployment(provider="up", model="m"),))
@@ -79,3 +86,87 @@ def test_a_question_is_the_same_in_every_dialect() -> None:
     fields = {"model": "r", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "temperature": 0}
     call = messages.parse(json.dumps(fields).encode(), headers={b"anthropic-version": b"2023-06-01"})
     assert str(key_of(call.parse(), call, ROUTE, "prj_1")) == key(fields)
+
+
+TOOL = {"name": "f", "description": "does", "strict": True}
+BODIES: dict[str, tuple[Any, str, dict[str, Any]]] = {
+    "chat": (
+        chat,
+        "",
+        {
+            "messages": [
+                {"role": "system", "content": "x"},
+                {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+            ],
+            "tools": [{"type": "function", "function": TOOL | {"parameters": {"type": "object"}}}],
+            "tool_choice": {"type": "function", "function": {"name": "f"}},
+            "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}},
+        },
+    ),
+    "messages": (
+        messages,
+        "",
+        {
+            "max_tokens": 2000,
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
+            "system": [{"type": "text", "text": "x"}],
+            "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+            "tool_choice": {"type": "auto"},
+            "thinking": {"type": "enabled", "budget_tokens": 1024},
+        },
+    ),
+    "responses": (
+        responses,
+        "",
+        {
+            "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}],
+            "tools": [{"type": "function"} | TOOL | {"parameters": {"type": "object"}}],
+            "text": {"format": {"type": "text"}},
+            "reasoning": {"effort": "low"},
+        },
+    ),
+    "gemini": (
+        gemini,
+        "/v1beta/models/r:generateContent",
+        {
+            "contents": [{"role": "user", "parts": [{"text": "hi"}]}],
+            "systemInstruction": {"parts": [{"text": "x"}]},
+            "generationConfig": {"temperature": 0},
+            "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}],
+        },
+    ),
+    "completions": (completions, "", {"prompt": "hi"}),
+}
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every object in a body."""
+    if isinstance(value, dict):
+        yield path
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, inner in pairs:
+        yield from places(inner, (*path, name))
+
+
+@pytest.mark.parametrize(
+    ("form", "path"), [(form, path) for form, (_, _, body) in BODIES.items() for path in places(body)]
+)
+def test_a_field_that_nobody_knows_yet_makes_another_question(form: str, path: tuple[Any, ...]) -> None:
+    """Its provider may know it: it gets the body as it is. Where our own form would refuse it, nothing is kept."""
+
+    def asked(body: dict[str, Any]) -> str | None:
+        call = plug.parse(json.dumps({"model": "r"} | body).encode(), path=place, headers={})
+        try:
+            return str(key_of(call.parse(), call, ROUTE, "prj_1"))
+        except Unsupported:
+            return None
+
+    plug, place, body = BODIES[form]
+    told = inner = copy.deepcopy(body)
+    for name in path:
+        inner = inner[name]
+    inner["vendorField"] = {"a": 1}
+    one = asked(told)
+    assert one is None or one != asked(body)
+    inner["vendorField"] = {"a": 2}
+    assert one is None or one != asked(told)

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from nexus.llm.errors import InvalidRequest
+from nexus.llm.own_words import own_words
 from nexus.llm.types import CachePolicy, Call, ChatRequest, EmbeddingRequest, Foreign, Route
 
 Mode = Literal["use", "off", "refresh", "only"]
@@ -24,6 +25,8 @@ _LONGEST_TTL = 30 * 86_400.0
 _IRRELEVANT = frozenset(
     ("user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "cache_control")
 )
+# Nor does the wish to have it streamed, or kept; what an earlier response said is part of the request by now.
+_MANNER = frozenset(("stream", "stream_options", "store", "include", "previous_response_id"))
 _NUMBERS = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -109,6 +112,8 @@ def digest_of(request: ChatRequest, call: Call, route: Route, project_id: str) -
     content: list[Any] = [project_id, route.name, places, headers, _canonical(request, apart=bool(call.apart))]
     if call.apart:
         content.append(call.apart)
+    if call.body and (told := own_words(call.body, _IRRELEVANT | _MANNER)):
+        content.append([call.dialect, told])
     return hashlib.sha256(_encode(content)).hexdigest()
 
 
