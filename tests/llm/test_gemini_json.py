@@ -305,7 +305,7 @@ def test_media_to_gemini(media: Media, expected: Any) -> None:
         ({"tools": (Tool(name="web", value={"type": "web"}),)}, "tools.0"),
         ({"tools": (Tool(name="f"),), "tool_choice": ToolChoice(parallel=False)}, "parallel_tool_calls"),
         ({"reasoning": Reasoning(effort="extreme")}, "reasoning_effort"),
-        ({"extra": {"logit_bias": {"5": 1}}}, "logit_bias"),
+        ({"extra": {"logit_bias": {"5": 1}}, "dialect": "openai.chat"}, "logit_bias"),
     ],
 )
 def test_what_gemini_cannot_say_is_named(fields: dict[str, Any], field: str) -> None:

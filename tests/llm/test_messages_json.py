@@ -34,6 +34,7 @@ from nexus.llm.types import (
     ToolChoice,
     ToolResult,
 )
+from nexus.llm.unsaid import CHAT
 
 OPUS = "claude-opus-4-8"
 SONNET = "claude-sonnet-4-5-20250929"
@@ -45,7 +46,7 @@ def said(role: Any, *parts: Any) -> Message:
 
 
 def asked(*messages: Message, **more: Any) -> ChatRequest:
-    return ChatRequest(dialect="other", model="m", messages=messages or HELLO, **more)
+    return ChatRequest(**({"dialect": "other", "model": "m", "messages": messages or HELLO} | more))
 
 
 def written(request: ChatRequest, model: str = SONNET) -> dict[str, Any]:
@@ -289,8 +290,8 @@ def test_what_no_block_can_say_is_refused_by_name(part: Any, error: type[Invalid
         ({"presence_penalty": 0.5}, "presence_penalty"),
         ({"frequency_penalty": -1.0}, "frequency_penalty"),
         ({"seed": 0}, "seed"),
-        ({"extra": {"logit_bias": {"1": 5}}}, "logit_bias"),
-        ({"extra": {"web_search_options": {"a": 1}}}, "web_search_options"),
+        ({"extra": {"logit_bias": {"1": 5}}, "dialect": CHAT}, "logit_bias"),
+        ({"extra": {"web_search_options": {"a": 1}}, "dialect": CHAT}, "web_search_options"),
         ({"tools": (Tool(name="code", value={"type": "code"}),)}, "tools"),
         ({"tools": (Tool(name="f"),), "tool_choice": ToolChoice(mode="tool")}, "tool_choice"),
         ({"messages": (said("system", Media(kind="image", data="x")), *HELLO)}, "messages.0.content"),
@@ -303,7 +304,7 @@ def test_parameters_without_a_word_here_are_refused_by_name(more: dict[str, Any]
 
 
 def test_what_changes_nothing_may_stay_behind() -> None:
-    harmless = {"presence_penalty": 0.0, "extra": {"store": True, "logit_bias": {}, "service_tier": "x"}}
+    harmless = {"presence_penalty": 0.0, "extra": {"store": True, "logit_bias": {}}, "dialect": CHAT}
     assert written(asked(**harmless)).keys() == {"model", "max_tokens", "messages"}
 
 

@@ -99,6 +99,10 @@ def test_recorded_chats_reach_clients_of_responses(
         upstream.answering = replay([exchange], cut=cut)
         response = HTTP.post(f"{gateway.url}/v1/responses", json=asked_as_responses(asked), timeout=20)
         try:
+            if "web_search_options" in asked:
+                # A tool there, and one that only its maker's own servers have.
+                assert (response.status_code, response.json()["error"]["param"]) == (400, "tools.0.type")
+                continue
             assert response.status_code == 200, response.text
             if exchange.streamed:
                 counts["streamed"] += 1
@@ -244,10 +248,10 @@ def test_recorded_requests_say_the_same_in_the_other_form(shared: Path) -> None:
         request = chat_json.read_request(asked)
         try:
             body = json.loads(msgspec.json.encode(write_request(request, "m", stream=False, thinks=False)))
+            again = read_request(body)
         except NexusError as error:
             counts[f"no words for {error.field}"] += 1
             continue
-        again = read_request(body)
         assert told(again.messages) == told(request.messages)
         assert [tool.name for tool in again.tools] == [tool.name for tool in request.tools]
         assert (again.max_tokens, again.temperature, again.top_p) == (

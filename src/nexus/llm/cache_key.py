@@ -131,7 +131,7 @@ def keys_of_vectors(request: EmbeddingRequest, own: Any, route: Route, project_i
 def _canonical(request: ChatRequest, *, apart: bool) -> ChatRequest:
     """Return the request without what makes no difference."""
     extra = {name: value for name, value in request.extra.items() if name not in _IRRELEVANT and value is not None}
-    changes: dict[str, Any] = {"user": None, "model": "", "extra": extra, "places": None}
+    changes: dict[str, Any] = {"user": None, "model": "", "extra": extra, "places": None, "service_tier": None}
     for name in _NUMBERS:
         value = getattr(request, name)
         changes[name] = None if value is None else float(value)

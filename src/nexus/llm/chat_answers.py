@@ -48,6 +48,7 @@ _FINISH: dict[str, FinishReason] = {
 }
 _NATIVE = frozenset(("stop", "length", "tool_calls", "function_call", "content_filter"))
 _ANSWER_EXTRAS = ("service_tier", "system_fingerprint")
+_TIERS = frozenset(("flex", "scale", "priority", "fast"))
 _FINISH_OUT = {"pause": "stop", "other": "stop", "refusal": "content_filter"}
 
 
@@ -185,8 +186,14 @@ def write_completion(completion: Completion, manner: Manner = PLAIN) -> dict[str
         "model": completion.model,
         "choices": [_write_choice(choice, manner) for choice in completion.choices],
     }
-    body |= {name: completion.extra[name] for name in _ANSWER_EXTRAS if completion.extra.get(name) is not None}
-    return body | ({"usage": write_usage(completion.usage)} if completion.usage is not None else {})
+    usage = completion.usage
+    body |= {} if usage is None else tier_told(usage) | {"usage": write_usage(usage)}
+    return body | {name: completion.extra[name] for name in _ANSWER_EXTRAS if completion.extra.get(name) is not None}
+
+
+def tier_told(usage: Usage) -> dict[str, Any]:
+    """Return the service tier that was used, where this form has a word for it."""
+    return {"service_tier": usage.tier} if usage.tier in _TIERS else {}
 
 
 def _write_choice(choice: Choice, manner: Manner) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from typing import Any, cast
 
 import msgspec
 
-from nexus.llm.cache_marks import read_mark, write_mark
+from nexus.llm.cache_marks import marked_for, read_mark, write_mark, write_own_mark
 from nexus.llm.chat_tools import (
     PLAIN,
     Manner,
+    only_allowed,
     read_call,
     read_choice,
     read_tools,
@@ -26,6 +27,7 @@ from nexus.llm.chat_tools import (
     write_tool,
 )
 from nexus.llm.errors import Unsupported
+from nexus.llm.shown import told_by_user
 from nexus.llm.signatures import found_beside
 from nexus.llm.types import (
     AnyPart,
@@ -43,18 +45,24 @@ from nexus.llm.types import (
     ToolCall,
     ToolResult,
 )
-from nexus.llm.unsaid import refuse_unsaid
+from nexus.llm.unsaid import CHAT, refuse_unsaid
+from nexus.llm.wishes import tier_of, verbosity_words
 
-DIALECT = "openai.chat"
+DIALECT = CHAT
 _REASONS = re.compile(r"(?:^|/)(?:o\d|gpt-(?:[5-9]|\d\d)|codex)", re.ASCII)
 _LOW, _MEDIUM = 4_096, 8_192
 _PLAIN = ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "user")
 _BY_URL = {"image_url": "image", "audio_url": "audio", "video_url": "video", "document_url": "document"}
 
+# Sounds by the names that this form has for them.
+SOUNDS = {"mpeg": "mp3", "mpga": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav"}
 
 # Models that refuse a word about reasoning; elsewhere it is a leave to think, which is no loss to them.
 _NEVER_REASON = re.compile(r"(?:gpt-3|gpt-4|chatgpt-4)")
 _LONGEST_USER = 64
+# What the maker's other forms ask for in the same words.
+_ALIKE = ("moderation", "logit_bias")
+_MAKER = DIALECT.partition(".")[0]
 
 
 # Requests.
@@ -85,28 +93,58 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
     rest.pop("stream_options", None)
     wants_logprobs, top = rest.pop("logprobs", None), rest.pop("top_logprobs", None)
     choice, parallel = rest.pop("tool_choice", None), rest.pop("parallel_tool_calls", None)
+    reasoning = _read_reasoning(rest)
+    if rest.get("web_search_options") == {}:
+        rest["web_search_options"] = {"search_context_size": "medium"}
+    if all(kind == "text" for kind in rest.get("modalities") or ()):
+        rest.pop("modalities", None)
+    tools = read_tools(rest.pop("tools", None), rest.pop("functions", None))
+    user = rest.pop("user", None)
     return ChatRequest(
         dialect=DIALECT,
         model=rest.pop("model"),
         messages=tuple(read_message(message) for message in with_call_ids(rest.pop("messages"))),
-        tools=tuple(read_tools(rest.pop("tools", None), rest.pop("functions", None))),
+        tools=tuple(only_allowed(tools, choice)),
         tool_choice=read_choice(choice, parallel, rest.pop("function_call", None)),
         max_tokens=newer if newer is not None else maximum,
         stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
         choices=rest.pop("n", None) or 1,
         logprobs=(top or 0) if wants_logprobs else None,
         response_format=_read_format(rest.pop("response_format", None)),
-        reasoning=Reasoning(effort=effort) if (effort := rest.pop("reasoning_effort", None)) else None,
+        reasoning=reasoning,
+        verbosity=rest.pop("verbosity", None),
+        service_tier=rest.pop("service_tier", None),
+        user=user if user is not None else rest.get("safety_identifier"),
         extra=rest,
-        **{name: rest.pop(name, None) for name in _PLAIN},
+        **{name: rest.pop(name, None) for name in _PLAIN if name != "user"},
     )
+
+
+def _read_reasoning(rest: dict[str, Any]) -> Reasoning | None:
+    """Read how much is to be thought, also in the words of some servers, which stay where they are."""
+    if effort := rest.pop("reasoning_effort", None):
+        return Reasoning(effort=effort)
+    if isinstance(told := rest.get("reasoning"), dict):
+        effort = "none" if told.get("enabled") is False else told.get("effort")
+        return Reasoning(effort=effort, budget_tokens=told.get("max_tokens"))
+    if isinstance(told := rest.get("thinking"), dict) and told.get("type") in ("enabled", "adaptive", "disabled"):
+        return Reasoning(budget_tokens=0 if told["type"] == "disabled" else told.get("budget_tokens"))
+    return None
 
 
 def write_request(request: ChatRequest, model: str, *, stream: bool, ways: Ways = Ways()) -> dict[str, Any]:  # noqa: B008  frozen
     """Write a request for `model`. Raises `Unsupported` for what this form has no word for."""
     own = request.dialect in ("", DIALECT)
-    refuse_unsaid(request, DIALECT)
-    body: dict[str, Any] = {"model": model, "messages": _write_messages(request, own=own, ways=ways)}
+    body: dict[str, Any] = {"model": model, "messages": _write_messages(request, model, own=own, ways=ways)}
+    alike = _ALIKE if request.dialect.startswith(_MAKER) else ()
+    refuse_unsaid(request, DIALECT, alike)
+    if not own:
+        body |= {name: request.extra[name] for name in alike if name in request.extra}
+        _add_verbosity(body, request, model)
+    elif request.verbosity is not None:
+        body["verbosity"] = request.verbosity
+    if (tier := request.service_tier if own else tier_of(request)) is not None:
+        body["service_tier"] = tier
     body |= {name: value for name in _PLAIN if (value := getattr(request, name)) is not None}
     if not own and len(body.get("user", "")) > _LONGEST_USER:
         body["user"] = sha256(body["user"].encode()).hexdigest()
@@ -125,7 +163,8 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, ways: Ways 
         body |= write_choice(request.tool_choice)
     if request.response_format is not None:
         body["response_format"] = _write_format(request.response_format)
-    if request.reasoning is not None and (own or not _NEVER_REASON.match(model)):
+    told = own and not request.extra.keys().isdisjoint(("reasoning", "thinking"))
+    if request.reasoning is not None and not told and (own or not _NEVER_REASON.match(model)):
         body |= _write_reasoning(request.reasoning, model)
     if stream:
         body["stream"] = True
@@ -138,6 +177,20 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, ways: Ways 
         elif value is not None and name != "user" and not (name == "parallel_tool_calls" and value is True):
             raise Unsupported(f"This model does not support {name}.", field=name)
     return body | request.extra if own else body
+
+
+def _add_verbosity(body: dict[str, Any], request: ChatRequest, model: str) -> None:
+    """Say how long the answer is to be: as a parameter to models that have one, else in words."""
+    if reasons(model):
+        body |= {"verbosity": request.verbosity} if request.verbosity is not None else {}
+    elif (words := verbosity_words(request)) is not None:
+        messages = body["messages"]
+        place = next((i for i, said in enumerate(messages) if said["role"] != "system"), len(messages))
+        last = messages[place - 1]["content"] if place else None
+        if isinstance(last, str):
+            messages[place - 1] = {"role": "system", "content": f"{last}\n\n{words}"}
+        else:
+            messages.insert(place, {"role": "system", "content": words})
 
 
 def reasons(model: str) -> bool:
@@ -161,17 +214,17 @@ def _write_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
     return write_tool(tool) | (write_mark(tool.cache) if own and tool.value is None else {})
 
 
-def _write_messages(request: ChatRequest, *, own: bool, ways: Ways) -> list[dict[str, Any]]:
+def _write_messages(request: ChatRequest, model: str, *, own: bool, ways: Ways) -> list[dict[str, Any]]:
     """Write all messages. What tools showed beside words follows all their results, in a message of the user."""
     if own:
         return [written for message in request.messages for written in write_message(message)]
     out: list[dict[str, Any]] = []
     shown: list[AnyPart] = []
-    for message in request.messages:
+    for message in marked_for(model, told_by_user(request.messages)):
         results = [part for part in message.parts if isinstance(part, ToolResult)]
         parts: list[AnyPart] = [part for part in message.parts if not isinstance(part, ToolResult)]
         for part in results:
-            words = tuple(Text(text=item.text) for item in part.content if isinstance(item, Text))
+            words = tuple(Text(text=item.text, cache=item.cache) for item in part.content if isinstance(item, Text))
             out.append({"role": "tool", "tool_call_id": part.id, "content": _write_content(words)})
             shown += [_media_there(item, ways) for item in part.content if isinstance(item, Media)]
         if results and parts:
@@ -188,8 +241,7 @@ def _write_messages(request: ChatRequest, *, own: bool, ways: Ways) -> list[dict
 def _write_foreign(message: Message, parts: Sequence[AnyPart], ways: Ways) -> dict[str, Any]:
     """Write a message that came in another form; that form's words for servers of its own stay behind."""
     there = [_media_there(part, ways) if isinstance(part, Media) else part for part in parts]
-    plain = [msgspec.structs.replace(part, cache=None) if part.cache else part for part in there]
-    out = write_spoken(message, [part for part in plain if not isinstance(part, Thinking)])
+    out = write_spoken(message, [part for part in there if not isinstance(part, Thinking)])
     if message.role == "developer":
         out["role"] = "system"
     thinking = "".join(part.text for part in parts if isinstance(part, Thinking))
@@ -295,9 +347,9 @@ def read_content(content: Any) -> list[AnyPart]:
 
 def read_part(part: dict[str, Any]) -> AnyPart:
     """Read one part of a content."""
-    kind = part.get("type")
+    kind, mark = part.get("type"), read_mark(part)
     if kind in ("text", "input_text", "output_text"):
-        return Text(text=part["text"], cache=read_mark(part))
+        return Text(text=part["text"], cache=mark)
     if kind == "refusal":
         return Refusal(text=part["refusal"])
     if kind == "thinking" and isinstance(told := part.get("thinking"), list):
@@ -305,21 +357,22 @@ def read_part(part: dict[str, Any]) -> AnyPart:
     if (medium := _BY_URL.get(str(kind))) and (given := part.get(str(kind))):
         told = given if isinstance(given, dict) else {"url": given}
         name = part.get("document_name")
-        return _media_of_url(medium, str(told.get("url", "")), detail=told.get("detail"), name=name)
+        return _media_of_url(medium, str(told.get("url", "")), detail=told.get("detail"), name=name, cache=mark)
     if kind == "input_audio" and isinstance(audio := part.get("input_audio"), dict):
-        return Media(kind="audio", data=audio.get("data"), media_type=f"audio/{audio.get('format', 'wav')}")
+        form = f"audio/{audio.get('format', 'wav')}"
+        return Media(kind="audio", data=audio.get("data"), media_type=form, cache=mark)
     if kind == "file" and isinstance(file := part.get("file"), dict):
         if file.get("file_data"):
-            return _media_of_url("document", str(file["file_data"]), name=file.get("filename"))
-        return Media(kind="document", file_id=file.get("file_id"), name=file.get("filename"))
+            return _media_of_url("document", str(file["file_data"]), name=file.get("filename"), cache=mark)
+        return Media(kind="document", file_id=file.get("file_id"), name=file.get("filename"), cache=mark)
     return Foreign(dialect=DIALECT, value=part)
 
 
-def _media_of_url(kind: Any, url: str, *, detail: str | None = None, name: str | None = None) -> Media:
+def _media_of_url(kind: Any, url: str, **more: str | None) -> Media:
     head, comma, data = url.partition(",")
     if comma and head.startswith("data:") and head.endswith(";base64"):
-        return Media(kind=kind, media_type=head[5:-7] or None, data=data, detail=detail, name=name)
-    return Media(kind=kind, url=url, detail=detail, name=name)
+        return Media(kind=kind, media_type=head[5:-7] or None, data=data, **more)
+    return Media(kind=kind, url=url, **more)
 
 
 def _write_content(parts: tuple[AnyPart, ...]) -> str | list[dict[str, Any]]:
@@ -331,7 +384,7 @@ def _write_content(parts: tuple[AnyPart, ...]) -> str | list[dict[str, Any]]:
 def write_part(part: AnyPart) -> dict[str, Any]:
     """Write one part of a content. Raises `Unsupported` for media in a way that this form does not know."""
     if isinstance(part, Text):
-        return {"type": "text", "text": part.text} | write_mark(part.cache)
+        return {"type": "text", "text": part.text} | write_own_mark(part.cache)
     if isinstance(part, Foreign):
         return dict(part.value)
     assert isinstance(part, Media)
@@ -339,12 +392,15 @@ def write_part(part: AnyPart) -> dict[str, Any]:
         raise Unsupported(f"This model takes {part.kind} as data only, not by reference.", field="messages")
     url = _url_of(part)
     if part.kind == "audio":
-        return {"type": "input_audio", "input_audio": {"data": part.data, "format": (part.media_type or "/wav")[6:]}}
+        sound = {"data": part.data, "format": SOUNDS.get(form := (part.media_type or "/wav")[6:], form)}
+        return {"type": "input_audio", "input_audio": sound} | write_own_mark(part.cache)
     if part.kind == "document":
         given = {"file_id": part.file_id} if part.file_id else {"file_data": url}
-        return {"type": "file", "file": given | ({"filename": part.name} if part.name else {})}
+        file = given | ({"filename": part.name} if part.name else {})
+        return {"type": "file", "file": file} | write_own_mark(part.cache)
     kind = "video_url" if part.kind == "video" else "image_url"
-    return {"type": kind, kind: {"url": url} | ({"detail": part.detail} if part.detail else {})}
+    place = {"url": url} | ({"detail": part.detail} if part.detail else {})
+    return {"type": kind, kind: place} | write_own_mark(part.cache)
 
 
 def _read_format(value: dict[str, Any] | None) -> ResponseFormat | None:

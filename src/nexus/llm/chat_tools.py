@@ -6,12 +6,13 @@ with the single parameter `input`, and calls without an id get one; `Manner` tur
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from nexus.llm.cache_marks import read_mark
+from nexus.llm.errors import InvalidRequest
 from nexus.llm.free_form import as_function, unwrapped, wrapped
 from nexus.llm.signatures import found_beside
 from nexus.llm.types import Tool, ToolCall, ToolChoice
@@ -60,6 +61,27 @@ def _read_function(function: dict[str, Any]) -> Tool:
     return Tool(name=function.get("name", ""), **known)
 
 
+def only_allowed(tools: Sequence[Tool], choice: Any) -> Sequence[Tool]:
+    """Return the tools that a choice leaves: one of `allowed_tools` keeps the others from being used."""
+    told = choice.get("allowed_tools") if isinstance(choice, dict) else None
+    if not isinstance(told, dict):
+        return tools
+    return narrowed(tools, _names(told.get("tools")))
+
+
+def narrowed(tools: Sequence[Tool], names: Container[Any]) -> Sequence[Tool]:
+    """Return the tools of these names. Raises `InvalidRequest` where there are none."""
+    left = [tool for tool in tools if tool.name in names]
+    if not left:
+        raise InvalidRequest("tool_choice: none of the allowed tools is among the tools.", field="tool_choice")
+    return left
+
+
+def _names(listed: Any) -> list[Any]:
+    inner = [tool.get(tool.get("type")) for tool in listed or () if isinstance(tool, dict)]
+    return [tool.get("name") for tool in inner if isinstance(tool, dict)]
+
+
 def write_tool(tool: Tool) -> dict[str, Any]:
     """Write a tool."""
     if tool.value is not None:
@@ -90,8 +112,7 @@ def read_choice(choice: Any, parallel: bool | None, older: Any = None) -> ToolCh
     told = told if isinstance(told, dict) else {}
     if kind != "allowed_tools":
         return ToolChoice(mode="tool", name=told.get("name"), parallel=parallel)
-    inner = [tool.get(tool.get("type")) for tool in told.get("tools") or () if isinstance(tool, dict)]
-    names = [tool.get("name") for tool in inner if isinstance(tool, dict)]
+    names = _names(told.get("tools"))
     if told.get("mode") == "required" and len(names) == 1:
         return ToolChoice(mode="tool", name=names[0], parallel=parallel)
     return ToolChoice(mode="required" if told.get("mode") == "required" else "auto", parallel=parallel)

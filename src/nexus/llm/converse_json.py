@@ -17,9 +17,11 @@ from typing import Any, Final
 
 import msgspec
 
+from nexus.llm.cache_marks import kept_for
 from nexus.llm.converse_families import Family, thinking_of
 from nexus.llm.converse_media import DocumentNames, write_media
 from nexus.llm.errors import InvalidRequest, Unsupported, WrongType
+from nexus.llm.shown import told_by_user
 from nexus.llm.types import (
     AnyPart,
     ChatRequest,
@@ -37,6 +39,7 @@ from nexus.llm.types import (
     ToolResult,
 )
 from nexus.llm.unsaid import as_client_says, refuse_unsaid
+from nexus.llm.wishes import tier_of, verbosity_words
 
 DIALECT: Final = "aws.converse"
 # The tool by which a model without structured output is made to answer in JSON; its call is the answer's text.
@@ -50,7 +53,6 @@ OWN_FIELDS: Final[dict[str, type]] = {
     "requestMetadata": dict,
     "serviceTier": dict,
 }
-_UNSPEAKABLE: Final = ("functions", "logit_bias", "web_search_options")
 _TIERS: Final = frozenset(("flex", "priority"))
 _ELSEWHERE: Final = ("top_k", "seed", "presence_penalty", "frequency_penalty")
 _NAME: Final = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")
@@ -86,8 +88,12 @@ def _write_request(request: ChatRequest, model: str, family: Family, names: Mapp
     more |= _parameters(request, family, thinks=thinks)
     system, messages = _Conversation(request, family).write()
     body: dict[str, Any] = {"messages": messages}
+    if (words := verbosity_words(request)) is not None:
+        system.append({"text": words})
     if system:
         body["system"] = system
+    if (tier := tier_of(request)) is not None:
+        body["serviceTier"] = {"type": tier}
     if inference := _inference(request, family, thinks=thinks):
         body["inferenceConfig"] = inference
     tools, told = _tools(request, model, family, by_tool=by_tool)
@@ -125,10 +131,12 @@ def answers_by_tool(request: ChatRequest, model: str, family: Family) -> bool:
 
 
 def _check(request: ChatRequest) -> None:
-    for name in _UNSPEAKABLE:
-        if request.extra.get(name):
-            raise Unsupported(f"This provider has no {name}.", field=name)
     refuse_unsaid(request, DIALECT, OWN_FIELDS)
+    for name, asked in (("n", request.choices > 1), ("logprobs", request.logprobs is not None)):
+        if asked:
+            raise Unsupported(f"This provider has no {name}.", field=name)
+    if (tier := tier_of(request)) is not None and tier not in _TIERS:
+        raise Unsupported(f"This provider has no service tier {tier}.", field="service_tier")
     for name, kind in OWN_FIELDS.items():
         if not isinstance(_own_fields(request).get(name, kind()), kind):
             noun = "an array" if kind is list else "an object"
@@ -315,7 +323,7 @@ def _called(messages: tuple[Message, ...]) -> Iterator[str]:
 
 
 def _cache_point(lifetime: str) -> Block:
-    return {"cachePoint": {"type": "default"} | ({"ttl": lifetime} if lifetime == "1h" else {})}
+    return {"cachePoint": {"type": "default"} | ({"ttl": "1h"} if kept_for(lifetime) == "1h" else {})}
 
 
 def tool_id(given: str) -> str:
@@ -335,7 +343,7 @@ class _Conversation:
         """Return system blocks and messages."""
         system: list[Block] = []
         turns: list[tuple[str, list[Block]]] = []
-        for i, message in enumerate(self._request.messages):
+        for i, message in enumerate(told_by_user(self._request.messages)):
             blocks = self._blocks(message, f"messages.{i}.content")
             if message.role in ("system", "developer"):
                 system += blocks

@@ -74,7 +74,10 @@ class Dialect(ABC):
     def naming(self, error: NexusError) -> NexusError:
         """Let an error name its field as this dialect calls it."""
         if error.field is not None:
-            error.field = self.words.get(error.field, error.field)
+            whole, _, inside = error.field.partition(".")
+            # A place inside of what this dialect divides otherwise would lead astray.
+            usual = self.words.get(whole, error.field) if inside else error.field
+            error.field = self.words.get(error.field, usual)
         return error
 
     def answering(self, call: Call) -> Dialect:

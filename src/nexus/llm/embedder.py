@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from nexus.catalog.pool import ModelPool
 from nexus.catalog.service import CatalogService
 from nexus.catalog.types import ModelVersion
+from nexus.llm.embeddings_json import refuse_rest
 from nexus.llm.errors import InvalidRequest, Unsupported
 from nexus.llm.settings import EmbeddingSettings
 from nexus.llm.types import Embedding, EmbeddingRequest, Usage
@@ -39,6 +40,7 @@ class Embedder:
 
     async def embed(self, request: EmbeddingRequest) -> Embedding:
         """Return a vector for each text. Raises `InvalidRequest`, or what the catalogue says of the model."""
+        refuse_rest(request)
         texts = [item for item in request.input if isinstance(item, str)]
         if len(texts) != len(request.input):
             raise Unsupported("This model takes texts, not token ids.", field="input")

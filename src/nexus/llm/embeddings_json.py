@@ -15,6 +15,7 @@ import msgspec
 from nexus.llm.decoding import decode_checked
 from nexus.llm.errors import InvalidRequest, MissingParameter
 from nexus.llm.types import Embedding, EmbeddingRequest
+from nexus.llm.unsaid import refuse_fields
 
 DIALECT = "openai.embeddings"
 
@@ -25,10 +26,13 @@ class _Body(msgspec.Struct):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
     user: str | None = None
+    # As several servers of this form have it: what the vectors are for.
+    input_type: Any = None
 
 
 _body = msgspec.json.Decoder(_Body)
 _KNOWN = frozenset(_Body.__struct_fields__)
+_USES = {"search_query": "query", "search_document": "document", "passage": "document"}
 
 
 def read_request(body: bytes) -> EmbeddingRequest:
@@ -43,6 +47,7 @@ def read_request(body: bytes) -> EmbeddingRequest:
         input=_inputs(given.input),
         dimensions=given.dimensions,
         user=given.user,
+        task=_USES.get(use, use) if isinstance(use := given.input_type, str) else None,
         form=given.encoding_format or "float",
         dialect=DIALECT,
         body=body,
@@ -55,6 +60,12 @@ def _own(body: bytes) -> dict[str, Any] | None:
     told: dict[str, Any] = msgspec.json.decode(body)
     rest = {name: value for name, value in told.items() if name not in _KNOWN and value is not None}
     return rest or None
+
+
+def refuse_rest(request: EmbeddingRequest) -> None:
+    """Raise `Unsupported` for a field of a request in this form that another form has no word for."""
+    if request.dialect == DIALECT:
+        refuse_fields(request.own() or {}, (), ())
 
 
 def _inputs(given: str | list[Any]) -> tuple[str, ...] | tuple[tuple[int, ...], ...]:

@@ -38,6 +38,7 @@ from nexus.llm.types import (
     ToolResult,
 )
 from nexus.llm.unsaid import as_client_says, refuse_fields, refuse_unsaid
+from nexus.llm.wishes import tier_of, verbosity_words
 
 _BODY = frozenset(("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "model"))
 _BODY_HINTS = frozenset(("safetySettings", "labels", "serviceTier", "store"))
@@ -75,8 +76,7 @@ _TOOL_CONFIG_HINTS = frozenset(("retrievalConfig", "includeServerSideToolInvocat
 _CALLING = frozenset(("mode", "allowedFunctionNames"))
 _THINKING = frozenset(("includeThoughts", "thinkingBudget", "thinkingLevel"))
 _DETAILS = {"LOW": "low", "HIGH": "high", "ULTRA_HIGH": "high"}
-# Of other forms' further fields, those that change an answer.
-_MISSED = ("logit_bias", "web_search_options", "audio")
+_TIERS = frozenset(("flex", "priority"))
 _MODES: dict[Any, Any] = {"AUTO": "auto", "VALIDATED": "auto", "ANY": "required", "NONE": "none"}
 _MODE_NUMBERS: dict[Any, Any] = {1: "AUTO", 2: "ANY", 3: "NONE", 4: "VALIDATED"}
 _THINKS_BY_LEVEL = re.compile(r".*gemini-(?:[3-9]|\d\d)")
@@ -295,12 +295,15 @@ def _write_request(request: ChatRequest, model: str) -> dict[str, Any]:
     if not contents:
         contents, system = ([{"role": "user", "parts": system}] if system else []), []
     own = request.dialect in ("", DIALECT)
-    for name in () if own else _MISSED:
-        if request.extra.get(name):
-            raise Unsupported(f"This model does not support {name}.", field=name)
     refuse_unsaid(request, DIALECT)
     hints = request.extra if own else {}
     body = hints | {"contents": contents}
+    if (words := verbosity_words(request)) is not None:
+        system = [*system, {"text": words}]
+    if (tier := tier_of(request)) is not None:
+        if tier not in _TIERS:
+            raise Unsupported(f"This model has no service tier {tier}.", field="service_tier")
+        body["serviceTier"] = tier
     if system:
         body["systemInstruction"] = {"parts": system}
     if request.tools:
@@ -397,7 +400,7 @@ def _write_config(request: ChatRequest, model: str) -> dict[str, Any]:
     if (form := request.response_format) is not None and form.kind != "text":
         config["responseMimeType"] = "application/json"
         if form.schema is not None:
-            config["responseJsonSchema"] = {key: value for key, value in form.schema.items() if key != "$schema"}
+            config["responseJsonSchema"] = {key: value for key, value in form.described.items() if key != "$schema"}
     if request.reasoning is not None:
         config["thinkingConfig"] = _write_thinking(request.reasoning, model)
     return config

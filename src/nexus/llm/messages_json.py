@@ -17,6 +17,7 @@ from nexus.llm.cache_marks import read_mark, write_mark
 from nexus.llm.claude import claude, effort_of, thinking_fields
 from nexus.llm.errors import InvalidRequest, Unsupported
 from nexus.llm.messages_blocks import read_block, read_content
+from nexus.llm.shown import told_by_user
 from nexus.llm.types import (
     AnyPart,
     ChatRequest,
@@ -35,6 +36,7 @@ from nexus.llm.types import (
     ToolResult,
 )
 from nexus.llm.unsaid import MESSAGES, as_client_says, refuse_fields, refuse_unsaid
+from nexus.llm.wishes import tier_of, verbosity_words
 
 DIALECT = MESSAGES
 _CHOICES_IN = {"auto": "auto", "any": "required", "tool": "tool", "none": "none"}
@@ -48,8 +50,8 @@ _TOOL_HINTS = frozenset(("defer_loading", "eager_input_streaming", "allowed_call
 _PICTURES = {"image/jpg": "image/jpeg"}
 _NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _SEAL = re.compile(r"[A-Za-z0-9+/=_-]+")
-# Fields of other forms that ask for something which would be missed; all others may stay behind.
-_MISSED = ("logit_bias", "functions", "web_search_options", "audio")
+# This form has a tier for those who have bought one, and takes it by itself unless told otherwise.
+_TIERS = {"priority": "auto"}
 _ONLY_JSON = "Answer with a single JSON object and nothing else: no words around it, no code fence."
 
 
@@ -237,8 +239,10 @@ def write_request(request: ChatRequest, model: str, *, stream: bool) -> dict[str
 
 def _write_request(request: ChatRequest, model: str, *, stream: bool) -> dict[str, Any]:
     own = request.dialect in ("", DIALECT)
-    _refuse(request, own=own)
+    _refuse(request)
     system, turns = _write_messages(request)
+    if (words := verbosity_words(request)) is not None:
+        system.append({"type": "text", "text": words})
     thinking = _write_reasoning(request, model, turns)
     unasked = claude(model).answer_tokens + thinking.get("thinking", {}).get("budget_tokens", 0)
     body: dict[str, Any] = {
@@ -256,6 +260,10 @@ def _write_request(request: ChatRequest, model: str, *, stream: bool) -> dict[st
             body["tool_choice"] = _write_tool_choice(request.tool_choice)
     if request.user is not None:
         body["metadata"] = {"user_id": request.user}
+    if (tier := tier_of(request)) is not None:
+        if tier not in _TIERS:
+            raise Unsupported(f"The model {request.model} has no service tier {tier}.", field="service_tier")
+        body["service_tier"] = _TIERS[tier]
     if stream:
         body["stream"] = True
     _add_output(body, request, thinking)
@@ -263,7 +271,7 @@ def _write_request(request: ChatRequest, model: str, *, stream: bool) -> dict[st
     return body | request.extra if own else body
 
 
-def _refuse(request: ChatRequest, *, own: bool) -> None:
+def _refuse(request: ChatRequest) -> None:
     asked: dict[str, Any] = {
         "n": request.choices > 1,
         "logprobs": request.logprobs is not None,
@@ -271,8 +279,6 @@ def _refuse(request: ChatRequest, *, own: bool) -> None:
         "frequency_penalty": request.frequency_penalty,
         "seed": request.seed is not None,
     }
-    if not own:
-        asked |= {name: request.extra.get(name) for name in _MISSED}
     refuse_unsaid(request, DIALECT)
     for field, value in asked.items():
         if value:
@@ -283,7 +289,7 @@ def _write_messages(request: ChatRequest) -> tuple[list[dict[str, Any]], list[_T
     """Write system prompts and turns: roles alternate, results of tools come first in theirs."""
     system: list[dict[str, Any]] = []
     turns: list[_Turn] = []
-    for i, message in enumerate(request.messages):
+    for i, message in enumerate(told_by_user(request.messages)):
         blocks = [
             block
             for j, part in enumerate(message.parts)
@@ -442,7 +448,7 @@ def _add_output(body: dict[str, Any], request: ChatRequest, thinking: dict[str, 
         config["effort"] = thinking["effort"]
     wanted = request.response_format
     if wanted is not None and wanted.kind == "json_schema":
-        config["format"] = {"type": "json_schema", "schema": _closed(wanted.schema or {})}
+        config["format"] = {"type": "json_schema", "schema": _closed(wanted.described)}
     if config:
         body["output_config"] = config
 

@@ -6,12 +6,13 @@ Source: https://platform.openai.com/docs/api-reference/responses/object.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from nexus.core.ids import new_id
 from nexus.llm.errors import UpstreamMalformed, from_stream
 from nexus.llm.figures import count_of
-from nexus.llm.responses_items import Names, read_output, write_output
+from nexus.llm.responses_items import Names, offered, read_output, write_output
 from nexus.llm.responses_requests import spare_tool
 from nexus.llm.types import Choice, Completion, FinishReason, Foreign, Message, Refusal, ToolCall, Usage
 
@@ -25,7 +26,6 @@ _ECHO: dict[str, Any] = {
     "previous_response_id": None,
     "prompt_cache_key": None,
     "safety_identifier": None,
-    "service_tier": "default",
     "store": True,
     "temperature": 1.0,
     "tool_choice": "auto",
@@ -34,6 +34,7 @@ _ECHO: dict[str, Any] = {
     "truncation": "disabled",
     "user": None,
 }
+_TIERS = frozenset(("flex", "scale", "priority", "fast", "ultrafast"))
 _INCOMPLETE: dict[FinishReason | None, str] = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _FINISH: dict[Any, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 
@@ -48,6 +49,7 @@ def echo_of(asked: dict[str, Any]) -> dict[str, Any]:
     reasoning = asked.get("reasoning") or {}
     told["text"] = {"format": text.get("format") or {"type": "text"}, "verbosity": text.get("verbosity") or "medium"}
     told["reasoning"] = {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")}
+    told["service_tier"] = "default"
     told["tools"] = [_echo_tool(tool) for tool in asked.get("tools") or () if not spare_tool(tool)]
     return told
 
@@ -72,20 +74,33 @@ def response_head(model: str, echo: dict[str, Any]) -> dict[str, Any]:
     } | echo
 
 
-def write_response(completion: Completion, model: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """Write the first choice of a whole answer, to the request `asked`."""
+def write_response(
+    completion: Completion, model: str, asked: dict[str, Any], history: Iterable[Any] | None = None
+) -> dict[str, Any]:
+    """Write the first choice of a whole answer, to the request `asked` after the items of earlier ones."""
     choice = completion.choices[0] if completion.choices else None
     finish = choice.finish_reason if choice is not None else None
     ended = ending(finish)
     message = choice.message if choice is not None else Message(role="assistant", parts=())
-    names = Names.of(asked.get("tools") or ())
+    names = Names.of(offered(asked, history))
     logprobs = (choice.extra.get("logprobs") or {}).get("content") or () if choice is not None else ()
     head = response_head(completion.model or model, echo_of(asked)) | ended
-    return head | {
-        "created_at": completion.created or head["created_at"],
-        "output": write_output(message, names, ended["status"], logprobs),
-        "usage": write_usage(completion.usage) if completion.usage is not None else None,
-    }
+    return (
+        head
+        | {
+            "created_at": completion.created or head["created_at"],
+            "output": write_output(message, names, ended["status"], logprobs),
+        }
+        | counted(completion.usage)
+    )
+
+
+def counted(usage: Usage | None) -> dict[str, Any]:
+    """Return what a response says of its usage, and the service tier that was used, which its provider told with it."""
+    if usage is None:
+        return {"usage": None}
+    tier = {"service_tier": usage.tier} if usage.tier in _TIERS else {}
+    return {"usage": write_usage(usage)} | tier
 
 
 def ending(finish: FinishReason | None) -> dict[str, Any]:

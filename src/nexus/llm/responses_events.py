@@ -13,7 +13,7 @@ import msgspec
 from nexus.core.ids import new_id
 from nexus.llm.errors import from_stream
 from nexus.llm.free_form import unwrapped
-from nexus.llm.responses_answers import ending, finish_of, read_usage, response_head, write_usage
+from nexus.llm.responses_answers import counted, ending, finish_of, read_usage, response_head
 from nexus.llm.responses_items import (
     DIALECT,
     Names,
@@ -244,8 +244,7 @@ class EventWriter:
         output = [item for _, item in sorted(self._items.items())]
         if output and ended["status"] != "completed" and "status" in output[-1]:
             output[-1] = output[-1] | {"status": ended["status"]}
-        usage = write_usage(self._usage) if self._usage is not None else None
-        self._response |= ended | {"output": output, "usage": usage}
+        self._response |= ended | {"output": output} | counted(self._usage)
         self._emit(f"response.{ended['status']}", response=self._response)
         return self._taken()
 

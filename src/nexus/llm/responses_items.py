@@ -13,16 +13,21 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from nexus.core.ids import new_id
+from nexus.llm.cache_marks import read_mark, write_own_mark
+from nexus.llm.chat_json import SOUNDS
 from nexus.llm.errors import Unsupported
 from nexus.llm.free_form import unwrapped, wrapped
 from nexus.llm.signatures import sealed_id, unsealed
 from nexus.llm.types import AnyPart, Foreign, Media, Message, Refusal, Role, Text, Thinking, ToolCall, ToolResult
+from nexus.llm.unsaid import RESPONSES
 
-DIALECT = "openai.responses"
+DIALECT = RESPONSES
 _SIGNED, _REDACTED = "nexus.signed.", "nexus.redacted."
 _ROLES = frozenset(("user", "system", "developer", "assistant"))
 _CALLS = frozenset(("function_call", "custom_tool_call"))
 OUTPUTS = frozenset(("function_call_output", "custom_tool_call_output"))
+# Items that nobody says: they bring tools, or change settings.
+ADDED, UPDATE = "additional_tools", "configuration_update"
 
 
 class Names(NamedTuple):
@@ -54,6 +59,20 @@ class Names(NamedTuple):
         return cls(frozenset(custom), spaced)
 
 
+def offered(asked: dict[str, Any], history: Iterable[Any] | None = None) -> list[Any]:
+    """Return every tool that a request offers: its own, and those that items before it or of it bring."""
+    given = asked.get("input")
+    items = [*(history or ()), *(given if isinstance(given, list) else ())]
+    added = [tool for item in items if isinstance(item, dict) and item.get("type") == ADDED for tool in item["tools"]]
+    return [*(asked.get("tools") or ()), *added]
+
+
+def kind_of(item: dict[str, Any]) -> str:
+    """Return the type of an item, also of the two that may leave it out: a message, and a reference by its id alone."""
+    usual = "message" if "role" in item or "content" in item else "item_reference" if "id" in item else "message"
+    return str(item.get("type") or usual)
+
+
 def flat_name(space: str | None, name: str) -> str:
     """Return one name for a tool inside a namespace; one that is alone in its own has no other."""
     return f"{space}__{name}" if space and space != name else name
@@ -66,7 +85,7 @@ def read_items(items: Sequence[dict[str, Any]]) -> tuple[Message, ...]:
     """Read a request's items; what the model said in one turn becomes one message."""
     messages: list[Message] = []
     for item in items:
-        message = _read_item(item)
+        message = _read_item(item) if item.get("type") not in (ADDED, UPDATE) else None
         if message is None:
             continue
         last = messages[-1] if messages else None
@@ -140,31 +159,32 @@ def _read_reasoning(item: dict[str, Any]) -> Thinking | None:
 def read_part(part: Any) -> AnyPart:
     """Read one content part of either side."""
     kind = part.get("type")
+    mark = read_mark(part)
     if kind in ("input_text", "output_text", "text", "summary_text") and isinstance(part.get("text"), str):
-        return Text(text=part["text"])
+        return Text(text=part["text"], cache=mark)
     if kind == "refusal":
         return Refusal(text=str(part.get("refusal") or ""))
     if kind == "input_image":
         if part.get("file_id"):
-            return Media(kind="image", file_id=part["file_id"], detail=part.get("detail"))
-        return _media("image", str(part.get("image_url") or ""), detail=part.get("detail"))
+            return Media(kind="image", file_id=part["file_id"], detail=part.get("detail"), cache=mark)
+        return _media("image", str(part.get("image_url") or ""), detail=part.get("detail"), cache=mark)
     if kind == "input_file":
         name = part.get("filename")
         if part.get("file_id"):
-            return Media(kind="document", file_id=part["file_id"], name=name)
-        return _media("document", str(part.get("file_data") or part.get("file_url") or ""), name=name)
+            return Media(kind="document", file_id=part["file_id"], name=name, cache=mark)
+        return _media("document", str(part.get("file_data") or part.get("file_url") or ""), name=name, cache=mark)
     if kind == "input_audio" and isinstance(sound := part.get("input_audio"), dict):
         return Media(kind="audio", data=sound.get("data"), media_type=f"audio/{sound.get('format', 'wav')}")
     return Foreign(dialect=DIALECT, value=part)
 
 
-def _media(kind: Any, url: str, *, detail: str | None = None, name: str | None = None) -> Media:
+def _media(kind: Any, url: str, **more: str | None) -> Media:
     head, comma, data = url.partition(",")
     if comma and head.startswith("data:") and head.endswith(";base64"):
-        return Media(kind=kind, media_type=head[5:-7] or None, data=data, detail=detail, name=name)
+        return Media(kind=kind, media_type=head[5:-7] or None, data=data, **more)
     if kind == "document" and url and "://" not in url:
-        return Media(kind=kind, media_type="application/pdf", data=url, name=name)
-    return Media(kind=kind, url=url, detail=detail, name=name)
+        return Media(kind=kind, media_type="application/pdf", data=url, **more)
+    return Media(kind=kind, url=url, **more)
 
 
 # Writing.
@@ -178,7 +198,7 @@ def write_items(messages: Sequence[Message]) -> list[dict[str, Any]]:
         for part in message.parts:
             if isinstance(part, ToolResult):
                 output = [_write_part(item, "user") for item in part.content]
-                plain = len(part.content) == 1 and isinstance(part.content[0], Text)
+                plain = len(part.content) == 1 and isinstance(part.content[0], Text) and not part.content[0].cache
                 told = output[0]["text"] if plain else output or ""
                 items.append({"type": "function_call_output", "call_id": part.id, "output": told})
             elif isinstance(part, ToolCall):
@@ -215,15 +235,20 @@ def _own_reasoning(part: Thinking) -> list[dict[str, Any]]:
 
 def _write_part(part: AnyPart, role: str) -> dict[str, Any]:
     if isinstance(part, Text):
-        return {"type": "output_text" if role == "assistant" else "input_text", "text": part.text}
+        said = {"type": "output_text" if role == "assistant" else "input_text", "text": part.text}
+        return said | (write_own_mark(part.cache) if role != "assistant" else {})
     if isinstance(part, Refusal):
         return {"type": "refusal", "refusal": part.text}
     if isinstance(part, Foreign):
         return dict(part.value)
     assert isinstance(part, Media)
+    return _write_media(part) | write_own_mark(part.cache)
+
+
+def _write_media(part: Media) -> dict[str, Any]:
     url = part.url or f"data:{part.media_type or 'application/octet-stream'};base64,{part.data}"
     if part.kind == "audio":
-        sound = {"data": part.data, "format": (part.media_type or "/wav")[6:]}
+        sound = {"data": part.data, "format": SOUNDS.get(form := (part.media_type or "/wav")[6:], form)}
         return {"type": "input_audio", "input_audio": sound}
     if part.kind == "document":
         given = {"file_id": part.file_id} if part.file_id else {"file_url" if part.url else "file_data": url}

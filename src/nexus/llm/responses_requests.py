@@ -11,9 +11,23 @@ from typing import Any
 import msgspec
 
 from nexus.core.errors import NexusError
+from nexus.llm.cache_marks import marked_for
+from nexus.llm.chat_tools import narrowed
 from nexus.llm.errors import MissingParameter, UnknownResponse, Unsupported
 from nexus.llm.free_form import as_function
-from nexus.llm.responses_items import DIALECT, OUTPUTS, flat_name, has_seals, read_items, unsealed_items, write_items
+from nexus.llm.responses_items import (
+    ADDED,
+    DIALECT,
+    OUTPUTS,
+    UPDATE,
+    flat_name,
+    has_seals,
+    kind_of,
+    read_items,
+    unsealed_items,
+    write_items,
+)
+from nexus.llm.shown import told_by_user
 from nexus.llm.types import (
     Call,
     ChatRequest,
@@ -25,6 +39,7 @@ from nexus.llm.types import (
     ToolChoice,
 )
 from nexus.llm.unsaid import refuse_unsaid
+from nexus.llm.wishes import tier_of
 
 _any = msgspec.json.Decoder()
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -32,7 +47,17 @@ _encode = msgspec.json.Encoder().encode
 # What only says how the answer is kept, addressed or billed: it has no meaning to a model elsewhere.
 _ASIDE = frozenset(("stream", "stream_options", "store", "background", "previous_response_id", "include", "truncation"))
 
-_SEALED = frozenset(("item_reference", "compaction", "mcp_approval_response"))
+# Tables of which only one field asks for something, and the values of it that ask for nothing.
+_IDLE = {
+    "access_programs": ("cyber", (None, "standard")),
+    "image": ("context_compression", (None, "auto", "disabled")),
+}
+# What the two forms of one maker call alike.
+_ALIKE = ("metadata", "moderation", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention")
+_MAKER = DIALECT.partition(".")[0]
+_SEARCH = "web_search_options"
+
+_SEALED = frozenset(("item_reference", "compaction", "compaction_trigger", "mcp_approval_response"))
 
 
 class ResponsesCall(Call, kw_only=True):
@@ -122,20 +147,25 @@ def read_request(body: dict[str, Any], history: list[dict[str, Any]] | None = No
         raise Unsupported("Stored prompts are not supported with this model.", field="prompt")
     given_items = items_of(rest.pop("input", None))
     _check_readable(history or (), given_items)
-    messages = read_items([*(history or ()), *given_items])
+    items = [*(history or ()), *given_items]
+    messages = read_items(items)
     if instructions := rest.pop("instructions", None):
         messages = (Message(role="system", parts=(Text(text=instructions),)), *messages)
-    given = rest.pop("text", None) or {}
-    reasoning = rest.pop("reasoning", None)
+    given, reasoning = _updated(rest.pop("text", None) or {}, rest.pop("reasoning", None) or {}, items)
     include = body.get("include") or ()
     top = rest.pop("top_logprobs", None)
     wants_logprobs = "message.output_text.logprobs" in include or bool(top)
     choice = rest.pop("tool_choice", None)
+    tools = _read_tools(rest.pop("tools", None) or (), choice)
+    for i, item in enumerate(items):
+        if item.get("type") == ADDED:
+            tools += _read_tools(item.get("tools") or (), choice, f"input.{i}.tools")
+    user = rest.pop("user", None)
     return ChatRequest(
         dialect=DIALECT,
         model=rest.pop("model"),
         messages=messages,
-        tools=tuple(_read_tools(rest.pop("tools", None) or (), choice)),
+        tools=tuple(_allowed(tools, choice)),
         tool_choice=_read_choice(choice, rest.pop("parallel_tool_calls", None)),
         max_tokens=rest.pop("max_output_tokens", None),
         temperature=rest.pop("temperature", None),
@@ -143,9 +173,31 @@ def read_request(body: dict[str, Any], history: list[dict[str, Any]] | None = No
         logprobs=(top or 0) if wants_logprobs else None,
         response_format=_read_format(given.get("format")),
         reasoning=_read_reasoning(reasoning),
-        user=rest.pop("user", None),
-        extra=rest | ({"verbosity": given["verbosity"]} if given.get("verbosity") else {}),
+        verbosity=given.get("verbosity"),
+        service_tier=rest.pop("service_tier", None),
+        user=user if user is not None else rest.get("safety_identifier"),
+        extra=_asked(rest),
     )
+
+
+def _asked(rest: dict[str, Any]) -> dict[str, Any]:
+    """Return the further fields that ask for something. Raises `Unsupported` for what only this form's provider can."""
+    for name in ("prewarm", "comparison_response_id"):
+        if (rest.get("prompt_cache_options") or {}).get(name):
+            field = f"prompt_cache_options.{name}"
+            raise Unsupported(f"{field} is not supported with this model.", field=field)
+    idle = [name for name, (inner, values) in _IDLE.items() if name in rest and (rest[name] or {}).get(inner) in values]
+    return {name: value for name, value in rest.items() if name not in idle}
+
+
+def _updated(
+    text: dict[str, Any], reasoning: dict[str, Any], items: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of text and thinking as the items leave them: an update stays until the next one."""
+    for item in items:
+        if item.get("type") == UPDATE:
+            text, reasoning = text | (item.get("text") or {}), reasoning | (item.get("reasoning") or {})
+    return text, reasoning
 
 
 def _check_readable(history: Sequence[dict[str, Any]], given: Sequence[dict[str, Any]]) -> None:
@@ -155,26 +207,52 @@ def _check_readable(history: Sequence[dict[str, Any]], given: Sequence[dict[str,
     """
     for place, items in (("previous_response_id", history), ("input", given)):
         for i, item in enumerate(items):
-            kind = str(item.get("type") or "message")
+            kind = kind_of(item)
             if kind in _SEALED or (kind.endswith("_output") and kind not in OUTPUTS):
                 field = f"input.{i}.type" if place == "input" else place
                 raise Unsupported(f"Items of type {kind} are not supported with this model.", field=field)
+            if kind in OUTPUTS and not item.get("call_id"):
+                field = f"input.{i}.call_id" if place == "input" else place
+                raise MissingParameter(f"{field} is required with this model.", field=field)
 
 
-def _read_tools(tools: Sequence[dict[str, Any]], choice: Any) -> list[Tool]:
+def _read_tools(tools: Sequence[dict[str, Any]], choice: Any, place: str = "tools") -> list[Tool]:
     read: list[Tool] = []
     for i, tool in enumerate(tools):
         kind = tool.get("type")
         if kind == "namespace":
             space = str(tool.get("name") or "")
-            read += [_read_function(inner, f"tools.{i}", space) for inner in tool.get("tools") or ()]
+            inside = [
+                _read_function(inner, f"{place}.{i}.tools.{j}", space)
+                for j, inner in enumerate(tool.get("tools") or ())
+            ]
+            if inside and (about := tool.get("description")):
+                # What is said of all of them stands with the first.
+                inside[0] = msgspec.structs.replace(inside[0], description=_joined(about, inside[0].description))
+            read += inside
         elif kind in ("function", "custom"):
-            read.append(_read_function(tool, f"tools.{i}"))
+            read.append(_read_function(tool, f"{place}.{i}"))
         elif spare_tool(tool) and not isinstance(choice, dict):
             continue
         else:
-            raise Unsupported(f"The tool {kind} is not supported with this model.", field=f"tools.{i}.type")
+            raise Unsupported(f"The tool {kind} is not supported with this model.", field=f"{place}.{i}.type")
     return read
+
+
+def _joined(*words: str | None) -> str:
+    return "\n\n".join(word for word in words if word)
+
+
+def _allowed(tools: Sequence[Tool], choice: Any) -> Sequence[Tool]:
+    """Return the tools that a choice leaves: one of `allowed_tools` keeps the others from being used."""
+    if not isinstance(choice, dict) or choice.get("type") != "allowed_tools":
+        return tools
+    named = {flat_name(tool.get("namespace"), str(tool.get("name"))) for tool in _listed(choice)}
+    return narrowed(tools, named)
+
+
+def _listed(choice: dict[str, Any]) -> list[dict[str, Any]]:
+    return [tool for tool in choice.get("tools") or () if isinstance(tool, dict)]
 
 
 def spare_tool(tool: dict[str, Any]) -> bool:
@@ -186,7 +264,14 @@ def _read_function(tool: dict[str, Any], field: str, space: str | None = None) -
     name = tool.get("name")
     if not isinstance(name, str) or not name:
         raise MissingParameter(f"{field}.name is required.", field=f"{field}.name")
+    callers = tool.get("allowed_callers")
+    for told, asked in (("async", tool.get("async")), ("allowed_callers", callers and "direct" not in callers)):
+        if asked:
+            raise Unsupported(f"{field}.{told} is not supported with this model.", field=f"{field}.{told}")
     described = tool.get("description")
+    if isinstance(answers := tool.get("output_schema"), dict):
+        rule = f"It returns JSON of this schema: {msgspec.json.encode(answers).decode()}"
+        described = _joined(described, rule)
     if tool.get("type") == "custom":
         form = tool.get("format") or {}
         return as_function(flat_name(space, name), described, form if form.get("type") == "grammar" else None)
@@ -206,7 +291,7 @@ def _read_choice(choice: Any, parallel: bool | None) -> ToolChoice | None:
     if choice.get("type") in ("function", "custom"):
         return ToolChoice(mode="tool", name=choice.get("name"), parallel=parallel)
     if choice.get("type") == "allowed_tools":
-        named = [tool.get("name") for tool in choice.get("tools") or () if isinstance(tool, dict)]
+        named = [tool.get("name") for tool in _listed(choice)]
         if choice.get("mode") == "required" and len(named) == 1:
             return ToolChoice(mode="tool", name=named[0], parallel=parallel)
         return ToolChoice(mode="required" if choice.get("mode") == "required" else "auto", parallel=parallel)
@@ -225,8 +310,10 @@ def _read_format(value: dict[str, Any] | None) -> ResponseFormat | None:
     )
 
 
-def _read_reasoning(value: dict[str, Any] | None) -> Reasoning | None:
-    if not value or not (value.get("effort") or value.get("summary")):
+def _read_reasoning(value: dict[str, Any]) -> Reasoning | None:
+    if value.get("mode") not in (None, "standard"):
+        raise Unsupported("This reasoning.mode is not supported with this model.", field="reasoning.mode")
+    if not (value.get("effort") or value.get("summary")):
         return None
     return Reasoning(effort=value.get("effort"), summary=value.get("summary") or value.get("generate_summary"))
 
@@ -239,10 +326,9 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, thinks: boo
 
     Raises `Unsupported` for what this form has no word for.
     """
-    refuse_unsaid(request, DIALECT)
     body: dict[str, Any] = {
         "model": model,
-        "input": write_items(request.messages),
+        "input": write_items(marked_for(model, told_by_user(request.messages))),
         "store": False,
         "max_output_tokens": request.max_tokens,
         "temperature": request.temperature,
@@ -260,13 +346,17 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, thinks: boo
     for field, value in asked.items():
         if value:
             raise Unsupported(f"This model does not support {field}.", field=field)
+    body |= _write_alike(request)
     if request.tools:
         body["tools"] = [_write_tool(tool, i) for i, tool in enumerate(request.tools)]
+    if (search := request.extra.get(_SEARCH)) is not None and request.dialect.startswith(_MAKER):
+        body["tools"] = [*body.get("tools", ()), _write_search(search)]
     if (choice := request.tool_choice) is not None:
         body["tool_choice"] = {"type": "function", "name": choice.name} if choice.mode == "tool" else choice.mode
         body["parallel_tool_calls"] = choice.parallel
-    if (form := request.response_format) is not None:
-        body["text"] = {"format": _write_format(form)}
+    form = request.response_format
+    text = _given(format=_write_format(form) if form is not None else None, verbosity=request.verbosity)
+    body["text"] = text or None
     if request.reasoning is not None and (reasoning := _write_reasoning(request.reasoning, thinks)):
         body["reasoning"] = reasoning
     include = ["reasoning.encrypted_content"] if thinks else []
@@ -276,6 +366,22 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, thinks: boo
     body["include"] = include or None
     body["stream"] = True if stream else None
     return _given(**body)
+
+
+def _write_alike(request: ChatRequest) -> dict[str, Any]:
+    """Write what the maker's other form says in the same words. Raises `Unsupported` for what it says alone."""
+    same = request.dialect.startswith(_MAKER)
+    refuse_unsaid(request, DIALECT, (*_ALIKE, _SEARCH) if same else ())
+    tier = request.service_tier if same else tier_of(request)
+    return {"service_tier": tier} | {name: request.extra[name] for name in _ALIKE if same and name in request.extra}
+
+
+def _write_search(options: Any) -> dict[str, Any]:
+    """Write the search in the web that chat completions ask for by a field as the tool that it is here."""
+    told = options if isinstance(options, dict) else {}
+    place = told.get("user_location") or {}
+    where = {"type": "approximate"} | (place.get("approximate") or {}) if place else None
+    return _given(type="web_search", search_context_size=told.get("search_context_size"), user_location=where)
 
 
 def _given(**fields: Any) -> dict[str, Any]:

@@ -130,6 +130,11 @@ class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True):
     schema: dict[str, Any] | None = None
     strict: bool | None = None
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """Return the schema with the description in it, for forms that have no other place for it."""
+        return ({"description": self.description} if self.description else {}) | (self.schema or {})
+
 
 class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
     """How much the model may think: a level by name, or a budget in tokens."""
@@ -143,8 +148,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked of a chat model, whoever serves it.
 
     `logprobs` asks for the log probability of each token, and of as many alternatives as it says.
+    `verbosity` is a wish (low, medium, high), `service_tier` how the provider is to process the call.
     `extra` holds named fields without a word here, and `dialect` says whose they are: a writer of
-    another form leaves them out. The same holds for the `extra` of its messages.
+    another form refuses them (`nexus.llm.unsaid`) but for hints, which it leaves out. The `extra` of
+    messages is left out.
     `places` gives what the client calls each part of each message, for errors, where that is not our way.
     """
 
@@ -165,6 +172,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: int | None = None
     response_format: ResponseFormat | None = None
     reasoning: Reasoning | None = None
+    verbosity: str | None = None
+    service_tier: str | None = None
     user: str | None = None
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
     places: Callable[[], Sequence[Sequence[str]]] | None = None

@@ -14,12 +14,21 @@ from nexus.llm.errors import Unsupported
 from nexus.llm.types import ChatRequest
 
 MESSAGES: Final = "anthropic.messages"
+CHAT: Final = "openai.chat"
+COMPLETIONS: Final = "openai.completions"
+RESPONSES: Final = "openai.responses"
+_FILED: Final = ("metadata", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier")
 # Of each dialect that is checked here, the further fields that another model may be asked without: marks for a cache,
 # how soon and at which price an answer comes, what is noted about it, and what of the conversation need not be read.
 _HINTS: Final[dict[str, frozenset[str]]] = {
     MESSAGES: frozenset(
         ("cache_control", "service_tier", "speed", "diagnostics", "context_management", "fallback_credit_token")
     ),
+    # `reasoning` and `thinking` are what `reasoning_effort` is called by some servers, and read as that.
+    CHAT: frozenset((*_FILED, "max_completion_tokens", "prediction", "reasoning", "store", "thinking")),
+    COMPLETIONS: frozenset(_FILED),
+    # Calls of the provider's own tools, which `max_tool_calls` counts, there are none of elsewhere.
+    RESPONSES: frozenset((*_FILED, "background_options", "client_metadata", "max_tool_calls")),
 }
 _OUR_PLACE: Final = re.compile(r"messages\.(\d+)(?:\.content)?(?:\.(\d+))?")
 _NOTHING: Final[tuple[Any, ...]] = (None, False, "", [], {})
@@ -42,9 +51,18 @@ def refuse_unsaid(request: ChatRequest, dialect: str, taken: Iterable[str] = ())
         return
     usual = ("fallbacks",) if request.extra.get("fallbacks") == "default" else ()
     refuse_fields(request.extra, (*taken, *usual), hints)
+    _refuse_sound(request)
     for name, value in request.extra.items():
         if isinstance(value, dict) and name == "context_management":
             _refuse_edits(value.get("edits"))
+
+
+def _refuse_sound(request: ChatRequest) -> None:
+    """Refuse an answer in sound that lies at the provider that gave it, and of which nothing else is told."""
+    for i, message in enumerate(request.messages):
+        if message.extra.get("audio") and not message.parts:
+            field = f"messages.{i}.audio"
+            raise Unsupported(f"{field}: this model cannot hear an answer that lies at another provider.", field=field)
 
 
 def _refuse_edits(edits: Any) -> None:

@@ -327,7 +327,8 @@ class OpenAIWriter:
         if delta or finish is not None or logprobs:
             out += self._choice(chunk.index, delta, finish, logprobs)
         if chunk.usage is not None and self._call.wants_usage:
-            last = self._head | {"choices": [], "usage": chat_answers.write_usage(chunk.usage)}
+            told = {"choices": [], "usage": chat_answers.write_usage(chunk.usage)}
+            last = self._head | chat_answers.tier_told(chunk.usage) | told
             out += b"data: " + msgspec.json.encode(last) + b"\n\n"
         return out
 

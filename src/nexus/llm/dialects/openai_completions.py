@@ -19,8 +19,9 @@ from nexus.llm.dialect import Door, Operation, Writer
 from nexus.llm.dialects.openai_chat import OpenAIChat
 from nexus.llm.errors import InvalidRequest, MissingParameter, Unsupported
 from nexus.llm.types import Call, ChatRequest, Chunk, Completion, Message, Need, Refusal, Text
+from nexus.llm.unsaid import COMPLETIONS
 
-DIALECT = "openai.completions"
+DIALECT = COMPLETIONS
 _DONE = b"data: [DONE]\n\n"
 
 

@@ -27,7 +27,7 @@ from nexus.llm.errors import (
 )
 from nexus.llm.responses_answers import echo_of, read_usage, write_response
 from nexus.llm.responses_events import EventWriter
-from nexus.llm.responses_items import DIALECT, Names
+from nexus.llm.responses_items import ADDED, DIALECT, Names, offered
 from nexus.llm.responses_requests import ResponsesCall, read_request
 from nexus.llm.sse import EventSplitter, data_of
 from nexus.llm.types import Call, ChatRequest, Completion, Need, Tally
@@ -94,6 +94,7 @@ class _Part(msgspec.Struct):
 
 
 class _Item(msgspec.Struct):
+    id: Any = None
     type: str | None = None
     role: str | None = None
     content: Any = None
@@ -102,6 +103,7 @@ class _Item(msgspec.Struct):
     arguments: Any = None
     input: Any = None
     output: Any = None
+    tools: list[_Tool] | None = None
 
 
 class _Ended(msgspec.Struct):
@@ -203,13 +205,13 @@ class OpenAIResponses(Dialect):
     def completion(self, completion: Completion, call: Call) -> bytes:
         """Write a whole answer."""
         _mark(call, made_here=True)
-        return msgspec.json.encode(write_response(completion, call.model, _any.decode(call.body)))
+        return msgspec.json.encode(write_response(completion, call.model, _any.decode(call.body), _history(call)))
 
     def writer(self, call: Call) -> Writer:
         """Return a writer for one stream."""
         _mark(call, made_here=True)
         asked = _any.decode(call.body)
-        return EventWriter(call.model, echo_of(asked), Names.of(asked.get("tools") or ()))
+        return EventWriter(call.model, echo_of(asked), Names.of(offered(asked, _history(call))))
 
     def count(self, tokens: int, call: Call) -> bytes:
         """Write how many tokens a request has."""
@@ -284,6 +286,10 @@ class ResponsesRelay:
             raise from_stream(error, body=data, event=raw)
 
 
+def _history(call: Call) -> list[dict[str, Any]] | None:
+    return call.history if isinstance(call, ResponsesCall) else None
+
+
 def _mark(call: Call, *, made_here: bool) -> None:
     if isinstance(call, ResponsesCall):
         call.made_here = made_here
@@ -336,6 +342,9 @@ def _check_input(head: _Head) -> tuple[set[Need], dict[Need, str], int]:
     fields: dict[Need, str] = {}
     characters = 0
     for i, item in enumerate(items):
+        if item.type == ADDED:
+            needs.add("tools")
+            fields.setdefault("tools", f"input.{i}.tools")
         for place, parts in _check_item(item, f"input.{i}"):
             for j, part in enumerate(parts):
                 if need := _NEEDS.get(part.type):
@@ -351,6 +360,8 @@ def _check_input(head: _Head) -> tuple[set[Need], dict[Need, str], int]:
 def _check_item(item: _Item, place: str) -> list[tuple[str, list[_Part]]]:
     """Check one item; return its lists of parts and where they stand."""
     kind = item.type or ("message" if item.role is not None else None)
+    if kind is None and item.id is not None and item.content is None:
+        return []  # a reference to an earlier item
     if kind is None:
         raise MissingParameter(f"{place}.type is required.", field=f"{place}.type")
     if kind == "message":
@@ -361,6 +372,8 @@ def _check_item(item: _Item, place: str) -> list[tuple[str, list[_Part]]]:
             raise MissingParameter(f"{place}.content is required.", field=f"{place}.content")
     elif kind == "function_call":
         _require(place, name=item.name, call_id=item.call_id, arguments=item.arguments)
+    elif kind == ADDED and item.tools is None:
+        raise MissingParameter(f"{place}.tools is required.", field=f"{place}.tools")
     elif kind == "custom_tool_call":
         _require(place, name=item.name, call_id=item.call_id, input=item.input)
     elif kind in ("function_call_output", "custom_tool_call_output"):

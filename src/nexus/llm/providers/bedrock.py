@@ -24,6 +24,7 @@ from nexus.llm.bedrock_wire import countable, error_of, find_endpoint, post, rea
 from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.converse_answers import EventReader, read_completion
 from nexus.llm.converse_families import Family, family_of, plain_name
+from nexus.llm.embeddings_json import refuse_rest
 from nexus.llm.errors import UpstreamMalformed, UpstreamTruncated
 from nexus.llm.eventstream import Frame, FrameSplitter
 from nexus.llm.invoked_messages import InvokedMessages
@@ -86,6 +87,7 @@ class BedrockProvider(Provider):
 
     def embed(self, endpoint: Endpoint, model: str, request: EmbeddingRequest) -> HttpRequest:
         """Write an embedding request; the models differ. Raises `Unsupported` for one that makes none."""
+        refuse_rest(request)
         return post(endpoint, model, "invoke", _encode(invoke_embeddings.write_request(model, request)))
 
     def most_inputs(self, endpoint: Endpoint, model: str) -> int | None:

@@ -16,6 +16,7 @@ from nexus.core.errors import NexusError
 from nexus.llm import gemini_embeddings, gemini_json
 from nexus.llm.account import Endpoint
 from nexus.llm.client import HttpAnswer, HttpRequest
+from nexus.llm.embeddings_json import refuse_rest
 from nexus.llm.errors import UpstreamMalformed, UpstreamTruncated, retry_after_seconds
 from nexus.llm.gemini_answers import AnswerReader, read_completion
 from nexus.llm.gemini_errors import read_error, told_in, told_of
@@ -67,6 +68,7 @@ class GoogleProvider(Provider):
         """Write an embedding request; one in this dialect keeps its body and its form."""
         if request.dialect == gemini_embeddings.DIALECT:
             return self._post(endpoint, model, request.form, self._own(request.body, model))
+        refuse_rest(request)
         body = _encode(gemini_embeddings.write_batch(request, f"models/{model.removeprefix('models/')}"))
         return self._post(endpoint, model, gemini_embeddings.BATCH, body)
 

@@ -19,6 +19,7 @@ import msgspec
 from nexus.core.errors import NexusError
 from nexus.llm.account import Endpoint
 from nexus.llm.client import HttpAnswer, HttpRequest
+from nexus.llm.embeddings_json import refuse_rest
 from nexus.llm.errors import (
     ContextTooLong,
     Unsupported,
@@ -54,6 +55,9 @@ class HuggingFaceProvider(OpenAIProvider):
         form = _form(endpoint)
         if form == "openai":
             return super().embed(endpoint, model, request)
+        refuse_rest(request)
+        if request.task is not None:
+            raise Unsupported("This model has vectors of one kind only.", field="input_type")
         if not all(isinstance(item, str) for item in request.input):
             raise Unsupported("This model takes texts, not tokens.", field="input")
         body: dict[str, Any] = {"inputs": request.input}

@@ -19,6 +19,7 @@ from nexus.core.services import Services
 from nexus.llm import gemini_embeddings, gemini_json
 from nexus.llm.account import Account, Endpoint
 from nexus.llm.client import HttpAnswer, HttpClient, HttpRequest
+from nexus.llm.embeddings_json import refuse_rest
 from nexus.llm.errors import InvalidRequest, retry_after_seconds
 from nexus.llm.gemini_errors import read_error, told_in
 from nexus.llm.gemini_names import camel
@@ -119,6 +120,7 @@ class VertexProvider(GoogleProvider):
 
     def embed(self, endpoint: Endpoint, model: str, request: EmbeddingRequest) -> HttpRequest:
         """Write an embedding request, in the newer form for models that have it, else in the older one."""
+        refuse_rest(request)
         if not _embeds_content(model):
             body = gemini_embeddings.write_predict(request)
             return self._post(endpoint, model, "predict", _encode(body))

@@ -1,0 +1,21 @@
+"""Wishes that every form says in its own way: how long an answer is to be, and how soon and at what price it comes."""
+
+from __future__ import annotations
+
+from nexus.llm.types import ChatRequest
+
+# For models that have no parameter for it; what is usual goes without saying.
+_VERBOSITY = {"low": "Keep your answer brief.", "high": "Answer in full detail."}
+_USUAL_TIERS = frozenset(("", "auto", "default", "standard", "standard_only", "on_demand", "scale"))
+_QUICK = frozenset(("fast", "priority"))
+
+
+def verbosity_words(request: ChatRequest) -> str | None:
+    """Return the wish for a short or long answer in words, None where nothing is to be said."""
+    return _VERBOSITY.get(request.verbosity or "")
+
+
+def tier_of(request: ChatRequest) -> str | None:
+    """Return the service tier that was asked for: `flex`, `priority`, another one, or None for the usual one."""
+    tier = request.service_tier or ""
+    return "priority" if tier in _QUICK else None if tier in _USUAL_TIERS else tier
