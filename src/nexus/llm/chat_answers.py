@@ -10,11 +10,13 @@ from typing import Annotated, Any
 
 import msgspec
 
+from nexus.core.ids import new_id
 from nexus.llm.assembly import OF_MESSAGE
+from nexus.llm.chat_calls import Calls
 from nexus.llm.chat_json import read_content, read_message, read_part, with_call_ids, write_part, write_spoken
 from nexus.llm.chat_tools import PLAIN, Manner
 from nexus.llm.figures import count_of
-from nexus.llm.signatures import beside, found_beside
+from nexus.llm.signatures import beside
 from nexus.llm.types import (
     Choice,
     Chunk,
@@ -24,7 +26,6 @@ from nexus.llm.types import (
     Text,
     Thinking,
     ToolCall,
-    ToolDelta,
     Usage,
 )
 
@@ -47,7 +48,7 @@ _FINISH: dict[str, FinishReason] = {
     "tool_use": "tool_calls",
 }
 _NATIVE = frozenset(("stop", "length", "tool_calls", "function_call", "content_filter"))
-_ANSWER_EXTRAS = ("service_tier", "system_fingerprint")
+_ANSWER_EXTRAS = ("service_tier", "system_fingerprint", "moderation")
 _TIERS = frozenset(("flex", "scale", "priority", "fast"))
 _FINISH_OUT = {"pause": "stop", "other": "stop", "refusal": "content_filter"}
 
@@ -130,7 +131,11 @@ def write_usage(usage: Usage) -> dict[str, Any]:
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cache_read_tokens, "audio_tokens": usage.audio_input_tokens},
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cache_read_tokens,
+            "audio_tokens": usage.audio_input_tokens,
+        }
+        | ({"cache_write_tokens": usage.cache_write_tokens} if usage.cache_write_tokens else {}),
         "completion_tokens_details": {
             "reasoning_tokens": usage.reasoning_tokens,
             "audio_tokens": usage.audio_output_tokens,
@@ -151,21 +156,25 @@ def write_finish(reason: FinishReason | None, native: str | None = None) -> str 
 
 
 def read_completion(body: dict[str, Any]) -> Completion:
-    """Read a whole answer."""
+    """Read a whole answer. Raises ValueError and its like for what is none."""
     rest = dict(body)
     choices = []
     for position, choice in enumerate(rest.pop("choices")):
         more = dict(choice)
-        native = more.pop("finish_reason", None)
+        message = read_message(with_call_ids([more.pop("message", None) or {}])[0])
+        native = more.pop("finish_reason", None) or None
+        index = more.pop("index", None)
         choices.append(
             Choice(
-                index=more.pop("index", position),
-                message=read_message(with_call_ids([more.pop("message", None) or {}])[0]),
+                index=position if index is None else index,
+                message=message,
                 finish_reason=read_finish(native),
                 native_finish_reason=native,
                 extra=more,
             )
         )
+    if not choices:
+        raise ValueError("choices")
     rest.pop("object", None)
     return Completion(
         id=rest.pop("id", None) or "",
@@ -180,7 +189,7 @@ def read_completion(body: dict[str, Any]) -> Completion:
 def write_completion(completion: Completion, manner: Manner = PLAIN) -> dict[str, Any]:
     """Write a whole answer, calls in the client's `manner`."""
     body = {
-        "id": completion.id,
+        "id": completion.id or new_id("chatcmpl"),
         "object": "chat.completion",
         "created": completion.created,
         "model": completion.model,
@@ -216,8 +225,8 @@ def _write_choice(choice: Choice, manner: Manner) -> dict[str, Any]:
     return {"index": choice.index, "message": told, "logprobs": logprobs, "finish_reason": finish}
 
 
-def read_chunk(body: dict[str, Any]) -> list[Chunk]:
-    """Read one event of a stream into the pieces that it carries."""
+def read_chunk(body: dict[str, Any], calls: dict[int, Calls]) -> list[Chunk]:
+    """Read one event of a stream into the pieces that it carries; `calls` are those of each choice so far."""
     head: dict[str, Any] = {"id": body.get("id"), "model": body.get("model"), "created": body.get("created")}
     chunks: list[Chunk] = []
     for choice in body.get("choices") or ():
@@ -225,20 +234,23 @@ def read_chunk(body: dict[str, Any]) -> list[Chunk]:
         text, thinking = _read_delta(delta)
         logprobs = choice.get("logprobs")
         extra = {name: delta[name] for name in OF_MESSAGE if delta.get(name) is not None}
-        chunks += [Chunk(index=index, tool=tool, **head) for tool in _read_tool_deltas(delta)]
-        chunks.append(
-            Chunk(
-                index=index,
-                role=delta.get("role") or None,
-                text=text,
-                thinking=thinking,
-                refusal=delta.get("refusal"),
-                finish_reason=read_finish(choice.get("finish_reason")),
-                native_finish_reason=choice.get("finish_reason") or None,
-                extra=extra | ({"logprobs": logprobs} if logprobs else {}),
-                **head,
-            )
+        said = Chunk(
+            index=index,
+            role=delta.get("role") or None,
+            text=text,
+            thinking=thinking,
+            refusal=delta.get("refusal"),
+            extra=extra | ({"logprobs": logprobs} if logprobs else {}),
+            **head,
         )
+        if delta.get("tool_calls") or delta.get("function_call"):
+            tools = calls.setdefault(index, Calls()).read(delta)
+            # What is said in the same breath is said before the calls.
+            chunks += [said, *(Chunk(index=index, tool=tool, **head) for tool in tools)]
+            said = Chunk(index=index, **head)
+        if native := choice.get("finish_reason"):
+            said = msgspec.structs.replace(said, finish_reason=read_finish(native), native_finish_reason=native)
+        chunks.append(said)
         for image in delta.get("images") or ():
             chunks.append(Chunk(index=index, part=read_part(image), **head))
     told = body.get("usage") or (body.get("x_groq") or {}).get("usage")
@@ -255,29 +267,6 @@ def _read_delta(delta: dict[str, Any]) -> tuple[str | None, str | None]:
         thinking = "".join(part.text for part in parts if isinstance(part, Thinking)) or thinking
         content = "".join(part.text for part in parts if isinstance(part, Text)) or None
     return content if isinstance(content, str) else None, thinking if isinstance(thinking, str) else None
-
-
-def _read_tool_deltas(delta: dict[str, Any]) -> list[ToolDelta]:
-    calls = delta.get("tool_calls") or ()
-    if not calls and isinstance(older := delta.get("function_call"), dict):
-        calls = ({"index": 0, "id": "call_1" if older.get("name") else None, "function": older},)
-    deltas = []
-    for position, call in enumerate(calls):
-        function = call.get("function") or call.get("custom") or {}
-        arguments = function.get("arguments") or function.get("input") or ""
-        if not isinstance(arguments, str):
-            arguments = msgspec.json.encode(arguments).decode()
-        deltas.append(
-            ToolDelta(
-                position=position if call.get("index") is None else call["index"],
-                id=call.get("id"),
-                name=function.get("name"),
-                arguments=arguments,
-                kind=call.get("type"),
-                signature=found_beside(call),
-            )
-        )
-    return deltas
 
 
 def write_delta(chunk: Chunk) -> dict[str, Any]:

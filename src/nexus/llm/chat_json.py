@@ -45,7 +45,7 @@ from nexus.llm.types import (
     ToolCall,
     ToolResult,
 )
-from nexus.llm.unsaid import CHAT, refuse_unsaid
+from nexus.llm.unsaid import CHAT, COMPLETIONS, RESPONSES, refuse_unsaid
 from nexus.llm.wishes import tier_of, verbosity_words
 
 DIALECT = CHAT
@@ -60,9 +60,8 @@ SOUNDS = {"mpeg": "mp3", "mpga": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave
 # Models that refuse a word about reasoning; elsewhere it is a leave to think, which is no loss to them.
 _NEVER_REASON = re.compile(r"(?:gpt-3|gpt-4|chatgpt-4)")
 _LONGEST_USER = 64
-# What the maker's other forms ask for in the same words.
-_ALIKE = ("moderation", "logit_bias")
-_MAKER = DIALECT.partition(".")[0]
+# What another form asks for in the same words; a text to be gone on with is asked for in all of them.
+_ALIKE = {RESPONSES: ("moderation",)}
 
 
 # Requests.
@@ -136,7 +135,7 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, ways: Ways 
     """Write a request for `model`. Raises `Unsupported` for what this form has no word for."""
     own = request.dialect in ("", DIALECT)
     body: dict[str, Any] = {"model": model, "messages": _write_messages(request, model, own=own, ways=ways)}
-    alike = _ALIKE if request.dialect.startswith(_MAKER) else ()
+    alike = tuple(request.extra) if request.dialect == COMPLETIONS else _ALIKE.get(request.dialect, ())
     refuse_unsaid(request, DIALECT, alike)
     if not own:
         body |= {name: request.extra[name] for name in alike if name in request.extra}

@@ -113,8 +113,8 @@ def ending(finish: FinishReason | None) -> dict[str, Any]:
 def read_response(body: dict[str, Any]) -> Completion:
     """Read a whole answer. Raises `UpstreamMalformed`, or the error that it carries."""
     output = body.get("output")
-    if body.get("error") is not None:
-        raise from_stream(body["error"])
+    if body.get("error") is not None or body.get("status") in ("failed", "cancelled"):
+        raise from_stream(body.get("error"))
     if not isinstance(output, list) or not all(isinstance(item, dict) for item in output):
         raise UpstreamMalformed
     message = read_output(output)
@@ -133,7 +133,7 @@ def read_response(body: dict[str, Any]) -> Completion:
         model=body.get("model") or "",
         created=int(body.get("created_at") or time.time()),
         choices=(choice,),
-        usage=read_usage(body.get("usage"), body.get("service_tier")),
+        usage=read_usage(body.get("usage"), body.get("service_tier"), body.get("tool_usage")),
         extra={name: value for name, value in body.items() if name not in kept},
     )
 
@@ -141,17 +141,18 @@ def read_response(body: dict[str, Any]) -> Completion:
 def finish_of(body: dict[str, Any], message: Message) -> FinishReason:
     """Return why a response ended: it says so only where it is incomplete."""
     if body.get("status") == "incomplete":
-        return _FINISH.get((body.get("incomplete_details") or {}).get("reason"), "other")
+        # For whatever reason: what is not whole must not look as if it were.
+        return _FINISH.get((body.get("incomplete_details") or {}).get("reason"), "length")
     if any(isinstance(part, ToolCall) for part in message.parts):
         return "tool_calls"
     said = [part for part in message.parts if not isinstance(part, Foreign)]
     return "refusal" if said and isinstance(said[-1], Refusal) else "stop"
 
 
-def read_usage(usage: Any, tier: Any = None) -> Usage | None:
+def read_usage(usage: Any, tier: Any = None, tools: Any = None) -> Usage | None:
     """Read a usage object, also one with missing or senseless figures; None when it says nothing.
 
-    `tier` is the service tier that the answer names.
+    `tier` is the service tier that the answer names, `tools` what it says of the use of the provider's own.
     """
     if not isinstance(usage, dict):
         return None
@@ -160,12 +161,14 @@ def read_usage(usage: Any, tier: Any = None) -> Usage | None:
         return None
     read, wrote = usage.get("input_tokens_details"), usage.get("output_tokens_details")
     read, wrote = read if isinstance(read, dict) else {}, wrote if isinstance(wrote, dict) else {}
+    searched = tools.get("web_search") if isinstance(tools, dict) else None
     return Usage(
         input_tokens=given,
         output_tokens=made,
         cache_read_tokens=count_of(read.get("cached_tokens")),
         cache_write_tokens=count_of(read.get("cache_write_tokens")),
         reasoning_tokens=count_of(wrote.get("reasoning_tokens")),
+        web_searches=count_of(searched.get("num_requests")) if isinstance(searched, dict) else 0,
         tier=tier if isinstance(tier, str) and tier != "default" else None,
     )
 

@@ -146,7 +146,7 @@ class EventReader:
         if finish == "stop" and self._calls:
             finish = "tool_calls"
         chunks = [Chunk(finish_reason=finish, native_finish_reason=finish)]
-        usage = read_usage(response.get("usage"), response.get("service_tier"))
+        usage = read_usage(response.get("usage"), response.get("service_tier"), response.get("tool_usage"))
         return [*chunks, Chunk(usage=usage)] if usage is not None else chunks
 
 

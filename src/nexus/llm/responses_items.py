@@ -103,7 +103,9 @@ def read_output(items: Sequence[dict[str, Any]]) -> Message:
     logprobs: list[Any] = []
     for item in items:
         message = _read_item(item)
-        if message is not None:
+        if item.get("type") == "reasoning":
+            parts += _read_thought(item)
+        elif message is not None:
             parts += message.parts
         for content in item.get("content") or () if item.get("type") == "message" else ():
             annotations += [chat_annotation(note) for note in content.get("annotations") or ()]
@@ -154,6 +156,14 @@ def _read_reasoning(item: dict[str, Any]) -> Thinking | None:
     if isinstance(sealed, str) and sealed.startswith(_SIGNED):
         return Thinking(text=text, signature=sealed.removeprefix(_SIGNED))
     return Thinking(text=text) if text else None
+
+
+def _read_thought(item: dict[str, Any]) -> list[AnyPart]:
+    """Read what a model has thought, with the seal of this form's own provider: the item's id and its content."""
+    thought, sealed = _read_reasoning(item), item.get("encrypted_content")
+    if not isinstance(sealed, str) or not sealed or sealed.startswith((_SIGNED, _REDACTED)):
+        return [] if thought is None else [thought]
+    return [msgspec.structs.replace(thought or Thinking(), signature=f"{item.get('id')}:{sealed}")]
 
 
 def read_part(part: Any) -> AnyPart:

@@ -7,12 +7,14 @@ everything else travels as the client wrote it and is the provider's to judge.
 from __future__ import annotations
 
 import functools
+import time
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from nexus.core.errors import NexusError
+from nexus.core.ids import new_id
 from nexus.llm import chat_answers, chat_json, embeddings_json
 from nexus.llm.chat_checks import checked
 from nexus.llm.chat_tools import PLAIN, Manner
@@ -37,6 +39,7 @@ from nexus.llm.types import (
     ModelCard,
     Need,
     Tally,
+    Usage,
 )
 
 _ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
@@ -303,21 +306,32 @@ class OpenAIWriter:
         """Know whether the client asked for usage, and how it wants calls written."""
         self._call = call
         self._manner = _manner(call)
-        self._head: dict[str, Any] = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": call.model}
+        self._head: dict[str, Any] = {
+            "id": new_id("chatcmpl"),
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": call.model,
+        }
         self._held: dict[tuple[int, int], list[str]] = {}
+        self._usage: Usage | None = None
 
     def write(self, chunks: list[Chunk]) -> bytes:
         """Return the events for these pieces."""
         return b"".join(self._event(chunk) for chunk in chunks)
 
     def end(self) -> bytes:
-        """Return the end mark."""
-        return _DONE
+        """Return the usage, if the client asked for it, and the end mark."""
+        if self._usage is None or not self._call.wants_usage:
+            return _DONE
+        told = {"choices": [], "usage": chat_answers.write_usage(self._usage)}
+        last = self._head | chat_answers.tier_told(self._usage) | told
+        return b"data: " + msgspec.json.encode(last) + b"\n\n" + _DONE
 
     def _event(self, chunk: Chunk) -> bytes:
         for field in ("id", "model", "created"):
             if value := getattr(chunk, field):
                 self._head[field] = value
+        self._usage = chunk.usage or self._usage
         out = b""
         delta = chat_answers.write_delta(chunk)
         finish = chat_answers.write_finish(chunk.finish_reason, chunk.native_finish_reason)
@@ -326,10 +340,6 @@ class OpenAIWriter:
         logprobs = chunk.extra.get("logprobs")
         if delta or finish is not None or logprobs:
             out += self._choice(chunk.index, delta, finish, logprobs)
-        if chunk.usage is not None and self._call.wants_usage:
-            told = {"choices": [], "usage": chat_answers.write_usage(chunk.usage)}
-            last = self._head | chat_answers.tier_told(chunk.usage) | told
-            out += b"data: " + msgspec.json.encode(last) + b"\n\n"
         return out
 
     def _choice(self, index: int, delta: dict[str, Any], finish: str | None, logprobs: Any = None) -> bytes:

@@ -7,18 +7,20 @@ the prompt is what a user says.
 from __future__ import annotations
 
 import functools
+import time
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from nexus.core.ids import new_id
 from nexus.llm import chat_answers
 from nexus.llm.completions_json import write_logprobs
 from nexus.llm.decoding import decode_checked
 from nexus.llm.dialect import Door, Operation, Writer
 from nexus.llm.dialects.openai_chat import OpenAIChat
 from nexus.llm.errors import InvalidRequest, MissingParameter, Unsupported
-from nexus.llm.types import Call, ChatRequest, Chunk, Completion, Message, Need, Refusal, Text
+from nexus.llm.types import Call, ChatRequest, Chunk, Completion, Message, Need, Refusal, Text, Usage
 from nexus.llm.unsaid import COMPLETIONS
 
 DIALECT = COMPLETIONS
@@ -106,7 +108,7 @@ class OpenAICompletions(OpenAIChat):
             for choice in completion.choices
         ]
         body = {
-            "id": completion.id,
+            "id": completion.id or new_id("cmpl"),
             "object": "text_completion",
             "created": completion.created,
             "model": completion.model,
@@ -126,15 +128,24 @@ class CompletionsWriter:
     def __init__(self, call: Call) -> None:
         """Know whether the client asked for usage."""
         self._call = call
-        self._head: dict[str, Any] = {"id": "", "object": "text_completion", "created": 0, "model": call.model}
+        self._head: dict[str, Any] = {
+            "id": new_id("cmpl"),
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": call.model,
+        }
+        self._usage: Usage | None = None
 
     def write(self, chunks: list[Chunk]) -> bytes:
         """Return the events for these pieces."""
         return b"".join(self._event(chunk) for chunk in chunks)
 
     def end(self) -> bytes:
-        """Return the end mark."""
-        return _DONE
+        """Return the usage, if the client asked for it, and the end mark."""
+        if self._usage is None or not self._call.wants_usage:
+            return _DONE
+        last = self._head | {"choices": [], "usage": chat_answers.write_usage(self._usage)}
+        return b"data: " + msgspec.json.encode(last) + b"\n\n" + _DONE
 
     def _event(self, chunk: Chunk) -> bytes:
         for field in ("id", "model", "created"):
@@ -149,9 +160,7 @@ class CompletionsWriter:
                 "finish_reason": _write_finish(chunk.finish_reason, chunk.native_finish_reason),
             }
             out = b"data: " + msgspec.json.encode(self._head | {"choices": [choice]}) + b"\n\n"
-        if chunk.usage is not None and self._call.wants_usage:
-            last = self._head | {"choices": [], "usage": chat_answers.write_usage(chunk.usage)}
-            out += b"data: " + msgspec.json.encode(last) + b"\n\n"
+        self._usage = chunk.usage or self._usage
         return out
 
 

@@ -110,6 +110,7 @@ class _Ended(msgspec.Struct):
     status: str | None = None
     usage: Any = None
     service_tier: Any = None
+    tool_usage: Any = None
     error: Any = None
     incomplete_details: Any = None
 
@@ -308,7 +309,7 @@ def _finish(tally: Tally, ended: _Ended) -> None:
     details = ended.incomplete_details
     reason = details.get("reason") if isinstance(details, dict) else None
     tally.finish_reason = reason if isinstance(reason, str) else ended.status
-    if (usage := read_usage(ended.usage, ended.service_tier)) is not None:
+    if (usage := read_usage(ended.usage, ended.service_tier, ended.tool_usage)) is not None:
         tally.usage = usage
 
 

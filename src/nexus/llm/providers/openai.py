@@ -19,6 +19,7 @@ from typing import Any
 from nexus.core.errors import NexusError
 from nexus.llm import chat_answers, chat_json
 from nexus.llm.account import Account, Endpoint
+from nexus.llm.chat_calls import Calls
 from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.completions_json import as_chat
 from nexus.llm.errors import UpstreamMalformed, UpstreamTruncated, UpstreamUnavailable, from_stream
@@ -138,6 +139,7 @@ class OpenAIDecoder:
         """Expect the end of `choices` answers."""
         self.tally = Tally()
         self._choices = choices
+        self._calls: dict[int, Calls] = {}
         self._splitter = EventSplitter()
 
     def feed(self, data: bytes) -> list[Chunk]:
@@ -173,7 +175,7 @@ class OpenAIDecoder:
         if body.get("error") is not None:
             raise from_stream(body["error"])
         try:
-            chunks = chat_answers.read_chunk(self._in_chats_words(body))
+            chunks = chat_answers.read_chunk(self._in_chats_words(body), self._calls)
         except (TypeError, AttributeError, ValueError):
             raise UpstreamMalformed from None
         self.tally.events += 1
