@@ -24,7 +24,7 @@ from tests.llm.typed_fields import ALONE, Body, Case, cases, under
 from nexus.core.errors import NexusError
 from nexus.core.plugins import PluginFolder
 from nexus.core.secrets import Secret
-from nexus.llm.account import Endpoint
+from nexus.llm.account import Account, Endpoint
 from nexus.llm.dialect import Dialect
 from nexus.llm.dialects.openai_chat import plug as chat
 from nexus.llm.dialects.openai_completions import plug as completions
@@ -246,6 +246,24 @@ REASONS: list[tuple[str, str]] = [
     (r"input\[reasoning\]", "thoughts of one model are closed to another; Google takes their words"),
     (r"filename$", "Google gives files no names"),
 ]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_field_passes_as_it_is_within_its_form(name: str) -> None:
+    form, model = FORMS[name], "another"
+    account = Account(name="a", kind="openai", base_url=AT.base_url, options={"responses": True, "completions": True})
+    changed = []
+    for case in cases(form.shape, SAMPLES, lambda body: body):
+        given, _ = requests_of(name, case)
+        raw = json.dumps(given).encode()
+        if name == "embeddings":
+            request = PROVIDERS.get("openai").embed(AT, model, form.dialect.parse_embedding(raw))
+        else:
+            call = form.dialect.parse(raw, path=form.dialect.path)
+            request = PROVIDERS.get("openai").serving(account, model, call).chat(AT, model, call)
+        if json.loads(request.body) != given | {"model": model}:
+            changed.append(case.path)
+    assert changed == []
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -103,7 +103,7 @@ class _Item(msgspec.Struct):
     arguments: Any = None
     input: Any = None
     output: Any = None
-    tools: list[_Tool] | None = None
+    tools: Any = None
 
 
 class _Ended(msgspec.Struct):
@@ -373,8 +373,8 @@ def _check_item(item: _Item, place: str) -> list[tuple[str, list[_Part]]]:
             raise MissingParameter(f"{place}.content is required.", field=f"{place}.content")
     elif kind == "function_call":
         _require(place, name=item.name, call_id=item.call_id, arguments=item.arguments)
-    elif kind == ADDED and item.tools is None:
-        raise MissingParameter(f"{place}.tools is required.", field=f"{place}.tools")
+    elif kind == ADDED:
+        _check_added(item.tools, f"{place}.tools")
     elif kind == "custom_tool_call":
         _require(place, name=item.name, call_id=item.call_id, input=item.input)
     elif kind in ("function_call_output", "custom_tool_call_output"):
@@ -385,6 +385,15 @@ def _check_item(item: _Item, place: str) -> list[tuple[str, list[_Part]]]:
     if kind == "message" and not isinstance(item.content, str):
         return [(f"{place}.content", _parts(item.content, f"{place}.content"))]
     return []
+
+
+def _check_added(tools: Any, place: str) -> None:
+    if tools is None:
+        raise MissingParameter(f"{place} is required.", field=place)
+    try:
+        msgspec.convert(tools, list[_Tool])
+    except msgspec.ValidationError as error:
+        raise wrong_field(str(error), place) from None
 
 
 def _parts(given: Any, place: str) -> list[_Part]:
