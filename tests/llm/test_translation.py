@@ -35,7 +35,7 @@ from nexus.llm.types import (
     ToolCall,
     ToolResult,
 )
-from nexus.llm.unsaid import COMPLETIONS
+from nexus.llm.unsaid import RESPONSES
 from nexus.testing.replay import replay
 from nexus.testing.upstream import FakeUpstream
 
@@ -322,7 +322,7 @@ def test_another_form_s_own_words_stay_out_or_are_refused_by_name() -> None:
     assert "y" not in body
     assert len(body["user"]) == 64
     for more, field in (
-        ({"dialect": COMPLETIONS}, "y"),
+        ({"dialect": RESPONSES}, "y"),
         ({"tools": (Tool(name="search", value={"type": "search_1"}),)}, "tools"),
         ({"messages": (Message(role="user", parts=(record,)),)}, "messages"),
     ):

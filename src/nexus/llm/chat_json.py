@@ -138,7 +138,7 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, ways: Ways 
     alike = tuple(request.extra) if request.dialect == COMPLETIONS else _ALIKE.get(request.dialect, ())
     refuse_unsaid(request, DIALECT, alike)
     if not own:
-        body |= {name: request.extra[name] for name in alike if name in request.extra}
+        body |= {name: value for name in alike if (value := request.extra.get(name)) is not None}
         _add_verbosity(body, request, model)
     elif request.verbosity is not None:
         body["verbosity"] = request.verbosity
