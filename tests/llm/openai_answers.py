@@ -71,11 +71,6 @@ CHATS: dict[str, tuple[dict[str, Any], dict[str, Any], Told]] = {
         {},
         Told(tools=[F], finish="tools", usage=USED),
     ),
-    "calls that are none": (
-        {"message": {"content": "hi", "tool_calls": None}, "finish_reason": "tool_calls"},
-        {},
-        Told("hi", finish="stop", usage=USED),
-    ),
     "an older call": (
         {"message": {"content": None, "function_call": {"name": "f", "arguments": '{"a": 1}'}},
          "finish_reason": "function_call"},
@@ -239,10 +234,6 @@ STREAMS: dict[str, tuple[list[dict[str, Any]], Told]] = {
     "a call that stops": (
         [piece(begun("f", '{"a": 1}', index=0, id="c1")), END, USES],
         Told(tools=[F], finish="tools", usage=USED),
-    ),
-    "ends for calls that are none": (
-        [{"choices": [delta(content="hi")]}, ENDS_FOR_CALLS, USES],
-        Told("hi", finish="stop", usage=USED),
     ),
     "other choices too": (
         [{"choices": [delta(content="hi"), delta(1, content="yo")]}, {"choices": [delta(1, finish="length")]},

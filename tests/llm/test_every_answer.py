@@ -288,7 +288,7 @@ MESSAGES_USAGE: dict[str, tuple[Any, str]] = {
     "cache_creation": ({"ephemeral_1h_input_tokens": 4}, "left: others do not tell for how long"),
     "server_tool_use": ({"web_search_requests": 1, "web_fetch_requests": 1}, "left: others do not count them"),
     "service_tier": ("priority", "said"),
-    "speed": ("fast", "left: others have no word for it"),
+    "speed": ("fast", "said"),
     "inference_geo": ("us", "left: others have no word for it"),
     "iterations": ([], "left: a sum of these is told"),
     "fallback_credit": ({}, "left: its maker's own"),

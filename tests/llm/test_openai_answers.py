@@ -174,12 +174,8 @@ def test_what_stands_beside_an_answer_goes_where_there_is_a_place(make_gateway: 
     choice, more, _ = CHATS["notes and logprobs"]
     whole(upstream, chat_body(choice, more))
     told = ask_raw(gateway, "gemini", model)["candidates"][0]
-    assert told["groundingMetadata"] == {
-        "groundingChunks": [{"web": {"uri": "https://x.test", "title": "t"}}],
-        "groundingSupports": [
-            {"segment": {"startIndex": 0, "endIndex": 2, "text": "hi"}, "groundingChunkIndices": [0]}
-        ],
-    }
+    cited = {"uri": "https://x.test", "title": "t", "startIndex": 0, "endIndex": 2}
+    assert told["citationMetadata"] == {"citations": [cited]}
     assert told["logprobsResult"]["chosenCandidates"] == [{"token": "hi", "logProbability": -0.5}]
     part = ask_raw(gateway, "openai_responses", model)["output"][0]["content"][0]
     assert (part["annotations"][0]["url"], part["logprobs"]) == ("https://x.test", [ROW])

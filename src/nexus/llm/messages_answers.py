@@ -141,16 +141,14 @@ def read_stop(reason: Any) -> FinishReason | None:
     return _STOPS.get(reason, "other") if isinstance(reason, str) and reason else None
 
 
-def write_stop(reason: FinishReason | None, native: str | None = None, *, tools: bool | None = None) -> str:
+def write_stop(reason: FinishReason | None, native: str | None = None, *, tools: bool = False) -> str:
     """Write a stop reason: the provider's own word where this form has it, else the nearest.
 
     With `tools` the answer calls some, which this form always gives as the reason, though others say
-    that it simply stopped; if it is known to call none, that cannot be the reason, whatever they say.
+    that it simply stopped.
     """
     if tools and reason in ("stop", "tool_calls"):
         return "tool_use"
-    if tools is False and reason == "tool_calls":
-        return "end_turn"
     return native if native is not None and native in _STOPS else _STOPS_OUT[reason or "stop"]
 
 
