@@ -22,7 +22,7 @@ from nexus.llm.dialect import Dialect
 from nexus.llm.errors import UnknownResponse, Unsupported
 from nexus.llm.responses_answers import echo_of, response_head
 from nexus.llm.responses_carried import CarriedWriter
-from nexus.llm.responses_items import DIALECT, Names
+from nexus.llm.responses_items import DIALECT, Names, offered
 from nexus.llm.responses_requests import ResponsesCall
 from nexus.llm.responses_telling import Teller, batch_of, first_events, last_event, so_far_of
 from nexus.llm.service import LLMService
@@ -154,7 +154,7 @@ class Background:
             return await self._status(row)
         so_far, teller = so_far_of(kept), Teller(self._database, row, worker)
         goes_on = so_far.may_go_on and may_continue(call)
-        names = Names.of(_any.decode(call.body).get("tools") or ())
+        names = Names.of(offered(_any.decode(call.body), call.history))
         writer = CarriedWriter(so_far, names, goes_on=goes_on)
         try:
             wanted = await teller.tell(writer.begin())
