@@ -290,7 +290,7 @@ MESSAGES_USAGE: dict[str, tuple[Any, str]] = {
     "service_tier": ("priority", "said"),
     "speed": ("fast", "said"),
     "inference_geo": ("us", "left: others have no word for it"),
-    "iterations": ([], "left: a sum of these is told"),
+    "iterations": ([{"type": "compaction", "input_tokens": 7, "output_tokens": 1}], "said"),
     "fallback_credit": ({}, "left: its maker's own"),
 }
 CANDIDATE_FIELDS: dict[str, tuple[Any, str]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 
 from nexus.llm.messages_answers import (
@@ -55,6 +56,22 @@ USAGES: list[tuple[Any, Usage | None]] = [
         ),
     ),
     (
+        {
+            "input_tokens": 1,
+            "output_tokens": 5,
+            "speed": "fast",
+            "iterations": [
+                {"type": "message", "input_tokens": 1, "output_tokens": 5},
+                {"type": "compaction", "input_tokens": 100, "cache_read_input_tokens": 20, "output_tokens": 7},
+                {"type": "advisor_message", "model": "claude-opus-5", "input_tokens": 10, "output_tokens": 2},
+                {"type": "fallback_message", "model": "claude-opus-5", "input_tokens": 10, "output_tokens": 2},
+                {"type": "compaction", "input_tokens": "many"},
+                None,
+            ],
+        },
+        Usage(input_tokens=121, output_tokens=12, cache_read_tokens=20, tier="fast"),
+    ),
+    (
         {"cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": "x"}, "output_tokens": 1},
         Usage(input_tokens=10, output_tokens=1, cache_write_tokens=10),
     ),
@@ -65,7 +82,7 @@ USAGES: list[tuple[Any, Usage | None]] = [
 def test_usage_is_read_with_its_tiers_and_never_believed_blindly(wire: Any, usage: Usage | None) -> None:
     assert read_usage(wire) == usage
     if usage is not None:
-        assert read_usage(write_usage(usage)) == usage
+        assert read_usage(write_usage(usage)) == msgspec.structs.replace(usage, tier=None)
 
 
 def test_the_last_figures_of_a_stream_count_and_what_they_leave_out_stays() -> None:
@@ -241,3 +258,28 @@ def test_a_call_without_deltas_has_the_input_it_began_with() -> None:
             found += [chunk.tool for chunk in reader.read(event) if chunk.tool]
     assert found[1] == ToolDelta(position=0, arguments="{}")
     assert found[3] == ToolDelta(position=1, arguments='{"a":1}')
+
+
+CITED = {"type": "url_citation", "url_citation": {"url": "https://a", "title": "", "start_index": 3, "end_index": 5}}
+
+
+def test_what_others_cite_stands_at_its_text() -> None:
+    parts = (Text(text="abc"), ToolCall(id="t", name="f", arguments="{}"), Text(text="de"))
+    message = Message(role="assistant", parts=parts, extra={"annotations": [CITED, "odd", {"url_citation": {}}]})
+    choice = Choice(index=0, message=message, finish_reason="stop")
+    body = write_answer(Completion(id="1", model="m", created=1, choices=(choice,)), Usage())
+    cited = {
+        "type": "web_search_result_location",
+        "url": "https://a",
+        "title": None,
+        "cited_text": "",
+        "encrypted_index": "",
+    }
+    assert [block.get("citations") for block in body["content"]] == [None, None, [cited]]
+
+
+def test_searches_and_tiers_of_others_are_told() -> None:
+    told = write_usage(Usage(input_tokens=1, web_searches=2, tier="priority"))
+    assert told["server_tool_use"] == {"web_search_requests": 2, "web_fetch_requests": 0}
+    assert told["service_tier"] == "priority"
+    assert "service_tier" not in write_usage(Usage(input_tokens=1, tier="flex"))

@@ -81,9 +81,28 @@ _FIELD = re.compile(r"([a-z_]+(?:\.[A-Za-z0-9_]+)*): ")
 
 
 def read_usage(usage: Any) -> Usage | None:
-    """Read a usage object, also one with missing, null or senseless figures; None when it says nothing."""
+    """Read a usage object, also one with missing, null or senseless figures; None when it says nothing.
+
+    A summary that was made of the conversation is read for the same price, and is in none of the other figures;
+    neither is the advice of another model, whose price is another one: that is left out.
+    """
     if not isinstance(usage, dict):
         return None
+    found = _read_figures(usage)
+    turns = usage.get("iterations")
+    for turn in turns if isinstance(turns, list) else ():
+        summed = isinstance(turn, dict) and turn.get("type") == "compaction"
+        if summed and (more := _read_figures(turn)) is not None:
+            found = more if found is None else _sum(found, more)
+    return found
+
+
+def _sum(usage: Usage, more: Usage) -> Usage:
+    names = (name for name in Usage.__struct_fields__ if name.endswith("_tokens"))
+    return msgspec.structs.replace(usage, **{name: getattr(usage, name) + getattr(more, name) for name in names})
+
+
+def _read_figures(usage: dict[str, Any]) -> Usage | None:
     tiers, wrote = usage.get("cache_creation"), usage.get("output_tokens_details")
     tiers, wrote = tiers if isinstance(tiers, dict) else {}, wrote if isinstance(wrote, dict) else {}
     read = count_of(usage.get("cache_read_input_tokens"))
