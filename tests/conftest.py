@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import httpx2
 import pytest
 
@@ -20,6 +23,26 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 MODELS = ROOT / ".cache" / "models"
 SHARED_MODELS = SHARED / "data" / "vision" / "models"
+
+
+def share_tls(transports: Any) -> None:
+    """Let the clients of this process share a TLS context: reading all trusted certificates anew takes each 50 ms."""
+    make = transports.create_ssl_context
+    made: dict[tuple[Any, ...], ssl.SSLContext] = {}
+
+    def shared(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
+        if verify is not True or cert is not None:
+            return make(verify=verify, cert=cert, trust_env=trust_env)
+        key = (trust_env, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+        if key not in made:
+            made[key] = make(trust_env=trust_env)
+        return made[key]
+
+    transports.create_ssl_context = shared
+
+
+for library in (httpx, httpx2):
+    share_tls(library._transports.default)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -104,6 +104,7 @@ def serving(llm: LLMService, ledger: Ledger, principal: Principal = WHO, *more: 
         yield Gateway(f"http://127.0.0.1:{listener.getsockname()[1]}", llm, rows)
     finally:
         server.should_exit = True
+        thread.join(0.1)
         server.force_exit = True
         thread.join(5)
         listener.close()

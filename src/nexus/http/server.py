@@ -12,7 +12,7 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -24,6 +24,8 @@ from nexus.http.settings import HTTPSettings
 from nexus.http.types import App
 
 _COLLECT_AFTER: Final = 20_000
+_TICK: Final = 1.0
+_LOOK: Final = 0.01
 
 
 class Server(uvicorn.Server):
@@ -31,9 +33,35 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
         """Serve `config` and keep `lifecycle` true."""
+        self._told = False
+        self._wake: Callable[[], object] = lambda: None
         super().__init__(config)
         self._lifecycle = lifecycle
         self._signals = 0
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether the server has been told to end; may be set from any thread."""
+        return self._told
+
+    @should_exit.setter
+    def should_exit(self, told: bool) -> None:
+        self._told = told
+        self._wake()
+
+    async def main_loop(self) -> None:
+        """Renew the date header each second until told to end, and then end at once.
+
+        uvicorn wakes up ten times a second for both.
+        """
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = partial(loop.call_soon_threadsafe, woken.set)
+        try:
+            while not await self.on_tick(0):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), _TICK)
+        finally:
+            self._wake = lambda: None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening; from here on the process is ready."""
@@ -41,9 +69,23 @@ class Server(uvicorn.Server):
         self._lifecycle.started = self.started
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, let running requests end, stop the app."""
+        """Stop listening, let running requests end, stop the app; without uvicorn's pauses where nothing runs."""
         self._lifecycle.drain()
-        await super().shutdown(sockets)
+        state = self.server_state
+        for listening in (*self.servers, *(sockets or ())):
+            listening.close()
+        for connection in list(state.connections):
+            connection.shutdown()
+        try:
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                await asyncio.sleep(0)
+                while (state.connections or state.tasks) and not self.force_exit:  # noqa: ASYNC110  uvicorn tells of neither
+                    await asyncio.sleep(_LOOK)
+        except TimeoutError:
+            for task in list(state.tasks):
+                task.cancel()
+        if not self.force_exit:
+            await self.lifespan.shutdown()
         self._lifecycle.close()
 
     @contextlib.contextmanager

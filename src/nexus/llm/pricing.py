@@ -10,6 +10,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import NamedTuple, Protocol
 
@@ -87,8 +88,7 @@ class PriceTable:
     @classmethod
     def shipped(cls, published: Published | None = None, rows: Sequence[Row] = ()) -> PriceTable:
         """Return the table that comes with NEXUS, with the operator's `rows` before it."""
-        text = files("nexus.llm").joinpath("prices.toml").read_text(encoding="utf-8")
-        return cls(msgspec.convert(tomllib.loads(text), Shipped), published, rows)
+        return cls(_shipped(), published, rows)
 
     def find(self, kind: str, model: str, base_url: str = "", account: str = "") -> Price | None:
         """Return the price of a model at a kind of provider, or None where it is not known; may take a second."""
@@ -145,6 +145,12 @@ class PriceTable:
                 return None, suffix
             name = name.replace("{suffix}", suffix)
         return name, re.sub(alias.strip, "", model) if alias.strip else model
+
+
+@cache
+def _shipped() -> Shipped:
+    text = files("nexus.llm").joinpath("prices.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), Shipped)
 
 
 def cost(usage: Usage, price: Price | None) -> float | None:

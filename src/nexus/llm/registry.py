@@ -8,6 +8,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -61,7 +62,8 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: Capabilities | None = None
 
 
-def compatible_rows() -> dict[str, _Row]:
+@cache
+def compatible_rows() -> Mapping[str, _Row]:
     """Return the provider kinds that are data only, by name."""
     text = files("nexus.llm").joinpath("compatible.toml").read_text(encoding="utf-8")
     return msgspec.convert(tomllib.loads(text), dict[str, _Row])
