@@ -21,7 +21,8 @@ from tests.llm.every_field import short, union
 from tests.llm.test_mangled_requests import mangled
 
 from nexus.core.errors import NexusError
-from nexus.llm.errors import UpstreamTruncated
+from nexus.llm.errors import UpstreamRateLimited, UpstreamRejected, UpstreamTruncated, UpstreamUnavailable
+from nexus.llm.eventstream import encode
 
 BEDROCK = botocore.session.get_session().get_service_model("bedrock-runtime")
 # What the clients of each form are told at the end: chat completions, Responses, Messages, Gemini.
@@ -471,9 +472,48 @@ def test_a_mangled_answer_is_never_an_accident() -> None:
     assert counts["UpstreamMalformed"] > 100
 
 
-def test_an_error_in_a_stream_is_no_end() -> None:
-    for name in ("internalServerException", "modelStreamErrorException", "validationException", "throttlingException",
-                 "serviceUnavailableException"):  # fmt: skip
-        assert name in BEDROCK.shape_for("ConverseStreamOutput").members
-    with pytest.raises(NexusError):
-        answered("google", gemini(PART) | {"error": {"code": 503, "status": "UNAVAILABLE"}}, "openai_chat", stream=True)
+# Errors in the midst of a stream, and what they are here.
+
+FAILURES = {
+    "internalServerException": UpstreamUnavailable,
+    "modelStreamErrorException": UpstreamUnavailable,
+    "serviceUnavailableException": UpstreamUnavailable,
+    "throttlingException": UpstreamRateLimited,
+    "validationException": UpstreamRejected,
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_every_exception_in_a_stream_of_bedrock_s(name: str) -> None:
+    begun = encode(
+        {":message-type": "event", ":event-type": "contentBlockDelta"}, b'{"contentBlockIndex":0,"delta":{"text":"Hi"}}'
+    )
+    failed = encode({":message-type": "exception", ":exception-type": name}, b'{"message":"no"}')
+    for dialect in readers("bedrock"):
+        for stream in (begun + failed, failed):
+            with pytest.raises(FAILURES[name]):
+                events_of("bedrock", stream, dialect)
+
+
+def test_no_exception_is_forgotten() -> None:
+    members = BEDROCK.shape_for("ConverseStreamOutput").members
+    events = {"messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata"}
+    assert set(members) - events == set(FAILURES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "last"),
+    [
+        ("anthropic", b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"x"}}\n\n'),
+        ("google", b'data: {"error": {"code": 503, "status": "UNAVAILABLE", "message": "x"}}\r\n\r\n'),
+    ],
+)
+def test_an_error_in_a_stream_is_no_end(kind: str, last: bytes) -> None:
+    whole = STREAMS[kind](BASES[kind])
+    cut = whole[: whole.index(b"event: message_delta" if kind == "anthropic" else b'"finishReason"')]
+    begun = cut[: cut.rindex(b"\n\n" if kind == "anthropic" else b"\r\n\r\n")] + b"\r\n\r\n"
+    for dialect in readers(kind):
+        with pytest.raises(UpstreamUnavailable):
+            events_of(kind, begun + last, dialect)
+        with pytest.raises(UpstreamTruncated):
+            events_of(kind, begun, dialect)

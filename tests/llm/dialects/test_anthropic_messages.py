@@ -293,11 +293,21 @@ def test_what_another_maker_s_model_cannot_do_is_refused_by_name(
     gateway = behind(make_gateway, upstream, "openai")
     search = {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}
     upload = {"messages": [{"role": "user", "content": [{"type": "container_upload", "file_id": "f"}]}]}
-    for more, field in ((search, "tools"), (upload, "messages")):
+    source = {"type": "text", "media_type": "text/plain", "data": "x"}
+    cited = {"type": "document", "source": source, "citations": {"enabled": True}}
+    cites = {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, cited]}], "system": "x"}
+    for more, field in (
+        (search, "tools"),
+        (upload, "messages"),
+        (cites, "messages.0.content.1.citations"),
+        ({"container": "c"}, "container"),
+        ({"context_management": {"edits": [{"type": "compact_20260112"}]}}, "context_management.edits.0"),
+        ({"novel": True}, "novel"),
+    ):
         body = {"model": "up/echo", "max_tokens": 5, "messages": HELLO} | more
         told = HTTP.post(f"{gateway.url}/v1/messages", json=body)
         assert told.status_code == 400
-        assert told.json()["error"]["message"].startswith(field)
+        assert field in told.json()["error"]["message"]
     assert upstream.seen == []
 
 
