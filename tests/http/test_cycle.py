@@ -12,7 +12,7 @@ from tests.http.conftest import Running, exchange
 
 from nexus.http.lifecycle import Lifecycle
 from nexus.http.settings import HTTPSettings
-from nexus.http.types import PUSH
+from nexus.http.types import FINISH, LEAVING, PUSH, WHOLE
 
 pytestmark = pytest.mark.slow
 
@@ -268,3 +268,100 @@ async def test_targets_are_understood() -> None:
         head = await exchange(running.port, asked("/", method="HEAD", extra="connection: close\r\n"))
         assert head.endswith(b"\r\n\r\n")
         assert b"content-length: " in head
+
+
+async def test_a_whole_answer_goes_out_at_once_unless_something_is_special_about_it() -> None:
+    said: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        finish = scope[FINISH]
+        said.append(finish(200, b"x-own: 1\r\n", b"whole"))
+        said.append(finish(200, b"", b"twice"))
+        if not said[-2]:
+            await answer(send, b"by hand")
+
+    with bare(app) as running:
+        plain = await exchange(running.port, asked("/", extra="connection: close\r\n"))
+        of_head = await exchange(running.port, asked("/", extra="connection: close\r\n", method="HEAD"))
+    assert said == [True, False, False, False]
+    head, _, body = plain.partition(b"\r\n\r\n")
+    assert body == b"whole"
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 200 OK"
+    assert {b"x-own: 1", b"content-length: 5", b"connection: close"} <= set(lines)
+    assert any(line.startswith(b"date: ") for line in lines)
+    assert of_head.endswith(b"\r\n\r\n")
+    assert b"content-length: 7" in of_head
+
+
+async def test_connections_live_on_after_a_whole_answer() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope[FINISH](201, b"", scope["path"].encode())
+
+    with bare(app) as running:
+        got = await exchange(running.port, asked("/one") + asked("/two", extra="connection: close\r\n"))
+    assert got.index(b"/one") < got.index(b"/two")
+    assert got.count(b"HTTP/1.1 201 Created") == 2
+
+
+@pytest.mark.parametrize("extra", ["", "expect: 100-continue\r\n"])
+async def test_a_body_that_has_come_is_taken_whole_and_another_is_read(extra: str) -> None:
+    whole: list[bytes | None] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        whole.append(scope[WHOLE]())
+        body = whole[-1]
+        if body is None:
+            message = await receive()
+            body = message["body"]
+            while message["more_body"]:
+                message = await receive()
+                body += message["body"]
+        await answer(send, body)
+
+    with bare(app) as running:
+        got = await exchange(running.port, asked("/", body=b"at once", extra=extra + "connection: close\r\n"))
+        assert got.endswith(b"at once")
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        sent = asked("/", body=b"in pieces", extra="connection: close\r\n")
+        writer.write(sent[:-3])
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(sent[-3:])
+        assert (await reader.read()).endswith(b"in pieces")
+        writer.close()
+    assert whole == [None if extra else b"at once", None]
+
+
+async def test_who_leaves_before_the_end_of_an_answer_is_told_of_once() -> None:
+    told: list[str] = []
+    asleep, over = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"]
+        scope[LEAVING](lambda: told.append(path))
+        if path == "/unheard":
+            scope[LEAVING](None)
+        if path == "/answered":
+            await answer(send, b"")
+            return
+        loop.call_soon_threadsafe(asleep.set)
+        await asyncio.sleep(0.2)
+        if path == "/late":
+            scope[LEAVING](lambda: told.append("after it"))
+            await asyncio.sleep(0)
+        await answer(send, b"")
+        loop.call_soon_threadsafe(over.set)
+
+    with bare(app) as running:
+        await exchange(running.port, asked("/answered", extra="connection: close\r\n"))
+        for path in ("/gone", "/unheard", "/late"):
+            asleep.clear()
+            over.clear()
+            _, writer = await asyncio.open_connection("127.0.0.1", running.port)
+            writer.write(asked(path))
+            await asyncio.wait_for(asleep.wait(), 10)
+            writer.transport.abort()
+            await asyncio.wait_for(over.wait(), 10)
+    assert told == ["/gone", "/late", "after it"]

@@ -53,8 +53,9 @@ def lone_key(scope: Scope) -> str | None:
     """Return the API key of a request that shows one as nearly all do, None where `read_credentials` has to look."""
     headers = headers_of(scope)
     value = headers.get(b"authorization", b"")
-    others = b"x-api-key" in headers or b"api-key" in headers or b"x-goog-api-key" in headers
-    if others or value[:7] != b"Bearer " or len(headers) != len(scope["headers"]) or scope.get("query_string"):
+    if not value.startswith(b"Bearer ") or scope.get("query_string") or not _KEY_HEADERS.isdisjoint(headers):
+        return None
+    if len(headers) != len(scope["headers"]):
         return None
     return value[7:].decode("latin-1").strip()
 

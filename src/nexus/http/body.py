@@ -15,7 +15,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 
 from nexus.core.errors import MalformedBody, TooLarge
-from nexus.http.types import Receive
+from nexus.http.types import WHOLE, Receive, Scope, Whole
 
 DEPTH: Final = 128
 DEFAULT_LIMIT: Final = 4 * 1024 * 1024
@@ -48,6 +48,15 @@ async def read_body(receive: Receive, limit: int = DEFAULT_LIMIT) -> bytes:
             raise TooLarge(f"The request body is larger than {limit} bytes.", limit=limit)
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def body_at_hand(scope: Scope, limit: int = DEFAULT_LIMIT) -> bytes | None:
+    """Return the whole body where all of it has come; None where it has to be read. Raises `TooLarge`."""
+    whole: Whole | None = scope.get(WHOLE)
+    body = whole() if whole is not None else None
+    if body is not None and len(body) > limit:
+        raise TooLarge(f"The request body is larger than {limit} bytes.", limit=limit)
+    return body
 
 
 async def json_body(source: Receive | Request, limit: int = DEFAULT_LIMIT) -> Any:

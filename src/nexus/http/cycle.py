@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from nexus.http.connection import Connection
-from nexus.http.heads import STATUS_LINES, write_headers
-from nexus.http.types import PUSH, App, Message, RawHeaders, Scope
+from nexus.http.heads import STATUS_LINES, OwnLines, write_headers
+from nexus.http.types import FINISH, LEAVING, PUSH, WHOLE, App, Message, RawHeaders, Scope
 
 log = logging.getLogger("uvicorn.error")
 
+_own: Final = OwnLines()
 _FAILED: Final = b"Internal Server Error"
 _FAILED_HEADERS: Final[RawHeaders] = [
     (b"content-type", b"text/plain; charset=utf-8"),
@@ -31,7 +33,7 @@ class Cycle:
     """
 
     __slots__ = (
-        *("_arrival", "_chunked", "_connection", "_head", "_left", "_until_close"),
+        *("_arrival", "_chunked", "_connection", "_head", "_hears", "_left", "_until_close"),
         *("complete", "disconnected", "expects_continue", "held", "keep_alive", "more_body", "news", "pieces"),
         *("scope", "started", "task"),
     )
@@ -49,6 +51,7 @@ class Cycle:
         self.more_body = True
         self.news = self.disconnected = self.started = self.complete = False
         self._arrival: asyncio.Event | None = None
+        self._hears: Callable[[], None] | None = None
         self._head = b""
         self._left = 0
         self._chunked = self._until_close = False
@@ -68,8 +71,9 @@ class Cycle:
                 await self._break_off()
         finally:
             connection.tasks.discard(self.task)
-            # It leads back to here, and circles wait long for the collector.
-            self.scope.pop(PUSH, None)
+            # They lead back to here, and circles wait long for the collector.
+            for name in (PUSH, FINISH, LEAVING, WHOLE):
+                self.scope.pop(name, None)
 
     async def _break_off(self) -> None:
         if self.started:
@@ -97,6 +101,14 @@ class Cycle:
         self.pieces, self.held = [], 0
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
+    def whole(self) -> bytes | None:
+        """Return the body where all of it has come; None where `receive` has to be asked."""
+        if self.more_body or self.disconnected or self.expects_continue or self._connection.read_paused:
+            return None
+        pieces, self.pieces, self.held = self.pieces, [], 0
+        self.news = False
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     async def _wait(self) -> None:
         if self._arrival is None:
             self._arrival = asyncio.Event()
@@ -108,6 +120,20 @@ class Cycle:
         self.news = True
         if self._arrival is not None:
             self._arrival.set()
+
+    def leaving(self, hears: Callable[[], None] | None) -> None:
+        """Tell `hears` when the client leaves before its answer is complete."""
+        self._hears = hears
+        if hears is not None and self.disconnected:
+            self._connection.loop.call_soon(hears)
+
+    def leave(self) -> None:
+        """Note that nobody waits for the rest of the answer."""
+        if not self.complete and not self.disconnected:
+            self.disconnected = True
+            if self._hears is not None:
+                self._hears()
+        self.tell()
 
     async def send(self, message: Message) -> None:
         """Take a piece of the answer. Raises RuntimeError for one that breaks HTTP or ASGI."""
@@ -132,6 +158,20 @@ class Cycle:
         if self._connection.write_paused or self.disconnected or self.complete or not self.started:
             return False
         self._go_on(body, more=more)
+        return True
+
+    def finish(self, status: int, lines: bytes, body: bytes) -> bool:
+        """Send a whole answer at once; False where it must go by `send`, which waits or knows what is special."""
+        connection = self._connection
+        if connection.write_paused or self.disconnected or self.started or self.scope["method"] == "HEAD":
+            return False
+        self.started = True
+        self.expects_continue = False
+        own = _own.of(connection.state.default_headers)
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        head = (STATUS_LINES[status], own, lines, close, len(body), body)
+        connection.transport.write(b"%s%s%s%scontent-length: %d\r\n\r\n%s" % head)
+        self._end()
         return True
 
     def _begin(self, status: int, headers: RawHeaders, finished: bytes) -> None:
@@ -191,8 +231,11 @@ class Cycle:
         if out:
             connection.transport.write(out)
         if not more:
-            self.complete = True
-            self.tell()
-            if not self.keep_alive:
-                connection.transport.close()
-            connection.answered()
+            self._end()
+
+    def _end(self) -> None:
+        self.complete = True
+        self.tell()
+        if not self.keep_alive:
+            self._connection.transport.close()
+        self._connection.answered()

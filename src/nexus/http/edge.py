@@ -29,12 +29,13 @@ from nexus.http.gates.proxies import TrustedProxies
 from nexus.http.lifecycle import Lifecycle
 from nexus.http.probes import Check, Probes
 from nexus.http.problem import send_error
-from nexus.http.security_headers import security_lines
+from nexus.http.security_headers import lines_beside, security_lines
 from nexus.http.settings import HTTPSettings
-from nexus.http.types import App, Message, Receive, Scope, Send, headers_of, path_of, read_lines
+from nexus.http.types import FINISH, WHOLE, App, Finish, Message, Receive, Scope, Send, headers_of, path_of, read_lines
 
 log = logging.getLogger("nexus.http")
 
+_TOLD: Final = frozenset({b"cache-control"})
 _ID: Final = re.compile(rb"[A-Za-z0-9_-]{8,64}")
 _LARGE_JSON: Final = (
     "/api/v1/vision/",
@@ -142,7 +143,7 @@ class Edge:
                     return
                 length, limit = headers.get(b"content-length"), self._limit(path, headers.get(b"content-type", b""))
                 if length is None or b"transfer-encoding" in headers:
-                    exchange.limit, receive = limit, exchange.receive
+                    receive = exchange.counting(limit)
                 # To an announced length the server's parser holds the body.
                 if (problem := announced(length, limit)) is not None:
                     await refuse(scope, exchange.receive_on, exchange.send, problem)
@@ -195,13 +196,22 @@ def _is_file(kind: bytes) -> bool:
 class Exchange:
     """One request and its answer as the edge sees them go by."""
 
-    __slots__ = ("_receive", "_scope", "_send", "_taken", "failure", "limit", "status")
+    __slots__ = ("_finish", "_receive", "_scope", "_send", "_taken", "failure", "limit", "status")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Nothing has been read or sent."""
         self._scope, self._receive, self._send = scope, receive, send
+        self._finish: Finish | None = scope.get(FINISH)
+        if self._finish is not None:
+            scope[FINISH] = self.finish
         self._taken = self.limit = self.status = 0
         self.failure: NexusError | None = None
+
+    def counting(self, limit: int) -> Receive:
+        """Return what reads a body of at most so many bytes, and is the only way to it."""
+        self._scope.pop(WHOLE, None)
+        self.limit = limit
+        return self.receive
 
     async def receive(self) -> Message:
         """Pass on what arrives, as long as it is not too much. Raises `TooLarge`."""
@@ -226,11 +236,8 @@ class Exchange:
                 return _dropped()
             scope = self._scope
             self.status = message["status"]
-            headers, own = message.get("headers", []), scope["request_id"].encode()
-            more, secure = scope.get("nexus.answer_lines"), security_lines(headers, https=scope["scheme"] == "https")
-            lines = b"%b%bx-request-id: %b\r\n" % (more(scope) if more is not None else b"", secure, own)
-            if scope["path"].startswith("/v1/messages"):
-                lines += b"request-id: %b\r\n" % own  # where the SDK of that dialect looks for it
+            headers = message.get("headers", [])
+            lines = self._lines(security_lines(headers, https=scope["scheme"] == "https"))
             if scope.get("nexus.takes_lines"):
                 message["nexus.lines"] = lines
             else:
@@ -238,6 +245,24 @@ class Exchange:
         elif not self.status:
             return _dropped()
         return self._send(message)
+
+    def finish(self, status: int, lines: bytes, body: bytes) -> bool:
+        """Pass on a whole answer, whose lines tell its type and that it is not to be stored; see `Finish`."""
+        if self._finish is None or self.status or self.failure is not None:
+            return False
+        secure = lines_beside(_TOLD, https=self._scope["scheme"] == "https")
+        if not self._finish(status, lines + self._lines(secure), body):
+            return False
+        self.status = status
+        return True
+
+    def _lines(self, secure: bytes) -> bytes:
+        scope = self._scope
+        own, more = scope["request_id"].encode(), scope.get("nexus.answer_lines")
+        lines = b"%b%bx-request-id: %b\r\n" % (more(scope) if more is not None else b"", secure, own)
+        if scope["path"].startswith("/v1/messages"):
+            lines += b"request-id: %b\r\n" % own  # where the SDK of that dialect looks for it
+        return lines
 
     async def fail(self, error: NexusError) -> None:
         """Answer with an error; of an answer that has begun only the log can tell.

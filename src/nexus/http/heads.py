@@ -6,6 +6,7 @@ So names are looked at once for each order, and values are checked all together.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -37,7 +38,7 @@ def _status_line(status: int) -> bytes:
 STATUS_LINES: Final = {status: _status_line(status) for status in range(100, 600)}
 
 
-def write_headers(headers: RawHeaders) -> tuple[bytes, dict[bytes, bytes]]:
+def write_headers(headers: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, dict[bytes, bytes]]:
     """Return the lines of `headers`, and those fields among them that frame the body, in lower case.
 
     Raises RuntimeError for a name or a value that HTTP does not allow.
@@ -52,6 +53,23 @@ def write_headers(headers: RawHeaders) -> tuple[bytes, dict[bytes, bytes]]:
     for name, place in form.framing:
         fields[name] = b"%s,%s" % (fields[name], values[place]) if name in fields else values[place]
     return form.lines % values, fields
+
+
+class OwnLines:
+    """The server's own headers as lines; uvicorn makes another list of them every second."""
+
+    __slots__ = ("_headers", "_lines")
+
+    def __init__(self) -> None:
+        """Know none."""
+        self._headers: RawHeaders | None = None
+        self._lines = b""
+
+    def of(self, headers: RawHeaders) -> bytes:
+        """Return `headers` as lines."""
+        if headers is not self._headers:
+            self._headers, (self._lines, _) = headers, write_headers(headers)
+        return self._lines
 
 
 def _form_of(names: tuple[bytes, ...]) -> _Form:

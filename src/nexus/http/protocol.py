@@ -20,7 +20,7 @@ from nexus.http.cycle import Cycle
 from nexus.http.errors import Overloaded, RequestTimeout
 from nexus.http.heads import STATUS_LINES, write_headers
 from nexus.http.problem import render, send_error
-from nexus.http.types import PUSH, App, RawHeaders
+from nexus.http.types import FINISH, LEAVING, PUSH, WHOLE, App, RawHeaders
 
 log = logging.getLogger("uvicorn.error")
 
@@ -52,6 +52,8 @@ class _Target(NamedTuple):
 
     url: bytes
     path: str
+    below: str
+    """The path below the root path."""
     raw_path: bytes
     query: bytes
 
@@ -93,7 +95,7 @@ class BoundedProtocol(Connection):
         self._in_headers = True
         self._begun = self._wishes = self._expects_continue = False
         self._url = b""
-        self._target = _Target(b"", "", b"", b"")
+        self._target = _Target(b"", "", "", b"", b"")
         self._headers: RawHeaders = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -105,8 +107,7 @@ class BoundedProtocol(Connection):
         """Tell who reads or writes."""
         for cycle in (self._serving, self._cycle):
             if cycle is not None:
-                cycle.disconnected = cycle.disconnected or not cycle.complete
-                cycle.tell()
+                cycle.leave()
         super().connection_lost(exc)
         # Circles would wait long for the collector.
         self._parser = self._cycle = self._serving = None  # type: ignore[assignment]
@@ -185,7 +186,7 @@ class BoundedProtocol(Connection):
         version = parser.get_http_version()
         if self._target.url != self._url:  # clients mostly ask for the same again
             self._target = _target_of(self._url, self._root)
-        _, path, raw_path, query = self._target
+        _, path, below, raw_path, query = self._target
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": _ASGI,
@@ -201,10 +202,11 @@ class BoundedProtocol(Connection):
             "raw_path": raw_path,
             "query_string": query,
             "nexus.takes_lines": True,
+            "nexus.path": below,
         }
         keep_alive = version != "1.0" and parser.should_keep_alive()
         cycle = self._cycle = Cycle(self, scope, keep_alive, self._expects_continue)
-        scope[PUSH] = cycle.push
+        scope |= {PUSH: cycle.push, FINISH: cycle.finish, LEAVING: cycle.leaving, WHOLE: cycle.whole}
         app = _answer_overloaded if len(self._connections) > self._limits.connections else self.app
         if self._serving is None or self._serving.complete:
             self._serve(cycle, app)
@@ -291,8 +293,7 @@ class BoundedProtocol(Connection):
         given = None
         if self._serving is not None and not self._serving.complete:
             # The app's own answer is cut off, or it comes too late; its reading ends with a disconnect.
-            self._serving.disconnected = True
-            self._serving.tell()
+            self._serving.leave()
             if self._serving.started:
                 self.transport.close()
                 return
@@ -318,7 +319,8 @@ def _target_of(url: bytes, root: str) -> _Target:
     else:
         parsed = httptools.parse_url(url)
         path, query = parsed.path or b"/", parsed.query or b""
-    return _Target(url, root + unquote(path.decode("ascii")), root.encode("ascii") + path, query)
+    below = unquote(path.decode("ascii"))
+    return _Target(url, root + below, below, root.encode("ascii") + path, query)
 
 
 def _without_wish(headers: RawHeaders) -> bytes:

@@ -42,10 +42,11 @@ _NAMES: Final = frozenset(name for name, _ in _ALWAYS)
 
 def security_lines(headers: RawHeaders, *, https: bool) -> bytes:
     """Return each of ours that the headers of an answer (ASGI has them in lower case) lack, as finished lines."""
-    return _lines(_NAMES.intersection(dict(headers)), https)
+    return lines_beside(_NAMES.intersection(dict(headers)), https=https)
 
 
 @lru_cache(maxsize=512)
-def _lines(present: frozenset[bytes], https: bool) -> bytes:
+def lines_beside(present: frozenset[bytes], *, https: bool) -> bytes:
+    """Return each of ours but those that are `present`, as finished lines."""
     lacking = [item for item in _ALWAYS if item[0] not in present]
     return b"".join(b"%b: %b\r\n" % item for item in [*lacking, *([_HSTS] if https else [])])

@@ -21,6 +21,24 @@ Push: TypeAlias = Callable[[bytes, bool], bool]
 False where it has to go by `send`, which waits.
 """
 
+FINISH: Final = "nexus.finish"
+"""Where a scope has a `Finish`, if its server has one."""
+Finish: TypeAlias = Callable[[int, bytes, bytes], bool]
+"""Sends a whole answer at once, with no coroutine: its status, finished lines of headers, and its body.
+
+The server adds the lines that frame the body. False where the answer has to go by `send`, which waits.
+"""
+
+WHOLE: Final = "nexus.whole"
+"""Where a scope has a `Whole`, if its server has one."""
+Whole: TypeAlias = Callable[[], bytes | None]
+"""Returns the request's body where all of it has come, as `receive` would; None where that has to be asked."""
+
+LEAVING: Final = "nexus.leaving"
+"""Where a scope has a `Leaving`, if its server has one."""
+Leaving: TypeAlias = Callable[[Callable[[], None] | None], None]
+"""Takes whom to tell when the client leaves before its answer is complete; None for nobody any more."""
+
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
 
@@ -45,6 +63,9 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 def path_of(scope: Scope) -> str:
     """Return the path below the root path: what decides dialect and route. Servers put both into `path`."""
+    known: str | None = scope.get("nexus.path")
+    if known is not None:
+        return known
     path: str = scope["path"]
     root: str | None = scope.get("root_path")
     if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):

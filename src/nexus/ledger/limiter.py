@@ -135,17 +135,23 @@ class Limiter:
     def standing(self, principal: Principal) -> tuple[Standing | None, Standing | None]:
         """Return how the tightest limits of requests and tokens stand."""
         account = self._account(principal)
-        if account is None:
-            return None, None
+        return (None, None) if account is None else self.standing_of(account)
+
+    def standing_of(self, account: Account) -> tuple[Standing | None, Standing | None]:
+        """Return the same of an account."""
         now = self._now()
         requests: Standing | None = None
         tokens: Standing | None = None
         with self._mutex:
             for meter in account.meters:
-                if meter.requests is not None:
-                    requests = _tighter(requests, meter.requests, now)
-                if meter.tokens is not None:
-                    tokens = _tighter(tokens, meter.tokens, now)
+                if (window := meter.requests) is not None:
+                    left, reset = window.standing(now)
+                    if requests is None or left * requests.limit < requests.left * window.limit:
+                        requests = Standing(window.limit, left, reset)
+                if (window := meter.tokens) is not None:
+                    left, reset = window.standing(now)
+                    if tokens is None or left * tokens.limit < tokens.left * window.limit:
+                        tokens = Standing(window.limit, left, reset)
         return requests, tokens
 
     def meters(self) -> list[Meter]:
@@ -319,6 +325,10 @@ class Hold:
         """Reserve at once; where that cannot be, `admit` waits or raises."""
         return self._limiter.reserve(self, tokens, dollars)
 
+    def standing(self) -> tuple[Standing | None, Standing | None]:
+        """Return how the tightest limits of requests and tokens stand."""
+        return self._limiter.standing_of(self.account)
+
     def admit(self, tokens: int = 0, dollars: float = 0.0) -> Awaitable[None]:
         """Reserve, or raise `RateLimitExceeded` or `BudgetExceeded`."""
         return self._limiter.admit(self, tokens, dollars)
@@ -340,11 +350,3 @@ def _check(meter: Meter, tokens: int, now: float) -> None:
     if (window := meter.tokens) is not None and window.room(now) < min(tokens, window.limit):
         message = f"The limit of {window.limit} tokens per minute of {noun} is reached: this call may take {tokens}."
         raise RateLimitExceeded(message, retry_after=window.wait(tokens, now))
-
-
-def _tighter(known: Standing | None, window: Window, now: float) -> Standing:
-    """Return how the window stands, or `known` where less of that is left."""
-    (left, reset), limit = window.standing(now), window.limit
-    if known is not None and known.left * limit <= left * known.limit:
-        return known
-    return Standing(limit, left, reset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -20,11 +21,7 @@ def rate_headers(path: str, requests: Standing | None, tokens: Standing | None) 
     (https://docs.anthropic.com/en/api/rate-limits) on `/v1/messages`, and everywhere those of
     https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/.
     """
-    if path.startswith("/v1/"):
-        anthropic = path == "/v1/messages" or path.startswith("/v1/messages/")
-        names, span = (_ANTHROPIC, _moment) if anthropic else (_OPENAI, _span)
-    else:
-        names, span = _NO_NAMES, None
+    names, span = _words(path)
     # Nearly every caller with limits has both.
     if requests is not None and tokens is not None:
         form = _form(names, requests.limit, tokens.limit)
@@ -44,6 +41,15 @@ _Names = tuple[bytes, ...]
 _NO_NAMES: Final[_Names] = ()
 _OPENAI: Final = (b"x-ratelimit-limit-%b", b"x-ratelimit-remaining-%b", b"x-ratelimit-reset-%b")
 _ANTHROPIC: Final = tuple(b"anthropic-ratelimit-%%b-%b" % part for part in (b"limit", b"remaining", b"reset"))
+
+
+@lru_cache(maxsize=256)
+def _words(path: str) -> tuple[_Names, Callable[[float], bytes] | None]:
+    """Return what the dialect of a path calls limits, and how it writes times."""
+    if not path.startswith("/v1/"):
+        return _NO_NAMES, None
+    anthropic = path == "/v1/messages" or path.startswith("/v1/messages/")
+    return (_ANTHROPIC, _moment) if anthropic else (_OPENAI, _span)
 
 
 @lru_cache(maxsize=256)

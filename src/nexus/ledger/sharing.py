@@ -59,7 +59,7 @@ class SharedWindow(Window):
     """A window of which this process holds some permits; the last minute is known in steps of five seconds."""
 
     __slots__ = (
-        *("_alone", "_alone_until", "_last", "_summed", "_total"),
+        *("_alone", "_alone_until", "_free_at", "_summed", "_total"),
         *("closed", "counts", "drawing", "dry_until", "held", "key", "used_at"),
     )
 
@@ -69,8 +69,9 @@ class SharedWindow(Window):
         self.key = key
         self.held = 0
         self.counts: dict[int, int] = {}
-        self._summed = self._last = -1
+        self._summed = -1
         self._total = 0
+        self._free_at = 0.0
         self.closed = 0
         self.dry_until = 0.0
         self.drawing = asyncio.Lock()
@@ -114,10 +115,9 @@ class SharedWindow(Window):
         """Return what all processes together have left, and the seconds until nothing is used any more."""
         if self._summed != now // _BUCKET:
             self._sum(now)
-        reset = (self._last + _BUCKETS) * _BUCKET - now if self._last >= 0 else 0.0
-        left = self.room(now) if now < self._alone_until else self.limit - self._total + self.held
         limit = self.limit
-        return 0 if left < 0 else left if left < limit else limit, reset if reset > 0 else 0.0
+        left = limit - self._total + self.held if now >= self._alone_until else self.room(now)
+        return 0 if left < 0 else left if left < limit else limit, self._free_at - now if self._free_at > now else 0.0
 
     def go_alone(self, share: int, now: float) -> None:
         """Count for a while with a share of the limit."""
@@ -144,7 +144,8 @@ class SharedWindow(Window):
         """Add up the last minute once: every answer tells how its limits stand, and this changes now and then."""
         recent = self._recent(now)
         self._total = sum(recent.values())
-        self._last = max((bucket for bucket, count in recent.items() if count > 0), default=-1)
+        last = max((bucket for bucket, count in recent.items() if count > 0), default=None)
+        self._free_at = 0.0 if last is None else float((last + _BUCKETS) * _BUCKET)
         self._summed = int(now // _BUCKET)
 
 

@@ -38,17 +38,18 @@ class Admission:
         """Return what must be admitted before the caller's next call, None where nothing limits them."""
         return None if self._limiter is None else self._limiter.open(principal)
 
-    def chat(self, call: Call, entry: Entry) -> Awaitable[None]:
-        """Reserve for a chat. Raises `RateLimitExceeded` or `BudgetExceeded`."""
+    def chat(self, call: Call, entry: Entry, route: Route | None) -> Awaitable[None]:
+        """Reserve for a chat, whose route may be at hand. Raises `RateLimitExceeded` or `BudgetExceeded`."""
         hold = entry.hold
         if hold is None:
             return _DONE
         most = self._answer_tokens if call.max_tokens is None else call.max_tokens
         usage = Usage(input_tokens=-(-entry.characters // _CHARACTERS_PER_TOKEN), output_tokens=most * call.choices)
-        route = self._registry.at_hand(call.model) if hold.account.budgets else None
-        if route is None and hold.account.budgets:
-            return self._reserve(hold, entry.project, call.model, usage)
-        dollars = 0.0 if route is None else _dearest(route, usage)
+        dollars = 0.0
+        if hold.account.budgets:
+            if route is None:
+                return self._reserve(hold, entry.project, call.model, usage)
+            dollars = _dearest(route, usage)
         tokens = usage.input_tokens + usage.output_tokens
         return _DONE if hold.reserve(tokens, dollars) else hold.admit(tokens, dollars)
 

@@ -270,7 +270,8 @@ class HttpClient:
             return
         connection.idle_since = loop.time()
         pool.idle.append(connection)
-        _next(pool)
+        if pool.waiting:
+            _next(pool)
         if pool.here.sweeping is None:
             pool.here.sweeping = loop.call_later(self.keepalive, self._sweep, loop, pool.here)
 
@@ -345,7 +346,8 @@ class Answer:
             kept = connection.used > 0
             connection.begin(data, self._timeouts, stream=self._stream, started=started)
             try:
-                await connection.head()
+                while not connection.head_done:
+                    await connection.news()
             except ConnectionLost:
                 self._leave(failed=True)
                 if not kept or fresh:
@@ -376,7 +378,10 @@ class Answer:
         connection = self._connection
         assert connection is not None
         body = connection.whole()
-        return None if body is None else self._answer(body)
+        if body is None:
+            return None
+        answer = HttpAnswer(status=connection.status, headers=connection.headers, body=body)
+        return answer if self._request.wrapping is None else self._unwrapped_whole(answer)
 
     @property
     def status(self) -> int:
@@ -421,13 +426,15 @@ class Answer:
             if size > self._client.answer_limit:
                 raise UpstreamMalformed("The provider sent an answer that is too large.")
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return self._answer(body)
-
-    def _answer(self, body: bytes) -> HttpAnswer:
         answer = HttpAnswer(status=self.status, headers=self.headers, body=body)
-        if self._request.wrapping is None:
-            return answer
-        return (self._wrapping or self._request.wrapping(self.headers)).whole(answer)
+        return answer if self._request.wrapping is None else self._unwrapped_whole(answer)
+
+    def _unwrapped_whole(self, answer: HttpAnswer) -> HttpAnswer:
+        wrapping = self._wrapping
+        if wrapping is None:
+            assert self._request.wrapping is not None
+            wrapping = self._request.wrapping(answer.headers)
+        return wrapping.whole(answer)
 
     async def drain(self, seconds: float) -> None:
         """Wait a moment for the formal end of a body whose content is known to be over, to keep the connection."""

@@ -75,13 +75,12 @@ class Connection(asyncio.Protocol):
         self._watch(now)
         self.transport.write(request)
 
-    async def head(self) -> None:
-        """Wait for status and headers. Raises what went wrong instead."""
-        while not self.head_done:
-            if self.failure is not None:
-                raise self.failure
-            self._waiter = waiter = self._loop.create_future()
-            await waiter
+    def news(self) -> asyncio.Future[None]:
+        """Return what is done when something has come. Raises what went wrong instead."""
+        if self.failure is not None:
+            raise self.failure
+        self._waiter = waiter = self._loop.create_future()
+        return waiter
 
     async def read(self) -> bytes:
         """Return the bytes of the body that have come since, waiting for some; `b""` at the end."""
@@ -90,10 +89,7 @@ class Connection(asyncio.Protocol):
                 return self._collected()
             if self.complete:
                 return b""
-            if self.failure is not None:
-                raise self.failure
-            self._waiter = waiter = self._loop.create_future()
-            await waiter
+            await self.news()
 
     async def pass_on(self, take: Callable[[bytes], bool]) -> None:
         """Hand what comes of the body to `take` as it comes, waking nobody, until that says no or nothing comes.

@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -34,7 +34,7 @@ from nexus.llm.errors import (
 from nexus.llm.flow import Flow, Heard, Sink
 from nexus.llm.provider import Provider
 from nexus.llm.registry import Registry
-from nexus.llm.routing import Plan, Router
+from nexus.llm.routing import Plan, Router, Step
 from nexus.llm.types import Call, Chunk, Deployment, Route, Tally, Timeouts
 
 R = TypeVar("R")
@@ -50,7 +50,7 @@ _PAUSE = 0.25
 _OPENING_EVENTS = 8
 
 
-class Target(NamedTuple):
+class Target(msgspec.Struct, frozen=True):
     """One attempt: where it goes, by which codec, and how long it may take."""
 
     route: Route
@@ -89,13 +89,15 @@ class Delivery:
         clock = asyncio.get_running_loop().time
         began = now = clock()
         router = self.router
-        plan = router.plan(route, now, call, avoid=avoid)
+        step = router.only(route, now, call) if avoid is None else None
+        plan = None if step is not None else router.plan(route, now, call, avoid=avoid)
         plain = call is None or not call.stream
         problem: NexusError | None = None
         first: Deployment | None = None
-        while (step := plan.next(now)) is not None:
+        while plan is None or (step := plan.next(now)) is not None:
+            assert step is not None
             deployment, standing = step.deployment, step.standing
-            if step.again:
+            if step.again and plan is not None:
                 await asyncio.sleep(_pause(plan.tries) + max(0.0, step.not_before - now))
                 now = clock()
                 if not standing.admits(now):
@@ -103,7 +105,8 @@ class Delivery:
             left = began + route.timeouts.total - now
             if left <= 0:
                 break
-            timeouts = _within(step.route.timeouts, left, plain, plan)
+            more = plan.more if plan is not None else bool(route.fallbacks)
+            timeouts = _within(step.route.timeouts, left, plain, more)
             entry.goes_to(step.route, deployment)
             first = first or deployment
             started = time.perf_counter()  # the loop knows milliseconds only
@@ -112,17 +115,9 @@ class Delivery:
                 target = self._at_hand(step.route, deployment, call, timeouts)
                 result = await attempt(target or await self.target(step.route, deployment, call, timeouts))
             except NexusError as error:
-                now, problem = clock(), error
-                if not isinstance(error, MOVES_ON):
-                    if entry.sent:
-                        standing.answered()
-                    if not isinstance(error, ContextTooLong | Unsupported):
-                        raise
-                    if isinstance(error, ContextTooLong):
-                        plan.too_small = deployment
-                elif self._note(deployment, error, now, probe=probe):
-                    plan.again(deployment, standing.waits_until)
-                entry.failed(error)
+                now, problem, plan = clock(), error, plan or router.after(step, call)
+                if not self._goes_on(error, step, plan, entry, now, probe=probe):
+                    raise
             else:
                 now = clock()
                 standing.succeeded(time.perf_counter() - started, now, whole=plain)
@@ -131,7 +126,23 @@ class Delivery:
                 return result
             finally:
                 standing.leave(probe=probe)
-        raise problem or plan.refused or router.refusal(route, now)
+        raise problem or (plan.refused if plan is not None else None) or router.refusal(route, now)
+
+    def _goes_on(self, error: NexusError, step: Step, plan: Plan, entry: Entry, now: float, *, probe: bool) -> bool:
+        """Note a failed attempt for those that come after it; False where there is nothing more to try."""
+        deployment, standing = step.deployment, step.standing
+        if isinstance(error, MOVES_ON):
+            if self._note(deployment, error, now, probe=probe):
+                plan.again(deployment, standing.waits_until)
+        else:
+            if entry.sent:
+                standing.answered()
+            if not isinstance(error, ContextTooLong | Unsupported):
+                return False
+            if isinstance(error, ContextTooLong):
+                plan.too_small = deployment
+        entry.failed(error)
+        return True
 
     def forget(self) -> None:
         """Find every endpoint anew: accounts have changed."""
@@ -243,7 +254,7 @@ def _pause(tries: int) -> float:
     return random.uniform(0.0, _PAUSE * 2.0 ** (tries - 1))  # noqa: S311  no secret
 
 
-def _within(limits: Timeouts, left: float, plain: bool, plan: Plan) -> Timeouts:
+def _within(limits: Timeouts, left: float, plain: bool, more: bool) -> Timeouts:
     """Return the time for one attempt out of what is left for all of them.
 
     Of a plain call nothing is seen before its end, so it leaves some for those that come after it.
@@ -251,7 +262,7 @@ def _within(limits: Timeouts, left: float, plain: bool, plan: Plan) -> Timeouts:
     total = min(limits.total, left)
     if plain and limits.attempt is not None:
         total = min(total, limits.attempt)
-    elif plain and plan.more:
+    elif plain and more:
         total = min(total, left * _SHARE)
     return limits if total == limits.total else msgspec.structs.replace(limits, total=total)
 

@@ -6,7 +6,7 @@ import asyncio
 from types import TracebackType
 
 from nexus.core.per_loop import PerLoop
-from nexus.http.types import Receive
+from nexus.http.types import LEAVING, Leaving, Receive, Scope
 from nexus.llm.accounting import Entry
 
 _LOOK_EVERY = 0.05
@@ -15,23 +15,28 @@ _LOOK_EVERY = 0.05
 class Departure:
     """Stands around one call: closes its entry at the end, and cancels this task when the client has gone.
 
-    It begins to watch at the second look of a timer that all calls share: those that are over by then, which are
-    most, are answered without the cost.
+    Our own server says when it has. Of another it has to be asked: from the second look of a timer that all calls
+    share, so that those that are over by then, which are most, are answered without the cost.
     """
 
-    __slots__ = ("_entry", "_lookout", "_over", "_receive", "_task", "_watch")
+    __slots__ = ("_entry", "_leaving", "_lookout", "_over", "_receive", "_task", "_watch")
 
-    def __init__(self, receive: Receive, entry: Entry) -> None:
-        """Watch `receive`, whose body has been read."""
+    def __init__(self, scope: Scope, receive: Receive, entry: Entry) -> None:
+        """Listen for what `receive`, whose body has been read, would tell."""
+        self._leaving: Leaving | None = scope.get(LEAVING)
         self._receive = receive
         self._entry = entry
         self._over = False
         self._watch: asyncio.Task[None] | None = None
+        self._lookout: _Lookout | None = None
 
     def __enter__(self) -> None:
         """Begin."""
+        self._task = asyncio.current_task()
+        if self._leaving is not None:
+            self._leaving(self._left)
+            return
         loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task(loop)
         self._lookout = lookout = _lookouts.of(loop)
         lookout.add(self, loop)
 
@@ -41,7 +46,10 @@ class Departure:
         """Record, and stop watching; the cancellation that the watch itself caused ends here."""
         self._over = True
         self._entry.close(error)
-        self._lookout.remove(self)
+        if self._leaving is not None:
+            self._leaving(None)
+        elif self._lookout is not None:
+            self._lookout.remove(self)
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None  # what it dies of leads back to here, and circles wait long for the collector
@@ -56,6 +64,9 @@ class Departure:
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._left()
+
+    def _left(self) -> None:
         # The end of an answer reads as a disconnect too.
         if not self._over and not self._entry.closed and self._task is not None:
             self._entry.gone = True

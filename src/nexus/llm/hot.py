@@ -7,24 +7,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from starlette.requests import ClientDisconnect
 
 from nexus.access.guard import principal_of
+from nexus.access.types import Principal
 from nexus.access.types import Scope as Right
 from nexus.core.errors import NexusError, NotFound, TooLarge
 from nexus.core.plugins import PluginFolder
-from nexus.http.body import read_body
+from nexus.http.body import body_at_hand, read_body
+from nexus.http.heads import write_headers
 from nexus.http.problem import send_error
-from nexus.http.types import PUSH, Handler, Push, Receive, Scope, Send, headers_of, path_of
+from nexus.http.types import (
+    FINISH,
+    PUSH,
+    Finish,
+    Handler,
+    Push,
+    Receive,
+    Scope,
+    Send,
+    headers_of,
+    path_of,
+)
 from nexus.llm.accounting import Entry
 from nexus.llm.departures import Departure
 from nexus.llm.dialect import Dialect, Door, Operation
 from nexus.llm.errors import UpstreamRejected
 from nexus.llm.flow import Flow
-from nexus.llm.limit_headers import announcing
+from nexus.llm.limit_headers import HOLD, announcing
 from nexus.llm.service import LLMService
 from nexus.llm.session import Session
 from nexus.llm.settings import LLMSettings
@@ -41,6 +54,7 @@ class _StreamFailed(Exception):
 _OVER = (ClientDisconnect, _StreamFailed)
 _JSON = (b"content-type", b"application/json")
 _NO_STORE = (b"cache-control", b"no-store")
+_JSON_LINES = b"content-type: application/json\r\ncache-control: no-store\r\n"
 
 
 async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,13 +65,13 @@ async def chat_completions(scope: Scope, receive: Receive, send: Send) -> None:
 async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
     """Serve one chat request in a dialect, whatever its provider speaks."""
     try:
-        service, body = await _enter(scope, receive)
+        principal, service, body = await _enter(scope, receive)
         call = dialect.parse(body, path=_asked(scope), headers=headers_of(scope))
         call.received = scope["headers"]
         form = dialect.answering(call)
-        principal = principal_of(scope)
         entry = service.entry(principal, call, request_id=scope.get("request_id"))
-        with Departure(receive, entry):
+        scope[HOLD] = entry.hold
+        with Departure(scope, receive, entry):
             session = service.session(call, entry)
             if session is not None:
                 call = await session.prepare(principal, call)
@@ -79,7 +93,7 @@ async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
                 answer = session.sent(answer)
                 session.ended(None)
             entry.close()  # on record before the client can know of it
-            await _send_json(send, 200, answer, entry.id, entry.headers)
+            await _send_json(scope, send, 200, answer, entry.id, entry.headers)
     except _OVER:
         return
     except NexusError as error:
@@ -88,12 +102,11 @@ async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
 
 async def _embed(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
     try:
-        service, body = await _enter(scope, receive)
+        principal, service, body = await _enter(scope, receive)
         request = dialect.parse_embedding(body, path=_asked(scope))
-        who, received = principal_of(scope), scope["headers"]
-        embedding = await service.embed(who, request, received, request_id=scope.get("request_id"))
+        embedding = await service.embed(principal, request, scope["headers"], request_id=scope.get("request_id"))
         answer = embedding.body or dialect.embedding(embedding, request)
-        await _send_json(send, 200, answer, embedding.invocation_id, embedding.headers)
+        await _send_json(scope, send, 200, answer, embedding.invocation_id, embedding.headers)
     except _OVER:
         return
     except NexusError as error:
@@ -102,11 +115,11 @@ async def _embed(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -
 
 async def _count(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -> None:
     try:
-        service, body = await _enter(scope, receive)
+        principal, service, body = await _enter(scope, receive)
         call = dialect.parse(body, path=_asked(scope), headers=headers_of(scope))
-        found = await service.count(principal_of(scope), call)
+        found = await service.count(principal, call)
         extra = ((b"x-nexus-estimated", b"true"),) if found.estimated else ()
-        await _send_json(send, 200, found.body or dialect.count(found.tokens, call), more=extra)
+        await _send_json(scope, send, 200, found.body or dialect.count(found.tokens, call), more=extra)
     except _OVER:
         return
     except NexusError as error:
@@ -118,10 +131,10 @@ async def _models(scope: Scope, receive: Receive, send: Send, dialect: Dialect) 
         who = principal_of(scope)
         models = scope["app_services"].get(LLMService).models(who.project_id)
         cards = [card for card in models if who.may_use_model(card.name)]
-        await _send_json(send, 200, dialect.models(cards, _asked(scope)))
+        await _send_json(scope, send, 200, dialect.models(cards, _asked(scope)))
     except NexusError as error:
         # Several dialects share this path, so it does not say whose shape an error has.
-        await send_error({**scope, "path": dialect.path}, send, error)
+        await send_error({**scope, "path": dialect.path, "nexus.path": dialect.path}, send, error)
 
 
 _WORK: dict[Operation, Callable[[Scope, Receive, Send, Dialect], Awaitable[None]]] = {
@@ -169,33 +182,43 @@ def _asked(scope: Scope) -> str:
     return f"{path_of(scope)}?{query.decode('latin-1')}" if query else path_of(scope)
 
 
-async def _enter(scope: Scope, receive: Receive) -> tuple[LLMService, bytes]:
-    """Return who serves, and the body. Raises `Forbidden`, `TooLarge`, `ClientDisconnect`."""
-    principal_of(scope).require(Right.LLM_INVOKE)
+async def _enter(scope: Scope, receive: Receive) -> tuple[Principal, LLMService, bytes]:
+    """Return who asks, who serves, and the body. Raises `Forbidden`, `TooLarge`, `ClientDisconnect`."""
+    principal = principal_of(scope)
+    principal.require(Right.LLM_INVOKE)
     service = scope["app_services"].get(LLMService)
     settings = service.settings
-    body = await read_body(receive, settings.max_body)
+    body = body_at_hand(scope, settings.max_body)
+    if body is None:
+        body = await read_body(receive, settings.max_body)
     if len(body) > settings.max_text_body and b"base64" not in body:
         raise TooLarge(f"A request without media may have {settings.max_text_body} bytes.")
-    return service, body
+    return principal, service, body
 
 
 async def _refuse(scope: Scope, send: Send, dialect: Dialect, error: NexusError) -> None:
     """Answer with an error that came before the answer had begun."""
     if isinstance(error, UpstreamRejected) and error.body:
         # The caller speaks the provider's dialect: the provider's own words say best what is wrong.
-        await _send_json(send, error.upstream_status, error.body)
+        await _send_json(scope, send, error.upstream_status, error.body)
     else:
         await send_error(scope, send, dialect.naming(error))
 
 
 async def _send_json(
+    scope: Scope,
     send: Send,
     status: int,
     body: bytes,
     invocation_id: str | None = None,
-    more: tuple[tuple[bytes, bytes], ...] = (),
+    more: Sequence[tuple[bytes, bytes]] = (),
 ) -> None:
+    finish: Finish | None = scope.get(FINISH)
+    if finish is not None:
+        own = b"x-nexus-invocation: %b\r\n" % invocation_id.encode() if invocation_id is not None else b""
+        lines = b"%b%b%b" % (_JSON_LINES, write_headers(more)[0] if more else b"", own)
+        if finish(status, lines, body):
+            return
     headers = [_JSON, _NO_STORE, (b"content-length", b"%d" % len(body)), *more]
     if invocation_id is not None:
         headers.append((b"x-nexus-invocation", invocation_id.encode()))
@@ -275,7 +298,7 @@ async def _send_instead(
 ) -> None:
     """Send what no provider is asked for now: a whole answer, or the events of one that is made elsewhere."""
     if isinstance(instead, bytes):
-        await _send_json(send, 200, instead, entry.id)
+        await _send_json(scope, send, 200, instead, entry.id)
         return
     outlet = _Outlet(send, dialect, entry, service.settings)
     try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from nexus.http.types import Scope, Send, path_of
+from nexus.ledger.limiter import Hold
 from nexus.ledger.rate_headers import rate_headers
 from nexus.llm.service import LLMService
 
@@ -13,7 +16,14 @@ def announcing(scope: Scope, send: Send) -> Send:
     return send
 
 
+HOLD: Final = "nexus.hold"
+"""Where a scope has the reservation of its call, once there is one."""
+
+
 def _standing(scope: Scope) -> bytes:
+    hold: Hold | None = scope.get(HOLD)
+    if hold is not None:
+        return rate_headers(path_of(scope), *hold.standing())
     services, principal = scope.get("app_services"), scope.get("principal")
     limiter = services.get(LLMService).limiter if services is not None else None
     if limiter is None or principal is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from nexus.core.errors import NexusError
 from nexus.llm.errors import UpstreamRateLimited, UpstreamUnavailable
@@ -22,7 +23,7 @@ _CURIOSITY = 0.05
 _MOST_STANDINGS = 4096
 
 
-class Step(NamedTuple):
+class Step(msgspec.Struct, frozen=True):
     """The next place to try, and how it is doing: `again` where it has failed this call, not before `not_before`."""
 
     route: Route
@@ -83,6 +84,28 @@ class Router:
         budget = self.budget(route)
         budget.count(now)
         return Plan(self, route, call, avoid, budget)
+
+    def only(self, route: Route, now: float, call: Call | None) -> Step | None:
+        """Count a call and return its first step where a route has one place only, which can take it.
+
+        Most calls never need a plan. None, and nothing counted, where it takes one.
+        """
+        if len(route.deployments) != 1:
+            return None
+        (place,) = route.deployments
+        standing = self.standing(place)
+        if not standing.admits(now) or not self.within_limits(place, call, now):
+            return None
+        if call is not None and unfit(call, place) is not None:
+            return None
+        self.budget(route).count(now)
+        return Step(route, place, standing)
+
+    def after(self, step: Step, call: Call | None) -> Plan:
+        """Return where a call may go after its `only` step."""
+        plan = Plan(self, step.route, call, None, self.budget(step.route))
+        plan.begun()
+        return plan
 
     def within_limits(self, deployment: Deployment, call: Call | None, now: float) -> bool:
         """Tell whether a deployment's own limits admit a call now."""
@@ -189,6 +212,11 @@ class Plan:
         self._avoid = avoid
         self._budget = budget
         self._retries = router.retries
+
+    def begun(self) -> None:
+        """Note that the route's only place has been tried."""
+        self._left = []
+        self.tries = 1
 
     def next(self, now: float) -> Step | None:
         """Return the next step, None when there is nowhere left. What is resting or does not fit is left out."""

@@ -150,7 +150,7 @@ class LLMService:
         """
         call = Call.of(request)
         with self.entry(principal, call, kind=kind, **origin) as entry:
-            await self._admission.chat(call, entry)
+            await self._admission.chat(call, entry, self.registry.at_hand(call.model))
 
             async def attempt(target: Target) -> Completion:
                 asked = target.provider.chat(target.endpoint, target.deployment.model, call)
@@ -241,8 +241,9 @@ class LLMService:
 
     async def answer(self, call: Call, dialect: Dialect, entry: Entry) -> bytes:
         """Return a whole answer in the client's dialect: the provider's own bytes where both speak the same."""
-        await self._admission.chat(call, entry)
-        route = self.registry.at_hand(call.model) or await self.registry.priced(call.model, project=entry.project)
+        route = self.registry.at_hand(call.model)
+        await self._admission.chat(call, entry, route)
+        route = route or await self.registry.priced(call.model, project=entry.project)
         if route.cache is not None and (question := self.cache.question(route, call, dialect, entry)) is not None:
             return await self.cache.answer(question, lambda: ask(self._delivery, route, call, dialect, entry))
 
@@ -260,8 +261,9 @@ class LLMService:
 
     async def open(self, call: Call, dialect: Dialect, entry: Entry) -> Stream[bytes]:
         """Open a stream in the client's dialect; its first piece has come when this returns."""
-        await self._admission.chat(call, entry)
-        route = self.registry.at_hand(call.model) or await self.registry.priced(call.model, project=entry.project)
+        route = self.registry.at_hand(call.model)
+        await self._admission.chat(call, entry, route)
+        route = route or await self.registry.priced(call.model, project=entry.project)
         if route.cache is not None and (question := self.cache.question(route, call, dialect, entry)) is not None:
             return await self.cache.open(question, lambda: overhear(self._delivery, route, call, dialect, entry))
         if route.continuation:
@@ -279,7 +281,7 @@ class LLMService:
 
     async def open_chunks(self, call: Call, entry: Entry) -> Flow[list[Chunk]]:
         """Open a stream of typed chunks."""
-        await self._admission.chat(call, entry)
+        await self._admission.chat(call, entry, self.registry.at_hand(call.model))
 
         async def attempt(target: Target) -> Flow[list[Chunk]]:
             return await self._delivery.begin(target, call, entry, target.provider.decoder(call))
