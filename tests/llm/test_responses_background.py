@@ -272,6 +272,30 @@ def test_a_failure_is_the_last_event(lite: Place, name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("carries_on", [False, True])
+def test_a_stream_that_breaks_is_told_to_its_last_word(lite: Place, carries_on: bool) -> None:
+    def breaking(seen: Seen) -> Script:
+        if len(lite.upstream.seen) > 1:
+            return slowly(TEXT.removeprefix(seen.json["messages"][-2]["content"]), gap=0.01, wait=0)(seen)
+        script = slowly(TEXT, gap=0.03, wait=0)(seen)
+        return Script((*script.pieces[: len(script.pieces) // 2], 0.02, "reset"))
+
+    places = [{"provider": "chat", "model": name} for name in ("m", "n")]
+    lite.llm["routes"] += [{"name": "two", "deployments": places, "continuation": carries_on}]
+    lite.upstream.answering = breaking
+    lite.engine()
+    client = sdk(lite.api())
+    events = list(begin(client, "two"))
+    assert numbers(events) == list(range(len(events)))
+    assert (events[-1].type == "response.completed") is carries_on
+    if carries_on:
+        assert words(events) == events[-1].response.output_text == TEXT
+    else:
+        assert TEXT.startswith(words(events))
+        assert (events[-1].type, words(events).count("word") > 8) == ("response.failed", True)
+
+
+@pytest.mark.slow
 def test_a_killed_engine_costs_no_word_that_was_told(place: Place) -> None:
     """The second engine's model is asked to go on in the middle of the text, and its words follow in one stream."""
 

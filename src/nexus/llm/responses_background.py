@@ -18,6 +18,7 @@ from nexus.core.errors import NexusError
 from nexus.core.ids import new_id
 from nexus.llm import storage
 from nexus.llm.continuation import continuing, may_continue
+from nexus.llm.delivery import MOVES_ON
 from nexus.llm.dialect import Dialect
 from nexus.llm.errors import UnknownResponse, Unsupported
 from nexus.llm.responses_answers import echo_of, response_head
@@ -34,6 +35,7 @@ from nexus.runs.types import RetryPolicy, RunSpec, RunStatus, StepSpec
 from nexus.storage.db import Database, DatabaseUnavailable
 
 RESPOND = "llm.respond"
+_TRIES: Final = 3
 # What the model or its provider refuses is told at once; only our own database is worth another try.
 _RETRIES: Final = RetryPolicy(max=5, on=[DatabaseUnavailable.code])
 _LOST: Final = {"code": "server_error", "message": "The response could not be made: its run has ended without it."}
@@ -146,7 +148,7 @@ class Background:
         return status
 
     async def _respond_streamed(
-        self, principal: Principal, row: ResponseRow, call: ResponsesCall, origin: dict[str, Any]
+        self, principal: Principal, row: ResponseRow, call: ResponsesCall, origin: dict[str, Any], tries: int = _TRIES
     ) -> str:
         worker = new_id("wrk")
         kept = await self._database.write(storage.take_up, row.project_id, row.id, worker)
@@ -173,6 +175,8 @@ class Background:
         except DatabaseUnavailable:
             raise
         except NexusError as error:
+            if tries and isinstance(error, MOVES_ON) and await self._may_carry_on(row, call, worker):
+                return await self._respond_streamed(principal, row, call, origin, tries - 1)
             last = writer.fail(_told(error))
             await teller.tell(last, Ended("failed", _encode(writer.response)))
             raise
@@ -180,6 +184,14 @@ class Background:
             last = writer.end()
             await teller.tell(last, Ended(writer.response["status"], _encode(writer.response)))
         return await self._status(row)
+
+    async def _may_carry_on(self, row: ResponseRow, call: ResponsesCall, worker: str) -> bool:
+        """Tell whether the route wants a stream that broke to be carried on, and this one can be."""
+        route = self._llm.registry.find(call.model, project=row.project_id)
+        if not route.continuation or not may_continue(call):
+            return False
+        kept = await self._database.write(storage.take_up, row.project_id, row.id, worker)
+        return kept is not None and so_far_of(kept).may_go_on
 
     async def _status(self, row: ResponseRow) -> str:
         found = await self._database.read(storage.response, row.project_id, row.id)

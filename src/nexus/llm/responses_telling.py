@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from nexus.core.errors import NexusError
 from nexus.llm import storage
 from nexus.llm.flow import Stream
 from nexus.llm.responses_carried import CarriedWriter
@@ -84,7 +85,12 @@ class Teller:
                 patience = max(0.0, due - clock()) if waiting else None
                 await asyncio.wait({getting}, timeout=patience)
                 if getting.done():
-                    chunks = getting.result()
+                    try:
+                        chunks = getting.result()
+                    except NexusError:
+                        # What follows has the next numbers: these words must have been told.
+                        await self.tell(waiting)
+                        raise
                     if chunks is None:
                         return await self.tell(waiting)
                     waiting += writer.write(chunks)
