@@ -89,6 +89,23 @@ def test_what_only_one_form_has_is_refused_by_name(asked: dict[str, Any], field:
     assert (refused.value.status, refused.value.field) == (400, field)
 
 
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"reasoning_effort": "banana"}, "reasoning_effort"),
+    ({"verbosity": "loud"}, "verbosity"),
+    ({"tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+    ({"top_logprobs": 2}, "top_logprobs"),
+]
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "google", "bedrock"])
+@pytest.mark.parametrize(("asked", "field"), WRONG)
+def test_a_word_that_nobody_knows_is_wrong_everywhere(asked: dict[str, Any], field: str, provider: str) -> None:
+    with pytest.raises(NexusError) as refused:
+        sent(provider, **asked)
+    assert (refused.value.status, refused.value.field) == (400, field)
+
+
 @pytest.mark.parametrize("value", [None, False, "", [], {}])
 def test_a_field_that_asks_for_nothing_is_no_matter(value: Any) -> None:
     assert sent("anthropic", vendor=value) == sent("anthropic")

@@ -18,6 +18,7 @@ from nexus.llm.cache_marks import marked_for, read_mark, write_mark, write_own_m
 from nexus.llm.chat_tools import (
     PLAIN,
     Manner,
+    check_choice,
     only_allowed,
     read_call,
     read_choice,
@@ -26,7 +27,7 @@ from nexus.llm.chat_tools import (
     write_choice,
     write_tool,
 )
-from nexus.llm.errors import Unsupported
+from nexus.llm.errors import InvalidRequest, Unsupported
 from nexus.llm.shown import told_by_user
 from nexus.llm.signatures import found_beside
 from nexus.llm.types import (
@@ -91,6 +92,8 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
     rest.pop("stream", None)
     rest.pop("stream_options", None)
     wants_logprobs, top = rest.pop("logprobs", None), rest.pop("top_logprobs", None)
+    if top and not wants_logprobs:
+        raise InvalidRequest("top_logprobs is only allowed with logprobs.", field="top_logprobs")
     choice, parallel = rest.pop("tool_choice", None), rest.pop("parallel_tool_calls", None)
     reasoning = _read_reasoning(rest)
     if rest.get("web_search_options") == {}:
@@ -99,12 +102,14 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
         rest.pop("modalities", None)
     tools = read_tools(rest.pop("tools", None), rest.pop("functions", None))
     user = rest.pop("user", None)
+    chosen = read_choice(choice, parallel, rest.pop("function_call", None))
+    check_choice(chosen, tools)
     return ChatRequest(
         dialect=DIALECT,
         model=rest.pop("model"),
         messages=tuple(read_message(message) for message in with_call_ids(rest.pop("messages"))),
         tools=tuple(only_allowed(tools, choice)),
-        tool_choice=read_choice(choice, parallel, rest.pop("function_call", None)),
+        tool_choice=chosen,
         max_tokens=newer if newer is not None else maximum,
         stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
         choices=rest.pop("n", None) or 1,

@@ -118,6 +118,12 @@ def read_choice(choice: Any, parallel: bool | None, older: Any = None) -> ToolCh
     return ToolChoice(mode="required" if told.get("mode") == "required" else "auto", parallel=parallel)
 
 
+def check_choice(choice: ToolChoice | None, tools: Sequence[Tool]) -> None:
+    """Raise `InvalidRequest` for a choice that insists on tools where there are none."""
+    if not tools and choice is not None and choice.mode in ("required", "tool"):
+        raise InvalidRequest("tool_choice is only allowed with tools.", field="tool_choice")
+
+
 def write_choice(choice: ToolChoice) -> dict[str, Any]:
     """Write the fields that say which tool is to be used."""
     out: dict[str, Any] = {} if choice.parallel is None else {"parallel_tool_calls": choice.parallel}

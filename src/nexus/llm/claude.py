@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from nexus.llm.errors import Unsupported
 from nexus.llm.types import Reasoning
+from nexus.llm.wishes import check_effort
 
 _NAME = re.compile(r"claude-(?:[a-z]+-)?(?P<major>\d)(?:[-.](?P<minor>\d)(?!\d))?")
 # Thinking tokens for an effort by name, and the least that may be asked for.
@@ -54,6 +55,7 @@ def thinking_fields(asked: Reasoning, model: str, *, max_tokens: int | None, fre
     calls: a budget would be refused then, and is left out, since it is a leave and no demand. Raises
     `Unsupported` for a generation that does not think.
     """
+    check_effort(asked.effort)
     able = claude(model)
     off = asked.effort == "none" or asked.budget_tokens == 0
     if able.thinking == "adaptive":

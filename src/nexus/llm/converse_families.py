@@ -15,6 +15,7 @@ import msgspec
 
 from nexus.llm.claude import effort_of, thinking_fields
 from nexus.llm.types import Reasoning
+from nexus.llm.wishes import check_effort
 
 Kind = Literal["text", "image", "document", "video", "audio"]
 _WORLDS = frozenset(("us", "eu", "apac", "jp", "au", "ca", "sa", "me", "af", "global", "us-gov"))
@@ -77,6 +78,7 @@ def thinking_of(
         effort = {"output_config": {"effort": told["effort"]}} if "effort" in told else {}
         return ({"thinking": told["thinking"]} if "thinking" in told else {}) | effort
     level = asked.effort
+    check_effort(level)
     if level == "none" or asked.budget_tokens == 0 or (level is None and asked.budget_tokens is None):
         return {}
     if family.reasoning == "none" or not any(word in model for word in family.reasons):

@@ -38,7 +38,7 @@ from nexus.llm.types import (
     ToolResult,
 )
 from nexus.llm.unsaid import as_client_says, refuse_fields, refuse_unsaid
-from nexus.llm.wishes import tier_of, verbosity_words
+from nexus.llm.wishes import check_effort, tier_of, verbosity_words
 
 _BODY = frozenset(("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "model"))
 _BODY_HINTS = frozenset(("safetySettings", "labels", "serviceTier", "store"))
@@ -408,6 +408,7 @@ def _write_config(request: ChatRequest, model: str) -> dict[str, Any]:
 
 def _write_thinking(reasoning: Reasoning, model: str) -> dict[str, Any]:
     effort, budget = reasoning.effort, reasoning.budget_tokens
+    check_effort(effort)
     hidden = effort == "none" or reasoning.summary == "none"
     out: dict[str, Any] = {} if hidden else {"includeThoughts": True}
     if budget is not None:
@@ -416,6 +417,4 @@ def _write_thinking(reasoning: Reasoning, model: str) -> dict[str, Any]:
         return out
     if _THINKS_BY_LEVEL.match(model):
         return out | {"thinkingLevel": _LEVELS.get(effort, "HIGH")}
-    if effort not in _BUDGETS:
-        raise InvalidRequest(f"The reasoning effort must be one of {', '.join(_BUDGETS)}.", field="reasoning_effort")
     return out | {"thinkingBudget": _BUDGETS[effort]}

@@ -12,7 +12,7 @@ import msgspec
 
 from nexus.core.errors import NexusError
 from nexus.llm.cache_marks import marked_for
-from nexus.llm.chat_tools import narrowed
+from nexus.llm.chat_tools import check_choice, narrowed
 from nexus.llm.errors import MissingParameter, UnknownResponse, Unsupported
 from nexus.llm.free_form import as_function
 from nexus.llm.responses_items import (
@@ -161,12 +161,14 @@ def read_request(body: dict[str, Any], history: list[dict[str, Any]] | None = No
         if item.get("type") == ADDED:
             tools += _read_tools(item.get("tools") or (), choice, f"input.{i}.tools")
     user = rest.pop("user", None)
+    chosen = _read_choice(choice, rest.pop("parallel_tool_calls", None))
+    check_choice(chosen, tools)
     return ChatRequest(
         dialect=DIALECT,
         model=rest.pop("model"),
         messages=messages,
         tools=tuple(_allowed(tools, choice)),
-        tool_choice=_read_choice(choice, rest.pop("parallel_tool_calls", None)),
+        tool_choice=chosen,
         max_tokens=rest.pop("max_output_tokens", None),
         temperature=rest.pop("temperature", None),
         top_p=rest.pop("top_p", None),

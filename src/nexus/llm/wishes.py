@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from nexus.llm.errors import InvalidRequest
 from nexus.llm.types import ChatRequest
 
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # For models that have no parameter for it; what is usual goes without saying.
 _VERBOSITY = {"low": "Keep your answer brief.", "high": "Answer in full detail."}
+_VERBOSITIES = (None, "low", "medium", "high")
 _USUAL_TIERS = frozenset(("", "auto", "default", "standard", "standard_only", "on_demand", "scale"))
 _QUICK = frozenset(("fast", "priority"))
 
 
 def verbosity_words(request: ChatRequest) -> str | None:
-    """Return the wish for a short or long answer in words, None where nothing is to be said."""
+    """Return the wish for a short or long answer in words, None where nothing is to be said.
+
+    Raises `InvalidRequest` for a word that is none for it.
+    """
+    if request.verbosity not in _VERBOSITIES:
+        raise InvalidRequest("verbosity must be one of low, medium, high.", field="verbosity")
     return _VERBOSITY.get(request.verbosity or "")
+
+
+def check_effort(effort: str | None) -> None:
+    """Raise `InvalidRequest` for an effort by a name that no model knows."""
+    if effort is not None and effort not in EFFORTS:
+        told = f"The reasoning effort must be one of {', '.join(EFFORTS)}."
+        raise InvalidRequest(told, field="reasoning_effort")
 
 
 def tier_of(request: ChatRequest) -> str | None:

@@ -147,6 +147,7 @@ class OpenAIResponses(Dialect):
             "response_format": "text.format",
             "reasoning_effort": "reasoning.effort",
             "logprobs": "include",
+            "verbosity": "text.verbosity",
         }
     )
 
