@@ -188,6 +188,34 @@ def test_items_that_cannot_be_read_elsewhere_are_named(item: dict[str, Any], fie
     assert (refused.value.status, refused.value.field) == (400, field)
 
 
+DOCUMENT = {"type": "input_file", "file_data": "data:application/x-odd;base64,QUJD"}
+CALLED = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "bedrock"])
+@pytest.mark.parametrize(
+    ("items", "field"),
+    [
+        ([{"role": "user", "content": [{"type": "input_text", "text": "x"}, DOCUMENT]}], "input.0.content.1"),
+        (
+            [
+                ASK[1],
+                {"role": "assistant", "content": "a"},
+                {"type": "additional_tools", "role": "developer", "tools": []},
+                CALLED,
+                {"type": "function_call_output", "call_id": "c", "output": [DOCUMENT]},
+            ],
+            "input.4.output",
+        ),
+        ([{"role": "user", "content": [{"type": "weird"}]}], "input.0.content.0"),
+    ],
+)
+def test_what_cannot_be_said_is_named_by_its_item(items: list[dict[str, Any]], field: str, provider: str) -> None:
+    with pytest.raises(NexusError) as refused:
+        sent_items(provider, items, instructions="Be kind.")
+    assert refused.value.field == field
+
+
 def test_a_reference_by_its_id_alone_passes_to_its_own_provider() -> None:
     body = {"model": "m", "input": [{"id": "msg_1"}, ASK[1]]}
     assert sent_items("openai_responses", body["input"], "m")["input"] == body["input"]

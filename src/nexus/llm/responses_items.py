@@ -96,6 +96,35 @@ def read_items(items: Sequence[dict[str, Any]]) -> tuple[Message, ...]:
     return tuple(messages)
 
 
+def places_of(items: Sequence[dict[str, Any]], earlier: int) -> list[list[str]]:
+    """Return what the client calls each part of each message that `read_items` makes of items.
+
+    The first `earlier` items are those of previous responses.
+    """
+    places: list[list[str]] = []
+    last: Role | None = None
+    for i, item in enumerate(items):
+        message = _read_item(item) if item.get("type") not in (ADDED, UPDATE) else None
+        if message is None:
+            continue
+        here = [_place_in(item, j, f"input.{i - earlier}") for j in range(len(message.parts))]
+        if i < earlier:
+            here = ["previous_response_id"] * len(here)
+        if message.role == last == "assistant":
+            places[-1] += here
+        else:
+            places.append(here)
+        last = message.role
+    return places
+
+
+def _place_in(item: dict[str, Any], part: int, place: str) -> str:
+    if item.get("type") in OUTPUTS:
+        return f"{place}.output"
+    content = item.get("content") if kind_of(item) == "message" else None
+    return place if content is None else f"{place}.content" if isinstance(content, str) else f"{place}.content.{part}"
+
+
 def read_output(items: Sequence[dict[str, Any]]) -> Message:
     """Read what a model answered."""
     parts: list[AnyPart] = []

@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/responses/create.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from nexus.llm.responses_items import (
     flat_name,
     has_seals,
     kind_of,
+    places_of,
     read_items,
     unsealed_items,
     write_items,
@@ -179,7 +181,12 @@ def read_request(body: dict[str, Any], history: list[dict[str, Any]] | None = No
         service_tier=rest.pop("service_tier", None),
         user=user if user is not None else rest.get("safety_identifier"),
         extra=_asked(rest),
+        places=functools.partial(_places, items, len(history or ()), bool(instructions)),
     )
+
+
+def _places(items: Sequence[dict[str, Any]], earlier: int, instructed: bool) -> list[list[str]]:
+    return ([["instructions"]] if instructed else []) + places_of(items, earlier)
 
 
 def _asked(rest: dict[str, Any]) -> dict[str, Any]:
