@@ -105,7 +105,7 @@ def _write_request(request: ChatRequest, model: str, family: Family, names: Mapp
         body["outputConfig"] = {"textFormat": _text_format(form)}
     if request.stop and family.stop_sequence:
         body["additionalModelResponseFieldPaths"] = [family.stop_sequence]
-    own = {name: value for name, value in _own_fields(request).items() if value}
+    own = {name: value for name, value in request.extra.items() if name in OWN_FIELDS}
     more = _merged(more, own.pop("additionalModelRequestFields", {}))
     if more:
         body["additionalModelRequestFields"] = more
@@ -138,17 +138,9 @@ def _check(request: ChatRequest) -> None:
     if (tier := tier_of(request)) is not None and tier not in _TIERS:
         raise Unsupported(f"This provider has no service tier {tier}.", field="service_tier")
     for name, kind in OWN_FIELDS.items():
-        if not isinstance(_own_fields(request).get(name, kind()), kind):
+        if not isinstance(request.extra.get(name, kind()), kind):
             noun = "an array" if kind is list else "an object"
             raise WrongType(f"{name} must be {noun}.", field=name)
-
-
-def _own_fields(request: ChatRequest) -> dict[str, Any]:
-    """Return what of a request's further fields Converse knows; others have its tiers of service as plain words."""
-    own = {name: value for name, value in request.extra.items() if name in OWN_FIELDS}
-    if isinstance(tier := own.get("serviceTier"), str):
-        own["serviceTier"] = {"type": tier.lower()} if tier.lower() in _TIERS else {}
-    return own
 
 
 def _inference(request: ChatRequest, family: Family, *, thinks: bool) -> dict[str, Any]:

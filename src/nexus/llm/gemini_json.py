@@ -40,8 +40,8 @@ from nexus.llm.types import (
 from nexus.llm.unsaid import as_client_says, refuse_fields, refuse_unsaid
 from nexus.llm.wishes import check_effort, tier_of, verbosity_words
 
-_BODY = frozenset(("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "model"))
-_BODY_HINTS = frozenset(("safetySettings", "labels", "serviceTier", "store"))
+_BODY = frozenset(("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "model", "serviceTier"))
+_BODY_HINTS = frozenset(("safetySettings", "labels", "store"))
 _CONFIG = {
     "temperature": "temperature",
     "topP": "top_p",
@@ -116,6 +116,7 @@ def read_request(body: dict[str, Any], model: str) -> ChatRequest:
         choices=config.get("candidateCount") or 1,
         response_format=_read_format(config),
         reasoning=_read_thinking(config.get("thinkingConfig")),
+        service_tier=_read_tier(body.get("serviceTier")),
         extra=hints,
         places=functools.partial(_places, body),
         **plain,
@@ -168,6 +169,12 @@ def _places(body: dict[str, Any]) -> list[list[str]]:
                 said.append(f"contents.{i}.parts.{j}")
         places += [there for there in (results, said) if there]
     return places
+
+
+def _read_tier(tier: Any) -> str | None:
+    """Return the tier of service that is asked for, as others write it."""
+    name = tier.lower().removeprefix("service_tier_") if isinstance(tier, str) else ""
+    return name if name not in ("", "unspecified") else None
 
 
 def _detail(asked: dict[str, Any]) -> str | None:

@@ -98,6 +98,7 @@ class Gemini(Dialect):
             "response_format": "generationConfig.responseSchema",
             "reasoning_effort": "generationConfig.thinkingConfig",
             "tool_choice": "toolConfig.functionCallingConfig",
+            "service_tier": "serviceTier",
             "input": "content",
             "dimensions": "outputDimensionality",
             "task": "taskType",
