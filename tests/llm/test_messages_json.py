@@ -595,3 +595,25 @@ def test_a_system_message_may_set_the_effort_of_its_turn() -> None:
     with pytest.raises(Unsupported) as refused:
         reminded(content="x", output_config={"effort": "low", "format": {"type": "json_schema"}})
     assert refused.value.field == "messages.1.output_config.format"
+
+
+def test_marks_reach_servers_of_chat_completions_that_take_them() -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    call = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "y"}]}
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "x"} | mark]},
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result | {"cache_control": {"type": "ephemeral", "ttl": "1h"}}]},
+    ]
+    system = [{"type": "text", "text": "s"} | mark]
+    tools = [{"name": "f", "input_schema": {"type": "object"}} | mark]
+    request = read_request({"model": "m", "system": system, "messages": messages, "tools": tools})
+    taken = chat_json.write_request(request, "m", stream=False, ways=chat_json.Ways(cache_control=True))
+    assert [message["content"] for message in taken["messages"] if message["content"]] == [
+        [{"type": "text", "text": "s"} | mark],
+        [{"type": "text", "text": "x"} | mark],
+        [{"type": "text", "text": "y", "cache_control": {"type": "ephemeral", "ttl": "1h"}}],
+    ]
+    assert taken["tools"][0]["cache_control"] == {"type": "ephemeral"}
+    assert "cache_control" not in json.dumps(chat_json.write_request(request, "m", stream=False))

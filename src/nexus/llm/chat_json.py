@@ -74,7 +74,7 @@ class Ways(msgspec.Struct, frozen=True, kw_only=True):
     `stream_usage`: it takes `stream_options`. `reasoning_field`: where earlier reasoning goes back to it, or
     nowhere. `newer_limit`: the limit of output is `max_completion_tokens`; None leaves that to the model's name.
     `rename`: what parameters are called there; nothing for those that it does not know. `document_url`: documents
-    have a part of this name, which takes addresses.
+    have a part of this name, which takes addresses. `cache_control`: it takes marks as Anthropic has them.
     """
 
     stream_usage: bool = True
@@ -82,6 +82,7 @@ class Ways(msgspec.Struct, frozen=True, kw_only=True):
     newer_limit: bool | None = None
     rename: dict[str, str] = {}
     document_url: bool = False
+    cache_control: bool = False
 
 
 def read_request(body: dict[str, Any]) -> ChatRequest:
@@ -162,7 +163,7 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, ways: Ways 
     if request.logprobs is not None:
         body |= {"logprobs": True} | ({"top_logprobs": request.logprobs} if request.logprobs else {})
     if request.tools:
-        body["tools"] = [_write_tool(tool, own=own) for tool in request.tools]
+        body["tools"] = [_write_tool(tool, own=own, marked=own or ways.cache_control) for tool in request.tools]
     if request.tool_choice is not None and request.tools:
         body |= write_choice(request.tool_choice)
     if request.response_format is not None:
@@ -212,10 +213,10 @@ def _write_reasoning(reasoning: Reasoning, model: str) -> dict[str, Any]:
     return {"reasoning_effort": "low" if budget <= _LOW else "medium" if budget <= _MEDIUM else "high"}
 
 
-def _write_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
+def _write_tool(tool: Tool, *, own: bool, marked: bool) -> dict[str, Any]:
     if tool.value is not None and not own:
         raise Unsupported(f"This model does not have the tool {tool.name}.", field="tools")
-    return write_tool(tool) | (write_mark(tool.cache) if own and tool.value is None else {})
+    return write_tool(tool) | (write_mark(tool.cache) if marked and tool.value is None else {})
 
 
 def _write_messages(request: ChatRequest, model: str, *, own: bool, ways: Ways) -> list[dict[str, Any]]:
@@ -224,12 +225,15 @@ def _write_messages(request: ChatRequest, model: str, *, own: bool, ways: Ways) 
         return [written for message in request.messages for written in write_message(message)]
     out: list[dict[str, Any]] = []
     shown: list[AnyPart] = []
-    for message in marked_for(model, told_by_user(request.messages)):
+    told = told_by_user(request.messages)
+    for message in told if ways.cache_control else marked_for(model, told):
         results = [part for part in message.parts if isinstance(part, ToolResult)]
         parts: list[AnyPart] = [part for part in message.parts if not isinstance(part, ToolResult)]
         for part in results:
-            words = tuple(Text(text=item.text, cache=item.cache) for item in part.content if isinstance(item, Text))
-            out.append({"role": "tool", "tool_call_id": part.id, "content": _write_content(words)})
+            words = [Text(text=item.text, cache=item.cache) for item in part.content if isinstance(item, Text)]
+            if part.cache and words:
+                words[-1] = msgspec.structs.replace(words[-1], cache=part.cache)
+            out.append({"role": "tool", "tool_call_id": part.id, "content": _write_content(tuple(words))})
             shown += [_media_there(item, ways) for item in part.content if isinstance(item, Media)]
         if results and parts:
             parts, shown = shown + parts, []
