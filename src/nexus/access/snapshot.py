@@ -41,7 +41,7 @@ class KeyEntry:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """The entries by public id, and those that a token has been proved against, by the token's full SHA-256.
+    """The entries by public id, and those that a token has been proved against, by the token's full BLAKE2b hash.
 
     One object, replaced as a whole, so that a token proved against old entries is never looked up beside new ones.
     """
@@ -76,7 +76,7 @@ class KeySnapshot:
     def principal_of(self, token: str, client: str | None = None) -> Principal:
         """Return who a key stands for. Raises `InvalidKey` or `AddressNotAllowed`; touches no database."""
         table = self._table
-        proof = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        proof = hashlib.blake2b(token.encode("utf-8", "surrogatepass")).digest()
         entry = table.proved.get(proof) or self._prove(table, token, proof)
         if entry.expires_at is not None and self._clock.now().timestamp() >= entry.expires_at:
             raise InvalidKey("The API key has expired.")
