@@ -108,7 +108,7 @@ def postgres_url() -> Iterator[str]:
         server.cleanup()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def any_database(
     request: pytest.FixtureRequest, tmp_path: Path, empty_database: Callable[[Path], Database]
 ) -> Iterator[Database]:

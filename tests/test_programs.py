@@ -11,6 +11,7 @@ import pytest
 _LARGE = ("numpy", "scipy", "onnxruntime", "celery", "jsonschema_rs", "json_repair", "httpx2", "rich", "typer")
 
 
+@pytest.mark.slow
 def test_the_api_at_rest_holds_no_large_library() -> None:
     code = f"import sys, nexus.programs, nexus.app; print([name for name in {_LARGE!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

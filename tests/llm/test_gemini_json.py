@@ -666,6 +666,7 @@ ELEMENTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(ELEMENTS, st.lists(st.integers(0, 300), max_size=12), st.booleans())
 def test_arrays_and_events_may_be_cut_anywhere(elements: list[Any], cuts: list[int], as_array: bool) -> None:
     told = [msgspec.json.encode(element) for element in elements]
@@ -742,6 +743,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(VALUES, st.dictionaries(NAMES, VALUES, max_size=4))
 def test_no_request_whatever_breaks_the_door(value: Any, more: dict[str, Any]) -> None:

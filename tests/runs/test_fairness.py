@@ -65,6 +65,7 @@ def test_a_queue_that_nobody_works_on_holds_up_no_other(any_database: Database, 
     assert [message.queue for message in found] == ["default", "default"]
 
 
+@pytest.mark.slow
 async def test_a_small_project_starts_soon_behind_a_large_one(
     engine: Start, runs: RunService, who: Principal, database: Database
 ) -> None:

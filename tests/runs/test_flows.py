@@ -146,6 +146,7 @@ async def test_items_are_retried_one_by_one(engine: Start, runs: RunService, who
     assert [output["attempt"] for output in run.result] == [1, 2, 3]
 
 
+@pytest.mark.slow
 async def test_a_large_map(engine: Start, runs: RunService, who: Principal) -> None:
     await engine()
     run = await done(runs, who, spec(StepSpec("each", "noop", map=list(range(600)))), 60)

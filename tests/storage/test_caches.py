@@ -36,7 +36,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.wait()
 
 
-@pytest.fixture(params=["memory", "sql", "redis", "layered"])
+@pytest.fixture(params=["memory", "sql", pytest.param("redis", marks=pytest.mark.slow), "layered"])
 async def cache(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cache]:
     made: Cache
     if request.param == "memory":

@@ -20,7 +20,7 @@ from nexus.storage.db import Base, Database
 FOLDER = Path(next(iter(migrations.__path__)))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     if request.param == "sqlite":
         return Database(f"sqlite:///{tmp_path / 'empty.db'}")

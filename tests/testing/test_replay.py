@@ -115,6 +115,7 @@ FOLDERS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_recordings_are_read(shared: Path) -> None:
     root = shared / "data" / "llm" / "cassettes"
     files, exchanges, forms = {}, {}, Counter[str]()
