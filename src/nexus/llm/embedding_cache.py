@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -16,6 +15,7 @@ import msgspec
 from nexus.llm.accounting import Entry
 from nexus.llm.answer_cache import OUTAGE, mark
 from nexus.llm.cache_key import Wish, keys_of_vectors, wish_of
+from nexus.llm.dated import Dated
 from nexus.llm.errors import NotCached, UpstreamMalformed
 from nexus.llm.flight import Flight
 from nexus.llm.types import Embedding, EmbeddingRequest, Route, Tally, Usage
@@ -24,7 +24,7 @@ from nexus.storage.cache import Cache
 Ask = Callable[[EmbeddingRequest], Awaitable[Embedding]]
 
 
-class KeptVectors(msgspec.Struct, frozen=True, kw_only=True):
+class KeptVectors(Dated, frozen=True, kw_only=True):
     """What came of one input, or of a whole batch, and since when it is kept (Unix seconds).
 
     `place` is the model that made it, as its provider calls it: vectors of two models are never mixed.
@@ -36,25 +36,8 @@ class KeptVectors(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     estimated: bool
     place: str
-    since: float
     ttl: float
     body: bytes = b""
-
-    @classmethod
-    def read(cls, data: bytes) -> KeptVectors | None:
-        """Read what `bytes` wrote; None for what an older version wrote in another shape."""
-        try:
-            return _decoder().decode(data)
-        except (msgspec.DecodeError, ValueError):
-            return None
-
-    def __bytes__(self) -> bytes:
-        return msgspec.msgpack.encode(self)
-
-    @property
-    def age(self) -> float:
-        """Return the seconds since it came."""
-        return max(0.0, time.time() - self.since)
 
 
 Found = Mapping[str, KeptVectors]
@@ -244,8 +227,3 @@ def _joined(question: VectorQuestion, found: Found) -> Embedding:
         usage=usage,
         body=parts[0].body,
     )
-
-
-@lru_cache(maxsize=1)
-def _decoder() -> msgspec.msgpack.Decoder[KeptVectors]:
-    return msgspec.msgpack.Decoder(KeptVectors)

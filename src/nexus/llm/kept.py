@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
-
-import msgspec
 
 from nexus.llm.assembly import chunks_of
+from nexus.llm.dated import Dated
 from nexus.llm.dialect import Dialect
 from nexus.llm.types import CachePolicy, Call, Completion, Refusal, Tally, Text, Thinking, ToolCall
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
+class Kept(Dated, frozen=True, kw_only=True):
     """A whole answer and since when it is kept (Unix seconds); `body` is its provider's own, in `dialect`."""
 
     completion: Completion
-    since: float
     ttl: float = 0.0
     dialect: str = ""
     form: str = ""
@@ -26,22 +23,6 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, completion: Completion, *, dialect: str = "", form: str = "", body: bytes = b"") -> Kept:
         """Wrap an answer that has just come."""
         return cls(completion=completion, since=time.time(), dialect=dialect, form=form, body=body)
-
-    @classmethod
-    def read(cls, data: bytes) -> Kept | None:
-        """Read what `bytes` wrote; None for what an older version wrote in another shape."""
-        try:
-            return _decoder().decode(data)
-        except (msgspec.DecodeError, ValueError):
-            return None
-
-    def __bytes__(self) -> bytes:
-        return msgspec.msgpack.encode(self)
-
-    @property
-    def age(self) -> float:
-        """Return the seconds since it came."""
-        return max(0.0, time.time() - self.since)
 
     def whole(self, call: Call, dialect: Dialect, *, again: bool = True) -> bytes:
         """Write it as a whole answer, for another call than the one that it came to if `again`."""
@@ -73,8 +54,3 @@ def tally_of(completion: Completion) -> Tally:
             elif isinstance(part, ToolCall):
                 tally.characters += len(part.arguments)
     return tally
-
-
-@lru_cache(maxsize=1)
-def _decoder() -> msgspec.msgpack.Decoder[Kept]:
-    return msgspec.msgpack.Decoder(Kept)
