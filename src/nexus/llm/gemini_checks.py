@@ -66,6 +66,7 @@ class _Declaration(msgspec.Struct, rename="camel"):
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    parameters_json_schema: dict[str, Any] | None = None
 
 
 class _Tool(msgspec.Struct, rename="camel"):

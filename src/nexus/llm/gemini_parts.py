@@ -131,13 +131,15 @@ def read_signature(given: str | None) -> Signature:
 
 
 def read_answer_part(part: dict[str, Any], call_id: str) -> AnyPart:
-    """Read one part of an answer; a call without an id gets `call_id`."""
+    """Read one part of an answer; a call without an id gets `call_id`. Raises TypeError for what is none."""
     signature = part.get("thoughtSignature") or None
     if "functionCall" in part:
         call = part["functionCall"]
         arguments = msgspec.json.encode(call.get("args") or {}).decode()
-        given = str(call.get("id") or call_id)
-        return ToolCall(id=given, name=call.get("name") or "", arguments=arguments, signature=signature)
+        given, name = str(call.get("id") or call_id), call.get("name") or ""
+        if not isinstance(name, str):
+            raise TypeError
+        return ToolCall(id=given, name=name, arguments=arguments, signature=signature)
     if isinstance(text := part.get("text"), str):
         if part.get("thought"):
             return Thinking(text=text, signature=signature)

@@ -90,6 +90,8 @@ class _Block(msgspec.Struct):
     signature: Any = None
     data: Any = None
     source: Any = None
+    title: Any = None
+    context: Any = None
     content: Any = None
     id: Any = None
     name: Any = None
@@ -377,6 +379,8 @@ class _Seen:
             _require(block.data, str, f"{place}.data")
         elif kind in _MEDIA:
             self.source(_require(block.source, dict, f"{place}.source"), kind, place)
+            _require(block.title or "", str, f"{place}.title")
+            _require(block.context or "", str, f"{place}.context")
         elif kind == "tool_use":
             _require(block.id, str, f"{place}.id")
             _require(block.name, str, f"{place}.name")
