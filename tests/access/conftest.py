@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from starlette.datastructures import State
 
 from nexus.access.asgi import Authentication
 from nexus.access.guard import requires
@@ -50,19 +53,25 @@ async def any_access(any_database: Database) -> AsyncIterator[AccessService]:
 
 
 def make_app(access: AccessService, database: Database) -> Any:
+    app = copy(routed())
+    app.state = State({"services": Services(), "made": []})
+    app.state.services.put(access)
+    return Authentication(Idempotency(app, database=database), access=access)
+
+
+@cache
+def routed() -> FastAPI:
+    """An app with every route, which is understood once; each test has a copy with a state of its own."""
     app = FastAPI(openapi_url=None)
     install(app)
-    app.state.services = Services()
-    app.state.services.put(access)
     app.include_router(router)
-    made: list[int] = []
 
     @app.post("/api/v1/things", status_code=201)
     async def make_thing(
-        who: Annotated[Principal, requires(Scope.FILES_WRITE)], body: dict[str, Any]
+        request: Request, who: Annotated[Principal, requires(Scope.FILES_WRITE)], body: dict[str, Any]
     ) -> dict[str, int]:
-        made.append(1)
-        return {"number": len(made)}
+        request.app.state.made.append(1)
+        return {"number": len(request.app.state.made)}
 
     for scope in Scope:
         add_probe(app, scope)
@@ -71,7 +80,7 @@ def make_app(access: AccessService, database: Database) -> Any:
     async def anything(path: str) -> str:
         return "reached"
 
-    return Authentication(Idempotency(app, database=database), access=access)
+    return app
 
 
 def add_probe(app: FastAPI, scope: Scope) -> None:
