@@ -113,7 +113,7 @@ def telling(exchange: Exchange) -> dict[str, Any] | None:
             whole["usage"] = known | {key: value for key, value in body["usage"].items() if value is not None}
         if body.get("usageMetadata"):
             whole["usageMetadata"] = body["usageMetadata"]
-        whole |= {name: body[name] for name in ("model", "service_tier", "object") if body.get(name)}
+        whole |= {name: body[name] for name in ("model", "service_tier", "object", "tool_usage") if body.get(name)}
     return whole if whole.get("usage") or whole.get("usageMetadata") else None
 
 
@@ -137,6 +137,9 @@ def expected(form: Form, model: str, told: dict[str, Any]) -> Decimal | None:
     if (told.get("usage") or {}).get("num_cached_tokens"):
         # Mistral's word for what came from its cache: genai-prices knows the price of it, but not the word yet.
         usage.cache_read_tokens = told["usage"]["num_cached_tokens"]
+    if searches := ((told.get("tool_usage") or {}).get("web_search") or {}).get("num_requests"):
+        # Searches of the Responses form: the same of OpenAI's.
+        usage.web_searches = searches
     tier = told.get("service_tier")
     context = {"service_tier": tier} if isinstance(tier, str) else None
     try:
