@@ -39,11 +39,11 @@ class Cycle:
     )
 
     task: asyncio.Task[None]
+    scope: Scope
 
-    def __init__(self, connection: Connection, scope: Scope, keep_alive: bool, expects_continue: bool) -> None:
-        """Nothing has been read or sent."""
+    def __init__(self, connection: Connection, keep_alive: bool, expects_continue: bool) -> None:
+        """Nothing has been read or sent. `scope` is set before it runs."""
         self._connection = connection
-        self.scope = scope
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
         self.pieces: list[bytes] = []

@@ -187,7 +187,9 @@ class BoundedProtocol(Connection):
         if self._target.url != self._url:  # clients mostly ask for the same again
             self._target = _target_of(self._url, self._root)
         _, path, below, raw_path, query = self._target
-        scope: dict[str, Any] = {
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        cycle = self._cycle = Cycle(self, keep_alive, self._expects_continue)
+        cycle.scope = {
             "type": "http",
             "asgi": _ASGI,
             "http_version": version,
@@ -203,10 +205,11 @@ class BoundedProtocol(Connection):
             "query_string": query,
             "nexus.takes_lines": True,
             "nexus.path": below,
+            PUSH: cycle.push,
+            FINISH: cycle.finish,
+            LEAVING: cycle.leaving,
+            WHOLE: cycle.whole,
         }
-        keep_alive = version != "1.0" and parser.should_keep_alive()
-        cycle = self._cycle = Cycle(self, scope, keep_alive, self._expects_continue)
-        scope |= {PUSH: cycle.push, FINISH: cycle.finish, LEAVING: cycle.leaving, WHOLE: cycle.whole}
         app = _answer_overloaded if len(self._connections) > self._limits.connections else self.app
         if self._serving is None or self._serving.complete:
             self._serve(cycle, app)
