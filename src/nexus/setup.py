@@ -50,7 +50,9 @@ class FirstAdmin:
 
 def migrate(database: Database) -> None:
     """Bring the database to this version's tables. Two processes at once wait for each other."""
-    # Slow to import, and only the set-up needs it.
+    if database.read_now(_revision) == head():
+        return
+    # Slow to import, and only a database of another version needs it.
     from alembic import command
     from alembic.config import Config
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
 import nexus.app
@@ -63,6 +66,37 @@ def test_migrations_can_be_undone(empty: Database) -> None:
     empty.close()
 
 
-def test_the_head_is_the_newest_file() -> None:
+def test_a_database_of_this_version_only_is_left_alone(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrate(empty)
+    asked: list[str] = []
+    monkeypatch.setattr(command, "upgrade", lambda _config, revision: asked.append(revision))
+    migrate(empty)
+    assert not asked
+    for change in ("update alembic_version set version_num = '0001'", "delete from alembic_version"):
+        with empty.engine.begin() as connection:
+            connection.exec_driver_sql(change)
+        migrate(empty)
+    assert asked == ["head", "head"]
+    empty.close()
+
+
+@pytest.mark.slow
+def test_a_start_over_a_database_of_this_version_imports_no_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'nexus.db'}"
+    database = Database(url)
+    migrate(database)
+    database.close()
+    program = (
+        "import sys; from nexus.setup import Database, migrate\n"
+        f"migrate(Database({url!r})); print([name for name in ('alembic', 'mako') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_head_is_the_newest_file_and_the_only_end_of_the_chain() -> None:
     newest = max(path.name for path in (FOLDER / "versions").glob("[0-9]*.py"))
     assert newest.startswith(head())
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    assert ScriptDirectory.from_config(config).get_heads() == [head()]
