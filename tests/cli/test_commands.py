@@ -88,6 +88,7 @@ def test_workflows_and_runs(nexus, tmp_path: Path) -> None:  # type: ignore[no-u
     run = json.loads(nexus("workflows", "run", "receipt-to-note", "-i", f"image=@{image}", "--json"))
     assert run["status"] == "succeeded"
     assert run["id"] in nexus("runs", "list", "--json")
+    assert "succeeded" in nexus("runs", "list")
     assert "nexus-local did" in nexus("runs", "logs", run["id"])
     assert "missing" in nexus("workflows", "run", "receipt-to-note", status=1)
 
@@ -98,4 +99,5 @@ def test_models_usage_and_keys(nexus) -> None:  # type: ignore[no-untyped-def]
     assert json.loads(nexus("usage", "--by", "kind", "--json"))["data"]
     key = json.loads(nexus("keys", "create", "for a test", "--scope", "llm:invoke", "--json"))
     assert key["id"] in nexus("keys", "list", "--json")
+    assert "for a test" in nexus("keys", "list")
     nexus("keys", "revoke", key["id"])

@@ -8,7 +8,7 @@ import typer
 
 from nexus.cli.connection import connect
 from nexus.cli.options import DataDir, Key, Url
-from nexus.cli.output import AsJson, console, print_json, print_table
+from nexus.cli.output import AsJson, console, print_items, print_json, print_table
 
 keys = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 
@@ -57,11 +57,12 @@ def list_keys(as_json: AsJson = False, data_dir: DataDir = None, url: Url = None
     """List the keys of the project."""
     with connect(data_dir, url, key) as client:
         body = client.json("GET", "/api/v1/keys", params={"limit": 100})
-    if as_json:
-        print_json(body["data"])
-        return
-    rows = [(item["id"], item["name"], item.get("created_at"), item.get("last_used_at")) for item in body["data"]]
-    print_table(("id", "name", "created", "last used"), rows)
+    print_items(
+        body["data"],
+        as_json,
+        ("id", "name", "created", "last used"),
+        lambda item: (item["id"], item["name"], item.get("created_at"), item.get("last_used_at")),
+    )
 
 
 @keys.command("revoke")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, NoReturn
 
 import orjson
@@ -31,6 +31,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
     for row in rows:
         table.add_row(*("-" if cell is None else str(cell) for cell in row))
     console.print(table)
+
+
+def print_items(items: list[Any], as_json: bool, columns: Sequence[str], row: Callable[[Any], Sequence[Any]]) -> None:
+    """Print a list: as it came for a machine, else a line of `row`'s cells for each item."""
+    if as_json:
+        print_json(items)
+        return
+    print_table(columns, map(row, items))
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 from nexus.cli.connection import connect
 from nexus.cli.options import DataDir, Key, Url
-from nexus.cli.output import AsJson, console, fail, print_json, print_table
+from nexus.cli.output import AsJson, console, fail, print_items, print_json, print_table
 from nexus.cli.waiting import follow
 
 workflows = typer.Typer(help="Workflows: apply, run, list.", no_args_is_help=True)
@@ -80,11 +81,8 @@ def list_workflows(as_json: AsJson = False, data_dir: DataDir = None, url: Url =
     """List the workflows."""
     with connect(data_dir, url, key) as client:
         body = client.json("GET", "/api/v1/workflows", params={"limit": 100})
-    if as_json:
-        print_json(body["data"])
-        return
-    rows = [(item["name"], item["version"], item["updated_at"], item["id"]) for item in body["data"]]
-    print_table(("name", "version", "updated", "id"), rows)
+    fields = ("name", "version", "updated_at", "id")
+    print_items(body["data"], as_json, ("name", "version", "updated", "id"), itemgetter(*fields))
 
 
 @schedules.command("list")
@@ -92,14 +90,12 @@ def list_schedules(as_json: AsJson = False, data_dir: DataDir = None, url: Url =
     """List the schedules, when they fire next, and what went wrong last."""
     with connect(data_dir, url, key) as client:
         body = client.json("GET", "/api/v1/schedules", params={"limit": 100})
-    if as_json:
-        print_json(body["data"])
-        return
-    rows = [
-        (item["name"], item["cron"], item["timezone"], item["next_fire_at"] or "paused", item["fired"], _trouble(item))
-        for item in body["data"]
-    ]
-    print_table(("name", "cron", "zone", "next", "fired", "trouble"), rows)
+    print_items(body["data"], as_json, ("name", "cron", "zone", "next", "fired", "trouble"), _schedule)
+
+
+def _schedule(item: dict[str, Any]) -> tuple[Any, ...]:
+    due = item["next_fire_at"] or "paused"
+    return item["name"], item["cron"], item["timezone"], due, item["fired"], _trouble(item)
 
 
 @schedules.command("next")
@@ -136,14 +132,11 @@ def list_triggers(as_json: AsJson = False, data_dir: DataDir = None, url: Url = 
     """List the triggers and what went wrong last."""
     with connect(data_dir, url, key) as client:
         body = client.json("GET", "/api/v1/triggers", params={"limit": 100})
-    if as_json:
-        print_json(body["data"])
-        return
-    rows = [
-        (item["name"], item["kind"], "on" if item["enabled"] else "off", item["fired"], _trouble(item))
-        for item in body["data"]
-    ]
-    print_table(("name", "kind", "state", "fired", "trouble"), rows)
+    print_items(body["data"], as_json, ("name", "kind", "state", "fired", "trouble"), _trigger)
+
+
+def _trigger(item: dict[str, Any]) -> tuple[Any, ...]:
+    return item["name"], item["kind"], "on" if item["enabled"] else "off", item["fired"], _trouble(item)
 
 
 def _trouble(item: dict[str, Any]) -> str:
@@ -163,11 +156,8 @@ def list_runs(
     params = {"limit": str(limit), **({"status": status} if status else {})}
     with connect(data_dir, url, key) as client:
         body = client.json("GET", "/api/v1/runs", params=params)
-    if as_json:
-        print_json(body["data"])
-        return
-    rows = [(item["id"], item["kind"], item["name"], item["status"], item["created_at"]) for item in body["data"]]
-    print_table(("id", "kind", "name", "status", "created"), rows)
+    fields = ("id", "kind", "name", "status", "created_at")
+    print_items(body["data"], as_json, ("id", "kind", "name", "status", "created"), itemgetter(*fields))
 
 
 @runs.command("show")
