@@ -7,10 +7,15 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import select, update
+from tests.http.conftest import Running
 
 from nexus.access.idempotency import Idempotency
 from nexus.access.tables import IdempotencyRow
 from nexus.access.types import Principal
+from nexus.http.body import body_at_hand, read_body
+from nexus.http.lifecycle import Lifecycle
+from nexus.http.settings import HTTPSettings
+from nexus.http.types import FINISH
 from nexus.storage.db import Database
 
 from .conftest import KEYRING, Browser
@@ -220,3 +225,34 @@ async def test_a_form_that_is_sent_again_has_another_boundary(layer: Idempotency
     assert (again.status_code, again.headers["idempotent-replayed"]) == (201, "true")
     assert (await send(b"y" * size)).status_code == 422
     assert maker.made == 1
+
+
+@pytest.mark.slow
+async def test_what_goes_the_short_ways_of_our_server_is_seen_too(any_database: Database) -> None:
+    made: list[bytes] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["principal"] = Principal("key", "key_a", "prj_a")
+        await layer(scope, receive, send)
+
+    async def maker(scope: Any, receive: Any, send: Any) -> None:
+        body = body_at_hand(scope)
+        made.append(await read_body(receive) if body is None else body)
+        answer = b"%d" % len(made)
+        if FINISH not in scope or not scope[FINISH](201, b"", answer):
+            headers = [(b"content-length", b"%d" % len(answer))]
+            await send({"type": "http.response.start", "status": 201, "headers": headers})
+            await send({"type": "http.response.body", "body": answer})
+
+    layer = Idempotency(maker, database=any_database, keyring=KEYRING)
+    running = Running(app, HTTPSettings(port=0), Lifecycle(grace=5))
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{running.port}") as client:
+            asked = {"content": b"{}", "headers": {"idempotency-key": "k"}}
+            first, second = [await client.post("/api/v1/things", **asked) for _ in range(2)]
+            assert (await client.post("/v1/things", content=b"[]")).content == b"2"
+    finally:
+        running.stop()
+    assert (first.content, second.content) == (b"1", b"1")
+    assert second.headers["idempotent-replayed"] == "true"
+    assert made == [b"{}", b"[]"]

@@ -33,7 +33,7 @@ from nexus.core.errors import InvalidInput, NexusError
 from nexus.core.ids import new_id
 from nexus.core.secrets import Keyring
 from nexus.http.problem import send_error
-from nexus.http.types import App, Message, Receive, Scope, Send, header, path_of
+from nexus.http.types import App, Message, Receive, Scope, Send, close_short_ways, header, path_of
 from nexus.storage.db import Database
 
 _KEPT_FOR: Final = timedelta(hours=24)
@@ -92,6 +92,7 @@ class Idempotency:
         if kept is not None:
             await _replay(kept, digest, send, self._keyring)
             return
+        close_short_ways(scope)
         recorder = _Recorder(send, keeps_secrets=self._keyring is not None)
         chunks = _chunks(body, receive)
         try:

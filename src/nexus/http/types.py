@@ -39,6 +39,13 @@ LEAVING: Final = "nexus.leaving"
 Leaving: TypeAlias = Callable[[Callable[[], None] | None], None]
 """Takes whom to tell when the client leaves before its answer is complete; None for nobody any more."""
 
+
+def close_short_ways(scope: Scope) -> None:
+    """Leave `receive` and `send` as the only ways, for a layer that has to see what goes by."""
+    for name in (PUSH, FINISH, WHOLE):
+        scope.pop(name, None)
+
+
 RawHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
 
