@@ -43,10 +43,10 @@ from nexus.http.types import App
 from nexus.ledger import budget_routes
 from nexus.ledger import routes as ledger_routes
 from nexus.ledger.limiter import Limiter
-from nexus.llm import price_routes
 from nexus.llm import routes as llm_routes
 from nexus.llm.hot import chat_completions, hot_routes
-from nexus.llm.local_runtime import LocalRuntime
+from nexus.llm.local.runtime import LocalRuntime
+from nexus.llm.money import price_routes
 from nexus.metering import watch_budgets, watch_queues, watch_runs
 from nexus.runs import routes as runs_routes
 from nexus.runs.service import RunService

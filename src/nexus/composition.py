@@ -44,13 +44,13 @@ from nexus.ledger.budget_service import BudgetService
 from nexus.ledger.limiter import Limiter
 from nexus.ledger.service import Ledger
 from nexus.ledger.sharing import Sharing
-from nexus.llm.configuration import Configuration
-from nexus.llm.embedder import Embedder
-from nexus.llm.local_children import LocalChildren
-from nexus.llm.local_models import LocalModels
-from nexus.llm.local_runtime import LocalRuntime
-from nexus.llm.price_book import PriceBook
-from nexus.llm.responses_service import ResponsesService, responses_form
+from nexus.llm.configuration.service import Configuration
+from nexus.llm.local.children import LocalChildren
+from nexus.llm.local.embedder import Embedder
+from nexus.llm.local.models import LocalModels
+from nexus.llm.local.runtime import LocalRuntime
+from nexus.llm.money.price_book import PriceBook
+from nexus.llm.responses.service import ResponsesService, responses_form
 from nexus.llm.service import LLMService
 from nexus.llm.text import TextTasks
 from nexus.metering import CallMeter, count_call, count_lost, time_vision

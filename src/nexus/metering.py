@@ -13,8 +13,8 @@ from nexus.core.clock import Clock
 from nexus.core.errors import NexusError
 from nexus.ledger.limiter import Limiter
 from nexus.ledger.types import Invocation
-from nexus.llm.routing import Router
-from nexus.llm.standing import Breaker, RoutingMeter
+from nexus.llm.routing.router import Router
+from nexus.llm.routing.standing import Breaker, RoutingMeter
 from nexus.runs.service import RunService
 from nexus.storage.db import Database
 from nexus.telemetry import metrics

@@ -2,7 +2,7 @@
 
 The listening socket is bound here and handed down, so that connections wait in its queue while
 the API starts, also after a crash. The built-in language model is started by the process that
-first needs it (`nexus.llm.local_runtime`).
+first needs it (`nexus.llm.local.runtime`).
 """
 
 from __future__ import annotations

@@ -12,18 +12,18 @@ from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import Message as AnthropicMessage
 from anthropic.types import RawMessageStreamEvent
 from google.genai.types import GenerateContentResponse
+from nexus.llm.account import Account
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from nexus.core.plugins import PluginFolder
 from nexus.core.secrets import Secret
-from nexus.llm.account import Account
-from nexus.llm.client import HttpAnswer
 from nexus.llm.dialect import Dialect
-from nexus.llm.eventstream import encode
 from nexus.llm.provider import Provider
 from nexus.llm.types import Call
+from nexus.llm.wire.client import HttpAnswer
+from nexus.llm.wire.eventstream import encode
 
 DIALECTS: PluginFolder[Dialect] = PluginFolder("nexus.llm.dialects", Dialect, noun="dialect")  # type: ignore[type-abstract]
 PROVIDERS: PluginFolder[Provider] = PluginFolder("nexus.llm.providers", Provider, noun="kind")  # type: ignore[type-abstract]

@@ -15,17 +15,17 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
+from nexus.llm.account import Account, Endpoint
 from typing_extensions import is_typeddict
 
 from nexus.core.errors import NexusError
 from nexus.core.plugins import PluginFolder
 from nexus.core.secrets import Secret
-from nexus.llm.abilities import able_as
-from nexus.llm.account import Account, Endpoint
-from nexus.llm.cache_key import digest_of
+from nexus.llm.cache.key import digest_of
 from nexus.llm.dialect import Dialect
-from nexus.llm.fitting import unfit
 from nexus.llm.provider import Provider
+from nexus.llm.routing.abilities import able_as
+from nexus.llm.routing.fitting import unfit
 from nexus.llm.types import Call, Deployment, Route
 
 PROVIDERS: PluginFolder[Provider] = PluginFolder("nexus.llm.providers", Provider, noun="kind")  # type: ignore[type-abstract]

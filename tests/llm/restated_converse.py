@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from botocore.eventstream import EventStreamBuffer
 
-from nexus.llm import chat_json
+from nexus.llm.forms.chat import requests as chat_requests
 from nexus.llm.types import AnyPart, ChatRequest, Media, Message, Text, Thinking, ToolCall, ToolResult
 
 TYPES = {
@@ -160,7 +160,7 @@ def as_form(recorded: dict[str, Any]) -> ChatRequest:
     body = as_chat(
         {key: value for key, value in recorded.items() if key not in ("messages", "system")} | {"messages": []}
     )
-    plain_part = chat_json.read_request(body | {"model": "", "messages": []})
+    plain_part = chat_requests.read_request(body | {"model": "", "messages": []})
     system = [Message(role="system", parts=_parts(recorded["system"]))] if recorded.get("system") else []
     said = [Message(role=message["role"], parts=_parts(message["content"])) for message in recorded["messages"]]
     return msgspec.structs.replace(plain_part, dialect="", messages=(*system, *said))

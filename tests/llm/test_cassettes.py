@@ -13,7 +13,7 @@ import httpx
 import pytest
 from tests.llm.conftest import Gateway
 
-from nexus.llm import chat_answers
+from nexus.llm.forms.chat import answers as chat_answers
 from nexus.testing.replay import Exchange, load_cassette, replay
 from nexus.testing.upstream import FakeUpstream
 

@@ -19,8 +19,10 @@ import pytest
 from tests.llm.conftest import Gateway
 from tests.llm.test_cassettes import events, recordings
 
-from nexus.llm import chat_answers, chat_json
 from nexus.llm.errors import Unsupported
+from nexus.llm.forms.chat import answers as chat_answers
+from nexus.llm.forms.chat import requests as chat_requests
+from nexus.llm.forms.unsaid import RESPONSES
 from nexus.llm.providers.openai import OpenAIProvider
 from nexus.llm.types import (
     ChatRequest,
@@ -35,7 +37,6 @@ from nexus.llm.types import (
     ToolCall,
     ToolResult,
 )
-from nexus.llm.unsaid import RESPONSES
 from nexus.testing.replay import replay
 from nexus.testing.upstream import FakeUpstream
 
@@ -145,7 +146,7 @@ def test_recorded_chats_keep_their_meaning(translated: Gateway, upstream: FakeUp
         try:
             assert response.status_code == 200, response.text
             sent = upstream.seen[0].json
-            assert chat_json.read_request(sent).messages == chat_json.read_request(asked).messages
+            assert chat_requests.read_request(sent).messages == chat_requests.read_request(asked).messages
             said = {key for key, value in asked.items() if value is not None and value is not False and value != []}
             renamed = {"max_completion_tokens", "stream_options"} | ({"n"} if asked.get("n") == 1 else set())
             renamed |= {"functions", "function_call"}
@@ -202,8 +203,8 @@ def test_every_kind_of_part_survives_the_way_there_and_back() -> None:
         {"role": "tool", "tool_call_id": "c1", "content": "42"},
         {"role": "assistant", "content": "done", "refusal": "no", "reasoning_content": "hm"},
     ]
-    read = [chat_json.read_message(message) for message in messages]
-    assert [out for message in read for out in chat_json.write_message(message)] == messages
+    read = [chat_requests.read_message(message) for message in messages]
+    assert [out for message in read for out in chat_requests.write_message(message)] == messages
     image, sound = read[1].parts[1], read[1].parts[3]
     assert isinstance(image, Media)
     assert (image.media_type, image.data, image.detail) == ("image/png", "QUJD", "low")
@@ -237,11 +238,11 @@ def test_parameters_survive_the_way_there_and_back() -> None:
         "logit_bias": {"5": 1},
         "vendor": [1],
     }
-    request = chat_json.read_request({"model": "a"} | body)
-    assert chat_json.write_request(request, "b", stream=False) == {"model": "b"} | body
+    request = chat_requests.read_request({"model": "a"} | body)
+    assert chat_requests.write_request(request, "b", stream=False) == {"model": "b"} | body
 
 
-MISTRAL = chat_json.Ways(rename={"seed": "random_seed", "user": "", "top_k": "", "logprobs": ""}, document_url=True)
+MISTRAL = chat_requests.Ways(rename={"seed": "random_seed", "user": "", "top_k": "", "logprobs": ""}, document_url=True)
 
 
 def test_a_server_s_own_parts_for_documents() -> None:
@@ -255,19 +256,19 @@ def test_a_server_s_own_parts_for_documents() -> None:
         {"type": "text", "text": "read"},
         {"type": "document_url", "document_url": "data:application/pdf;base64,QUJD"},
     ]
-    said = chat_json.write_request(request, "m", stream=False, ways=MISTRAL)["messages"]
+    said = chat_requests.write_request(request, "m", stream=False, ways=MISTRAL)["messages"]
     assert [part for message in said if message["role"] == "user" for part in message["content"]] == parts
-    assert chat_json.write_request(request, "m", stream=False)["messages"][-1]["content"][-1]["type"] == "file"
+    assert chat_requests.write_request(request, "m", stream=False)["messages"][-1]["content"][-1]["type"] == "file"
 
 
 @pytest.mark.parametrize(("more", "field"), [({"top_k": 1}, "top_k"), ({"logprobs": 0}, "logprobs")])
 def test_what_a_server_has_no_name_for_is_refused(more: dict[str, Any], field: str) -> None:
     asked = (Message(role="user", parts=(Text(text="x"),)),)
     request = ChatRequest(dialect="other", model="m", messages=asked, seed=1, user="u")
-    body = chat_json.write_request(request, "m", stream=False, ways=MISTRAL)
+    body = chat_requests.write_request(request, "m", stream=False, ways=MISTRAL)
     assert body == {"model": "m", "messages": [{"role": "user", "content": "x"}], "random_seed": 1}
     with pytest.raises(Unsupported) as refused:
-        chat_json.write_request(msgspec.structs.replace(request, **more), "m", stream=False, ways=MISTRAL)
+        chat_requests.write_request(msgspec.structs.replace(request, **more), "m", stream=False, ways=MISTRAL)
     assert refused.value.field == field
 
 
@@ -306,7 +307,7 @@ def test_another_form_s_own_words_stay_out_or_are_refused_by_name() -> None:
     said = Message(role="assistant", parts=(record, Text(text="a")), extra={"x": 1})
     asked = Message(role="user", parts=(*results, words))
     request = ChatRequest(dialect="other", model="m", messages=(said, asked), extra={"y": 1}, user="u" * 99)
-    body = chat_json.write_request(request, "gpt-4o", stream=False)
+    body = chat_requests.write_request(request, "gpt-4o", stream=False)
     assert body["messages"] == [
         {"role": "assistant", "content": "a"},
         {"role": "tool", "tool_call_id": "c1", "content": "seen"},
@@ -327,7 +328,7 @@ def test_another_form_s_own_words_stay_out_or_are_refused_by_name() -> None:
         ({"messages": (Message(role="user", parts=(record,)),)}, "messages"),
     ):
         with pytest.raises(Unsupported) as refused:
-            chat_json.write_request(msgspec.structs.replace(request, **more), "m", stream=False)
+            chat_requests.write_request(msgspec.structs.replace(request, **more), "m", stream=False)
         assert refused.value.field == field
 
 

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from nexus.core.per_loop import PerLoop
 from nexus.http.types import LEAVING, Leaving, Receive, Scope
-from nexus.llm.accounting import Entry
+from nexus.llm.money.accounting import Entry
 
 _LOOK_EVERY = 0.05
 

@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 
 from nexus.access.types import Principal, Scope
-from nexus.llm.accounting import Entry, Record
-from nexus.llm.admission import Admission
-from nexus.llm.delivery import Delivery, Target
-from nexus.llm.embedder import Embedder
-from nexus.llm.embedding_cache import EmbeddingCache
+from nexus.llm.cache.embeddings import EmbeddingCache
 from nexus.llm.errors import UnknownModel
+from nexus.llm.local.embedder import Embedder
+from nexus.llm.money.accounting import Entry, Record
+from nexus.llm.money.admission import Admission
+from nexus.llm.money.quotas import Quotas
 from nexus.llm.pieces import gathered, pieces_of
-from nexus.llm.quotas import Quotas
 from nexus.llm.registry import IN_PROCESS, Registry
+from nexus.llm.routing.delivery import Delivery, Target
 from nexus.llm.types import Embedding, EmbeddingRequest, Route, Tally
 
 

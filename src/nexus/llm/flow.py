@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from nexus.core.errors import InvalidInput, NexusError, RateLimited
-from nexus.llm.client import Answer
 from nexus.llm.dialect import Relay, Writer
 from nexus.llm.errors import UpstreamRejected
 from nexus.llm.provider import Decoder
-from nexus.llm.routing import Router
-from nexus.llm.standing import Standing
+from nexus.llm.routing.router import Router
+from nexus.llm.routing.standing import Standing
 from nexus.llm.types import Chunk, Tally
+from nexus.llm.wire.client import Answer
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")

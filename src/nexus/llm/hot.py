@@ -32,12 +32,12 @@ from nexus.http.types import (
     headers_of,
     path_of,
 )
-from nexus.llm.accounting import Entry
 from nexus.llm.departures import Departure
 from nexus.llm.dialect import Dialect, Door, Operation
 from nexus.llm.errors import UpstreamRejected
 from nexus.llm.flow import Flow
-from nexus.llm.limit_headers import HOLD, announcing
+from nexus.llm.money.accounting import Entry
+from nexus.llm.money.limit_headers import HOLD, announcing
 from nexus.llm.service import LLMService
 from nexus.llm.session import Session
 from nexus.llm.settings import LLMSettings

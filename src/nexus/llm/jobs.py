@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nexus.llm.errors import UnknownResponse
-from nexus.llm.responses_background import RESPOND
-from nexus.llm.responses_service import ResponsesService
+from nexus.llm.responses.background import RESPOND
+from nexus.llm.responses.service import ResponsesService
 from nexus.runs.types import Handler, StepContext
 
 

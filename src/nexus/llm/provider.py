@@ -11,8 +11,8 @@ from typing import Protocol
 from nexus.core.errors import NexusError
 from nexus.core.services import Services
 from nexus.llm.account import Account, Endpoint
-from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.types import Call, Capabilities, Chunk, Completion, Embedding, EmbeddingRequest, Tally
+from nexus.llm.wire.client import HttpAnswer, HttpRequest
 
 
 class Decoder(Protocol):

@@ -16,13 +16,13 @@ import msgspec
 
 from nexus.core.errors import NexusError
 from nexus.core.plugins import PluginFolder
-from nexus.llm.abilities import able_as
 from nexus.llm.account import Account
 from nexus.llm.errors import UnknownModel, UpstreamModelMissing
-from nexus.llm.local_routes import LOCAL_ACCOUNT, SLOW, Accounts, LocalRoutes
-from nexus.llm.pricing import Priced, PriceTable, Published, Row
+from nexus.llm.local.own_routes import LOCAL_ACCOUNT, SLOW, Accounts, LocalRoutes
+from nexus.llm.money.pricing import Priced, PriceTable, Published, Row
+from nexus.llm.money.published_prices import PublishedPrices
 from nexus.llm.provider import Provider
-from nexus.llm.published_prices import PublishedPrices
+from nexus.llm.routing.abilities import able_as
 from nexus.llm.settings import (
     CacheSettings,
     CapabilitySettings,

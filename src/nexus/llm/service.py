@@ -21,29 +21,28 @@ from nexus.access.types import Principal, Scope
 from nexus.core.services import Services
 from nexus.ledger.limiter import Limiter
 from nexus.llm.account import Endpoint
-from nexus.llm.accounting import Entry, Record
-from nexus.llm.admission import Admission
-from nexus.llm.answer_cache import AnswerCache
-from nexus.llm.client import HttpClient
-from nexus.llm.delivery import Delivery, Target
+from nexus.llm.cache.answers import AnswerCache
+from nexus.llm.cache.embeddings import EmbeddingCache
+from nexus.llm.cache.flight import listen_alone
+from nexus.llm.cache.kept import tally_of
+from nexus.llm.cache.overhearing import ask, overhear
+from nexus.llm.cache.semantic import SemanticIndex
 from nexus.llm.dialect import Dialect
-from nexus.llm.embedder import Embedder
-from nexus.llm.embedding_cache import EmbeddingCache
 from nexus.llm.embeddings import Embeddings
 from nexus.llm.errors import UnknownModel
-from nexus.llm.flight import listen_alone
 from nexus.llm.flow import Flow, Stream, Translation
-from nexus.llm.health import Health
-from nexus.llm.kept import tally_of
-from nexus.llm.local_children import LocalChildren
-from nexus.llm.local_runtime import LocalRuntime
-from nexus.llm.overhearing import ask, overhear
-from nexus.llm.pricing import Published
+from nexus.llm.local.children import LocalChildren
+from nexus.llm.local.embedder import Embedder
+from nexus.llm.local.runtime import LocalRuntime
+from nexus.llm.money.accounting import Entry, Record
+from nexus.llm.money.admission import Admission
+from nexus.llm.money.pricing import Published
+from nexus.llm.money.quotas import Quotas
 from nexus.llm.provider import Provider
-from nexus.llm.quotas import Quotas
 from nexus.llm.registry import Registry
-from nexus.llm.routing import Router
-from nexus.llm.semantic_cache import SemanticIndex
+from nexus.llm.routing.delivery import Delivery, Target
+from nexus.llm.routing.health import Health
+from nexus.llm.routing.router import Router
 from nexus.llm.session import Session, Sessions
 from nexus.llm.settings import LLMSettings
 from nexus.llm.types import (
@@ -56,6 +55,7 @@ from nexus.llm.types import (
     ModelCard,
     TokenCount,
 )
+from nexus.llm.wire.client import HttpClient
 from nexus.storage.cache import Cache
 from nexus.storage.caches.memory import MemoryCache
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from nexus.access.types import Principal
-from nexus.llm.accounting import Entry
+from nexus.llm.money.accounting import Entry
 from nexus.llm.types import Call
 
 

@@ -150,7 +150,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     `logprobs` asks for the log probability of each token, and of as many alternatives as it says.
     `verbosity` is a wish (low, medium, high), `service_tier` how the provider is to process the call.
     `extra` holds named fields without a word here, and `dialect` says whose they are: a writer of
-    another form refuses them (`nexus.llm.unsaid`) but for hints, which it leaves out. The `extra` of
+    another form refuses them (`nexus.llm.forms.unsaid`) but for hints, which it leaves out. The `extra` of
     messages is left out.
     `places` gives what the client calls each part of each message, for errors, where that is not our way.
     """

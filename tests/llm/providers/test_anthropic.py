@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from nexus.llm.account import Endpoint
 from tests.llm.conftest import Gateway
 
 from nexus.core.errors import NexusError, TooLarge
 from nexus.core.secrets import Secret
-from nexus.llm.account import Endpoint
-from nexus.llm.client import HttpAnswer
 from nexus.llm.dialects.anthropic_messages import plug as messages
 from nexus.llm.errors import (
     ContextTooLong,
@@ -27,6 +26,7 @@ from nexus.llm.errors import (
 )
 from nexus.llm.providers.anthropic import plug
 from nexus.llm.types import Call, ChatRequest, EmbeddingRequest, Message, Text, Tool
+from nexus.llm.wire.client import HttpAnswer
 from nexus.testing.script import Script, Seen, response, streamed
 from nexus.testing.upstream import FakeUpstream, answer
 

@@ -15,14 +15,14 @@ import msgspec
 from msgspec import Meta
 
 from nexus.core.errors import MalformedBody, NexusError
-from nexus.llm import messages_json
-from nexus.llm.decoding import decode_checked, wrong_field
 from nexus.llm.dialect import Dialect, Door, Relay, Writer, card_of
 from nexus.llm.errors import InvalidRequest, MissingParameter, UpstreamMalformed, UpstreamTruncated, WrongType
-from nexus.llm.messages_answers import merge_usage, read_error, read_stop, read_usage, write_answer
-from nexus.llm.messages_stream import AnswerWriter
-from nexus.llm.sse import EventSplitter, data_of
+from nexus.llm.forms.decoding import decode_checked, wrong_field
+from nexus.llm.forms.messages import requests as messages_requests
+from nexus.llm.forms.messages.answers import merge_usage, read_error, read_stop, read_usage, write_answer
+from nexus.llm.forms.messages.stream import AnswerWriter
 from nexus.llm.types import Call, ChatRequest, Chunk, Completion, ModelCard, Need, Tally, Usage
+from nexus.llm.wire.sse import EventSplitter, data_of
 
 _HANDED_ON = (b"anthropic-version", b"anthropic-beta", b"anthropic-user-profile-id")
 _COUNT = "/v1/messages/count_tokens"
@@ -131,7 +131,7 @@ _any = msgspec.json.Decoder()
 class AnthropicMessages(Dialect):
     """Messages."""
 
-    name = messages_json.DIALECT
+    name = messages_requests.DIALECT
     path = "/v1/messages"
     doors = (
         Door("POST", "/v1/messages"),
@@ -432,7 +432,7 @@ def _convert(block: Any, place: str) -> _Block:
 
 
 def _parse(body: bytes) -> ChatRequest:
-    return messages_json.read_request(_any.decode(body))
+    return messages_requests.read_request(_any.decode(body))
 
 
 def _read_event(data: bytes) -> _Event:

@@ -17,14 +17,15 @@ import msgspec
 
 from nexus.core.errors import NexusError
 from nexus.http import problem
-from nexus.llm import gemini_embeddings, gemini_json
 from nexus.llm.dialect import Dialect, Door, Operation, Relay, Writer, card_of
 from nexus.llm.errors import InvalidRequest, MissingParameter, UpstreamMalformed, UpstreamRejected, UpstreamTruncated
-from nexus.llm.gemini_answers import AnswerWriter, finish_name, read_usage, write_completion
-from nexus.llm.gemini_checks import check_request, read_body
-from nexus.llm.gemini_errors import read_error, told_of
-from nexus.llm.gemini_parts import DIALECT
-from nexus.llm.gemini_stream import Piece, PieceSplitter
+from nexus.llm.forms.gemini import embeddings as gemini_embeddings
+from nexus.llm.forms.gemini import requests as gemini_requests
+from nexus.llm.forms.gemini.answers import AnswerWriter, finish_name, read_usage, write_completion
+from nexus.llm.forms.gemini.checks import check_request, read_body
+from nexus.llm.forms.gemini.errors import read_error, told_of
+from nexus.llm.forms.gemini.parts import DIALECT
+from nexus.llm.forms.gemini.stream import Piece, PieceSplitter
 from nexus.llm.types import (
     Call,
     Chunk,
@@ -134,7 +135,7 @@ class Gemini(Dialect):
         return Call(
             dialect=self.name,
             model=model,
-            parse=functools.partial(gemini_json.read_request, checked.told, model),
+            parse=functools.partial(gemini_requests.read_request, checked.told, model),
             body=body,
             stream=stream,
             choices=checked.choices,

@@ -15,10 +15,6 @@ from msgspec import Meta
 
 from nexus.core.errors import NexusError
 from nexus.core.ids import new_id
-from nexus.llm import chat_answers, chat_json, embeddings_json
-from nexus.llm.chat_checks import checked
-from nexus.llm.chat_tools import PLAIN, Manner
-from nexus.llm.decoding import decode_checked
 from nexus.llm.dialect import Dialect, Door, Operation, Relay, Writer, card_of
 from nexus.llm.errors import (
     InvalidRequest,
@@ -27,8 +23,13 @@ from nexus.llm.errors import (
     UpstreamTruncated,
     from_stream,
 )
-from nexus.llm.free_form import unwrapped
-from nexus.llm.sse import EventSplitter, data_of
+from nexus.llm.forms.chat import answers as chat_answers
+from nexus.llm.forms.chat import embeddings as chat_embeddings
+from nexus.llm.forms.chat import requests as chat_requests
+from nexus.llm.forms.chat.checks import checked
+from nexus.llm.forms.chat.tools import PLAIN, Manner
+from nexus.llm.forms.decoding import decode_checked
+from nexus.llm.forms.free_form import unwrapped
 from nexus.llm.types import (
     Call,
     ChatRequest,
@@ -41,6 +42,7 @@ from nexus.llm.types import (
     Tally,
     Usage,
 )
+from nexus.llm.wire.sse import EventSplitter, data_of
 
 _ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
 _NEEDS: dict[str, Need] = {
@@ -132,7 +134,7 @@ _any = msgspec.json.Decoder()
 class OpenAIChat(Dialect):
     """Chat completions."""
 
-    name = chat_json.DIALECT
+    name = chat_requests.DIALECT
     path = "/v1/chat/completions"
     doors: tuple[Door, ...] = (
         Door("POST", "/v1/chat/completions"),
@@ -194,11 +196,11 @@ class OpenAIChat(Dialect):
 
     def parse_embedding(self, body: bytes, *, path: str = "") -> EmbeddingRequest:
         """Read and check a request to embed."""
-        return embeddings_json.read_request(body)
+        return chat_embeddings.read_request(body)
 
     def embedding(self, embedding: Embedding, request: EmbeddingRequest) -> bytes:
         """Write vectors as lists of numbers or as base64."""
-        return embeddings_json.write_answer(embedding, as_base64=request.form == "base64")
+        return chat_embeddings.write_answer(embedding, as_base64=request.form == "base64")
 
     def models(self, cards: list[ModelCard], path: str) -> bytes:
         """Write the list of models, or the one that `path` names. Raises `UnknownModel`."""
@@ -429,7 +431,7 @@ def _check_options(head: _Head, needs: set[Need], fields: dict[Need, str]) -> No
 
 
 def _parse(body: bytes) -> ChatRequest:
-    return chat_json.read_request(checked(body))
+    return chat_requests.read_request(checked(body))
 
 
 def _read_event(data: bytes) -> _Event:

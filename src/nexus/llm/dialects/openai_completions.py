@@ -14,14 +14,14 @@ import msgspec
 from msgspec import Meta
 
 from nexus.core.ids import new_id
-from nexus.llm import chat_answers
-from nexus.llm.completions_json import write_logprobs
-from nexus.llm.decoding import decode_checked
 from nexus.llm.dialect import Door, Operation, Writer
 from nexus.llm.dialects.openai_chat import OpenAIChat
 from nexus.llm.errors import InvalidRequest, MissingParameter, Unsupported
+from nexus.llm.forms.chat import answers as chat_answers
+from nexus.llm.forms.chat.completions import write_logprobs
+from nexus.llm.forms.decoding import decode_checked
+from nexus.llm.forms.unsaid import COMPLETIONS
 from nexus.llm.types import Call, ChatRequest, Chunk, Completion, Message, Need, Refusal, Text, Usage
-from nexus.llm.unsaid import COMPLETIONS
 
 DIALECT = COMPLETIONS
 _DONE = b"data: [DONE]\n\n"

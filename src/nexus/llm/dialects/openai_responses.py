@@ -15,7 +15,6 @@ from msgspec import Meta
 
 from nexus.core.errors import NexusError
 from nexus.http import problem
-from nexus.llm.decoding import decode_checked, wrong_field
 from nexus.llm.dialect import Dialect, Door, Relay, Writer
 from nexus.llm.errors import (
     InvalidRequest,
@@ -25,12 +24,13 @@ from nexus.llm.errors import (
     UpstreamTruncated,
     from_stream,
 )
-from nexus.llm.responses_answers import echo_of, read_usage, write_response
-from nexus.llm.responses_events import EventWriter
-from nexus.llm.responses_items import ADDED, DIALECT, Names, offered
-from nexus.llm.responses_requests import ResponsesCall, read_request
-from nexus.llm.sse import EventSplitter, data_of
+from nexus.llm.forms.decoding import decode_checked, wrong_field
+from nexus.llm.forms.responses.answers import echo_of, read_usage, write_response
+from nexus.llm.forms.responses.events import EventWriter
+from nexus.llm.forms.responses.items import ADDED, DIALECT, Names, offered
+from nexus.llm.forms.responses.requests import ResponsesCall, read_request
 from nexus.llm.types import Call, ChatRequest, Completion, Need, Tally
+from nexus.llm.wire.sse import EventSplitter, data_of
 
 _ROLES = frozenset(("system", "developer", "user", "assistant"))
 _NEEDS: dict[str | None, Need] = {"input_image": "images", "input_audio": "audio", "input_file": "documents"}

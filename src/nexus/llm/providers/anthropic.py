@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 
 from nexus.core.errors import NexusError
-from nexus.llm import messages_json
 from nexus.llm.account import Endpoint
-from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.errors import Unsupported, UpstreamMalformed, UpstreamTruncated, retry_after_seconds
-from nexus.llm.messages_answers import AnswerReader, read_answer, read_error
+from nexus.llm.forms.messages import requests as messages_requests
+from nexus.llm.forms.messages.answers import AnswerReader, read_answer, read_error
 from nexus.llm.provider import Decoder, Provider
-from nexus.llm.sse import EventSplitter, data_of
 from nexus.llm.types import Call, Capabilities, Chunk, Completion, Embedding, EmbeddingRequest, Tally
-from nexus.llm.upstream_json import json_of
+from nexus.llm.wire.client import HttpAnswer, HttpRequest
+from nexus.llm.wire.sse import EventSplitter, data_of
+from nexus.llm.wire.upstream_json import json_of
 
 _VERSION = "2023-06-01"
 # What counting takes of a request.
@@ -31,7 +31,7 @@ _encode = msgspec.json.Encoder().encode
 class AnthropicProvider(Provider):
     """Messages and token counts over HTTP."""
 
-    dialect = messages_json.DIALECT
+    dialect = messages_requests.DIALECT
     base_url = "https://api.anthropic.com"
     environment = "ANTHROPIC_API_KEY"
     capabilities = Capabilities(audio=False, choices=False, logprobs=False)
@@ -41,7 +41,7 @@ class AnthropicProvider(Provider):
         if call.dialect == self.dialect:
             return _post(endpoint, "/messages", _splice(call, model), call.headers)
         return _post(
-            endpoint, "/messages", _encode(messages_json.write_request(call.parse(), model, stream=call.stream))
+            endpoint, "/messages", _encode(messages_requests.write_request(call.parse(), model, stream=call.stream))
         )
 
     def completion(self, answer: HttpAnswer) -> Completion:
@@ -70,7 +70,7 @@ class AnthropicProvider(Provider):
         """Write a request that counts tokens."""
         if call.dialect == self.dialect:
             return _post(endpoint, "/messages/count_tokens", _splice(call, model), call.headers)
-        body = messages_json.write_request(call.parse(), model, stream=False)
+        body = messages_requests.write_request(call.parse(), model, stream=False)
         counted = {name: body[name] for name in _COUNTED if name in body}
         return _post(endpoint, "/messages/count_tokens", _encode(counted))
 

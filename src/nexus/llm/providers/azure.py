@@ -21,13 +21,13 @@ import msgspec
 from nexus.core.secrets import Secret
 from nexus.core.services import Services
 from nexus.llm.account import Account, Endpoint
-from nexus.llm.client import HttpClient, HttpRequest
 from nexus.llm.errors import UpstreamCredentials, UpstreamError
-from nexus.llm.openai_wire import OpenAIWire
 from nexus.llm.providers.openai import OpenAIProvider
 from nexus.llm.providers.openai_responses import OpenAIResponsesProvider
 from nexus.llm.types import Timeouts
-from nexus.llm.upstream_json import json_of
+from nexus.llm.wire.client import HttpClient, HttpRequest
+from nexus.llm.wire.openai import OpenAIWire
+from nexus.llm.wire.upstream_json import json_of
 
 _VERSION = "2024-10-21"
 _AUTHORITY = "https://login.microsoftonline.com"

@@ -2,7 +2,7 @@
 
 Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_Operations_Amazon_Bedrock_Runtime.html. A model is
 an id, an inference profile or an ARN. Calls are signed with the credentials that AWS's own tools would find
-(`aws_credentials`), or carry a Bedrock API key as `api_key`. Options: `region`; `access_key_id`, `secret_access_key`
+(`credentials.aws`), or carry a Bedrock API key as `api_key`. Options: `region`; `access_key_id`, `secret_access_key`
 and `session_token`; `profile`; `role_arn` with `external_id`; `family` where an ARN does not name its model's maker;
 `guardrailConfig`, which then holds for every call; `api: converse` to translate what Anthropic clients say to Claude
 models, which else goes to them as it is, by InvokeModel (`betas`: which beta features then pass); `headers`.
@@ -18,19 +18,21 @@ import msgspec
 from nexus.core.errors import NexusError
 from nexus.core.ids import new_id
 from nexus.core.services import Services
-from nexus.llm import converse_json, invoke_embeddings, messages_json
 from nexus.llm.account import Account, Endpoint
-from nexus.llm.bedrock_wire import countable, error_of, find_endpoint, post, read_error, told_of
-from nexus.llm.client import HttpAnswer, HttpRequest
-from nexus.llm.converse_answers import EventReader, read_completion
-from nexus.llm.converse_families import Family, family_of, plain_name
-from nexus.llm.embeddings_json import refuse_rest
 from nexus.llm.errors import UpstreamMalformed, UpstreamTruncated
-from nexus.llm.eventstream import Frame, FrameSplitter
-from nexus.llm.invoked_messages import InvokedMessages
+from nexus.llm.forms.chat.embeddings import refuse_rest
+from nexus.llm.forms.converse import embeddings as converse_embeddings
+from nexus.llm.forms.converse import requests as converse_requests
+from nexus.llm.forms.converse.answers import EventReader, read_completion
+from nexus.llm.forms.converse.families import Family, family_of, plain_name
+from nexus.llm.forms.messages import requests as messages_requests
 from nexus.llm.provider import Decoder, Provider
 from nexus.llm.types import Call, Capabilities, Chunk, Completion, Embedding, EmbeddingRequest, Tally
-from nexus.llm.upstream_json import json_of
+from nexus.llm.wire.bedrock import countable, error_of, find_endpoint, post, read_error, told_of
+from nexus.llm.wire.client import HttpAnswer, HttpRequest
+from nexus.llm.wire.eventstream import Frame, FrameSplitter
+from nexus.llm.wire.invoked_messages import InvokedMessages
+from nexus.llm.wire.upstream_json import json_of
 
 _SERVICE: Final = "bedrock"
 _encode = msgspec.json.Encoder().encode
@@ -39,7 +41,7 @@ _encode = msgspec.json.Encoder().encode
 class BedrockProvider(Provider):
     """Models behind the Bedrock runtime."""
 
-    dialect = converse_json.DIALECT
+    dialect = converse_requests.DIALECT
     environment = "AWS_BEARER_TOKEN_BEDROCK"
     lists_models = False
     capabilities = Capabilities(choices=False, logprobs=False)
@@ -60,13 +62,13 @@ class BedrockProvider(Provider):
         Converse names no model, so it answers under the name that the client asked for.
         """
         family = family_of(model, account.options.get("family"))
-        own = call.dialect == messages_json.DIALECT and family.reasoning == "claude"
+        own = call.dialect == messages_requests.DIALECT and family.reasoning == "claude"
         if own and account.options.get("api") != "converse":
             return InvokedMessages(self)
         return BedrockProvider(model, family, call.model)
 
     def chat(self, endpoint: Endpoint, model: str, call: Call) -> HttpRequest:
-        """Write a chat request. Raises what `converse_json.write_request` does."""
+        """Write a chat request. Raises what `converse_requests.write_request` does."""
         body = self._converse(endpoint, model, call)
         return post(endpoint, model, "converse-stream" if call.stream else "converse", _encode(body))
 
@@ -82,22 +84,22 @@ class BedrockProvider(Provider):
         """Return a reader for one stream."""
         structured = False
         if self._family is not None and "json_schema" in call.needs:
-            structured = converse_json.answers_by_tool(call.parse(), self._model, self._family)
+            structured = converse_requests.answers_by_tool(call.parse(), self._model, self._family)
         return ConverseDecoder(structured=structured)
 
     def embed(self, endpoint: Endpoint, model: str, request: EmbeddingRequest) -> HttpRequest:
         """Write an embedding request; the models differ. Raises `Unsupported` for one that makes none."""
         refuse_rest(request)
-        return post(endpoint, model, "invoke", _encode(invoke_embeddings.write_request(model, request)))
+        return post(endpoint, model, "invoke", _encode(converse_embeddings.write_request(model, request)))
 
     def most_inputs(self, endpoint: Endpoint, model: str) -> int | None:
         """Return how many texts the model takes at once."""
-        return invoke_embeddings.most_texts(model)
+        return converse_embeddings.most_texts(model)
 
     def embedding(self, answer: HttpAnswer, request: EmbeddingRequest) -> Embedding:
         """Read an embedding answer."""
         try:
-            return invoke_embeddings.read_answer(json_of(answer.body), answer.headers, request.model)
+            return converse_embeddings.read_answer(json_of(answer.body), answer.headers, request.model)
         except (KeyError, TypeError, ValueError, AttributeError, struct.error):
             raise UpstreamMalformed from None
 
@@ -105,7 +107,7 @@ class BedrockProvider(Provider):
         """Write a request that counts tokens, for the models that can: they want their own name, of no profile."""
         if not family_of(model, endpoint.options.get("family")).counts_tokens or not countable(model):
             return None
-        body = converse_json.write_count(self._converse(endpoint, model, call))
+        body = converse_requests.write_count(self._converse(endpoint, model, call))
         return post(endpoint, plain_name(model), "count-tokens", _encode(body))
 
     def counted(self, answer: HttpAnswer) -> int:
@@ -121,7 +123,7 @@ class BedrockProvider(Provider):
 
     def _converse(self, endpoint: Endpoint, model: str, call: Call) -> dict[str, Any]:
         family = self._family or family_of(model, endpoint.options.get("family"))
-        body = converse_json.write_request(call.parse(), model, family, fields=call.fields)
+        body = converse_requests.write_request(call.parse(), model, family, fields=call.fields)
         if (guard := endpoint.options.get("guardrailConfig")) is not None:
             body["guardrailConfig"] = guard
         return body

@@ -13,18 +13,19 @@ from urllib.parse import quote
 import msgspec
 
 from nexus.core.errors import NexusError
-from nexus.llm import gemini_embeddings, gemini_json
 from nexus.llm.account import Endpoint
-from nexus.llm.client import HttpAnswer, HttpRequest
-from nexus.llm.embeddings_json import refuse_rest
 from nexus.llm.errors import UpstreamMalformed, UpstreamTruncated, retry_after_seconds
-from nexus.llm.gemini_answers import AnswerReader, read_completion
-from nexus.llm.gemini_errors import read_error, told_in, told_of
-from nexus.llm.gemini_names import plain
-from nexus.llm.gemini_parts import DIALECT
-from nexus.llm.gemini_stream import Piece, PieceSplitter
+from nexus.llm.forms.chat.embeddings import refuse_rest
+from nexus.llm.forms.gemini import embeddings as gemini_embeddings
+from nexus.llm.forms.gemini import requests as gemini_requests
+from nexus.llm.forms.gemini.answers import AnswerReader, read_completion
+from nexus.llm.forms.gemini.errors import read_error, told_in, told_of
+from nexus.llm.forms.gemini.names import plain
+from nexus.llm.forms.gemini.parts import DIALECT
+from nexus.llm.forms.gemini.stream import Piece, PieceSplitter
 from nexus.llm.provider import Decoder, Provider
 from nexus.llm.types import Call, Chunk, Completion, Embedding, EmbeddingRequest, Tally
+from nexus.llm.wire.client import HttpAnswer, HttpRequest
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
@@ -47,7 +48,7 @@ class GoogleProvider(Provider):
         operation = "streamGenerateContent" if call.stream else "generateContent"
         if call.dialect == self.dialect:
             return self._post(endpoint, model, operation, self._own(call.body, model), call.form, call.headers)
-        body = _encode(gemini_json.write_request(call.parse(), model))
+        body = _encode(gemini_requests.write_request(call.parse(), model))
         return self._post(endpoint, model, operation, body, "alt=sse" if call.stream else "")
 
     def completion(self, answer: HttpAnswer) -> Completion:
@@ -93,7 +94,9 @@ class GoogleProvider(Provider):
         """Write a request that counts the tokens of `call`."""
         if call.dialect == self.dialect:
             return self._post(endpoint, model, "countTokens", self._own(call.body, model), "", call.headers)
-        asked = {"model": f"models/{model.removeprefix('models/')}"} | gemini_json.write_request(call.parse(), model)
+        asked = {"model": f"models/{model.removeprefix('models/')}"} | gemini_requests.write_request(
+            call.parse(), model
+        )
         return self._post(endpoint, model, "countTokens", _encode({"generateContentRequest": asked}))
 
     def counted(self, answer: HttpAnswer) -> int:

@@ -18,8 +18,6 @@ import msgspec
 
 from nexus.core.errors import NexusError
 from nexus.llm.account import Endpoint
-from nexus.llm.client import HttpAnswer, HttpRequest
-from nexus.llm.embeddings_json import refuse_rest
 from nexus.llm.errors import (
     ContextTooLong,
     Unsupported,
@@ -27,9 +25,11 @@ from nexus.llm.errors import (
     UpstreamMalformed,
     UpstreamUnavailable,
 )
+from nexus.llm.forms.chat.embeddings import refuse_rest
 from nexus.llm.provider import Provider
 from nexus.llm.providers.openai import OpenAIProvider
 from nexus.llm.types import Embedding, EmbeddingRequest
+from nexus.llm.wire.client import HttpAnswer, HttpRequest
 
 _any = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nexus.core.services import Services
 from nexus.llm.account import Account, Endpoint
-from nexus.llm.local_children import MODEL, LocalChildren
-from nexus.llm.local_runtime import LocalRuntime
+from nexus.llm.local.children import MODEL, LocalChildren
+from nexus.llm.local.runtime import LocalRuntime
 from nexus.llm.providers.openai import OpenAIProvider
 from nexus.llm.types import Capabilities
 

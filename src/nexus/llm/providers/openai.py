@@ -18,18 +18,19 @@ import re
 from typing import Any
 
 from nexus.core.errors import NexusError
-from nexus.llm import chat_answers, chat_json
 from nexus.llm.account import Account, Endpoint
-from nexus.llm.chat_calls import Calls
-from nexus.llm.client import HttpAnswer, HttpRequest
-from nexus.llm.completions_json import as_chat
 from nexus.llm.errors import UpstreamMalformed, UpstreamTruncated, UpstreamUnavailable, from_stream
-from nexus.llm.openai_wire import OpenAIWire, encode, lacks_endpoint, splice
+from nexus.llm.forms.chat import answers as chat_answers
+from nexus.llm.forms.chat import requests as chat_requests
+from nexus.llm.forms.chat.calls import Calls
+from nexus.llm.forms.chat.completions import as_chat
 from nexus.llm.provider import Decoder, Provider
 from nexus.llm.providers.openai_responses import OpenAIResponsesProvider
-from nexus.llm.sse import EventSplitter, data_of
 from nexus.llm.types import Call, Chunk, Completion, Tally
-from nexus.llm.upstream_json import json_of
+from nexus.llm.wire.client import HttpAnswer, HttpRequest
+from nexus.llm.wire.openai import OpenAIWire, encode, lacks_endpoint, splice
+from nexus.llm.wire.sse import EventSplitter, data_of
+from nexus.llm.wire.upstream_json import json_of
 
 COMPLETIONS = "openai.completions"
 _OLD = re.compile(r"gpt-3\.5-turbo-instruct|davinci|babbage|ft:(?:davinci|babbage)")
@@ -38,7 +39,7 @@ _OLD = re.compile(r"gpt-3\.5-turbo-instruct|davinci|babbage|ft:(?:davinci|babbag
 class OpenAIProvider(OpenAIWire):
     """Chat completions, and what lies beside them."""
 
-    dialect = chat_json.DIALECT
+    dialect = chat_requests.DIALECT
     responses: type[OpenAIResponsesProvider] = OpenAIResponsesProvider
 
     def __init__(self) -> None:
@@ -70,7 +71,7 @@ class OpenAIProvider(OpenAIWire):
         if call.dialect == self.dialect:
             body, headers = splice(call, model, stream_usage=stream_usage), call.headers
         else:
-            ways = chat_json.Ways(
+            ways = chat_requests.Ways(
                 stream_usage=stream_usage,
                 reasoning_field=endpoint.options.get("reasoning_field"),
                 newer_limit=endpoint.options.get("max_completion_tokens"),
@@ -78,7 +79,7 @@ class OpenAIProvider(OpenAIWire):
                 document_url=endpoint.options.get("document_url") is True,
                 cache_control=endpoint.options.get("cache_control") is True,
             )
-            body = encode(chat_json.write_request(call.parse(), model, stream=call.stream, ways=ways))
+            body = encode(chat_requests.write_request(call.parse(), model, stream=call.stream, ways=ways))
         return self.request(endpoint, "/chat/completions", body, model, headers)
 
     def completion(self, answer: HttpAnswer) -> Completion:

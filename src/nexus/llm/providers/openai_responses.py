@@ -14,21 +14,21 @@ import msgspec
 
 from nexus.core.errors import NexusError
 from nexus.llm.account import Account, Endpoint
-from nexus.llm.client import HttpAnswer, HttpRequest
 from nexus.llm.errors import (
     UpstreamMalformed,
     UpstreamTruncated,
     UpstreamUnavailable,
 )
-from nexus.llm.openai_wire import OpenAIWire, encode, lacks_endpoint
+from nexus.llm.forms.responses.answers import read_response
+from nexus.llm.forms.responses.events import EventReader
+from nexus.llm.forms.responses.items import DIALECT
+from nexus.llm.forms.responses.requests import ResponsesCall, write_request
 from nexus.llm.provider import Decoder, Provider
-from nexus.llm.responses_answers import read_response
-from nexus.llm.responses_events import EventReader
-from nexus.llm.responses_items import DIALECT
-from nexus.llm.responses_requests import ResponsesCall, write_request
-from nexus.llm.sse import EventSplitter, data_of
 from nexus.llm.types import Call, Chunk, Completion, Tally
-from nexus.llm.upstream_json import json_of
+from nexus.llm.wire.client import HttpAnswer, HttpRequest
+from nexus.llm.wire.openai import OpenAIWire, encode, lacks_endpoint
+from nexus.llm.wire.sse import EventSplitter, data_of
+from nexus.llm.wire.upstream_json import json_of
 
 _THINKS = re.compile(r"(?:^|/)(?:o\d|gpt-(?:[5-9]|\d\d)|codex|gpt-oss)", re.ASCII)
 # What a request has that its tokens are not counted by.

@@ -1,7 +1,7 @@
 """Vertex AI: Gemini and embedding models in Google's form, Claude in Anthropic's, other publishers by their full name.
 
 Source: https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest. Options: `project`, `location` (default
-`global`), `credentials` (see `google_credentials`), `headers`. An `api_key` that is no JSON is one of express mode,
+`global`), `credentials` (see `credentials.google`), `headers`. An `api_key` that is no JSON is one of express mode,
 which needs no project.
 """
 
@@ -16,19 +16,20 @@ import msgspec
 
 from nexus.core.errors import NexusError
 from nexus.core.services import Services
-from nexus.llm import gemini_embeddings, gemini_json
 from nexus.llm.account import Account, Endpoint
-from nexus.llm.client import HttpAnswer, HttpClient, HttpRequest
-from nexus.llm.embeddings_json import refuse_rest
+from nexus.llm.credentials.google import GoogleTokens, NoGoogleCredentials
 from nexus.llm.errors import InvalidRequest, retry_after_seconds
-from nexus.llm.gemini_errors import read_error, told_in
-from nexus.llm.gemini_names import camel
-from nexus.llm.google_credentials import GoogleTokens, NoGoogleCredentials
+from nexus.llm.forms.chat.embeddings import refuse_rest
+from nexus.llm.forms.gemini import embeddings as gemini_embeddings
+from nexus.llm.forms.gemini import requests as gemini_requests
+from nexus.llm.forms.gemini.errors import read_error, told_in
+from nexus.llm.forms.gemini.names import camel
 from nexus.llm.provider import Provider
 from nexus.llm.providers.anthropic import AnthropicProvider
 from nexus.llm.providers.google import GoogleProvider
 from nexus.llm.settings import surroundings
 from nexus.llm.types import Call, Embedding, EmbeddingRequest
+from nexus.llm.wire.client import HttpAnswer, HttpClient, HttpRequest
 
 _LOCATION: Final = re.compile(r"[a-z][a-z0-9-]{0,40}")
 _MESSAGES_VERSION: Final = "vertex-2023-10-16"
@@ -141,7 +142,7 @@ class VertexProvider(GoogleProvider):
     def count(self, endpoint: Endpoint, model: str, call: Call) -> HttpRequest | None:
         """Write a request that counts tokens; here it is not wrapped."""
         if call.dialect != self.dialect:
-            body = _encode(gemini_json.write_request(call.parse(), model))
+            body = _encode(gemini_requests.write_request(call.parse(), model))
             return self._post(endpoint, model, "countTokens", body)
         told = _fields.decode(call.body)
         wrapped = next((value for name, value in told.items() if camel(name) == "generateContentRequest"), None)

@@ -1,0 +1,56 @@
+"""An answer as a cache keeps it: in our own form, and as its provider wrote it."""
+
+from __future__ import annotations
+
+import time
+
+from nexus.llm.cache.dated import Dated
+from nexus.llm.dialect import Dialect
+from nexus.llm.forms.assembly import chunks_of
+from nexus.llm.types import CachePolicy, Call, Completion, Refusal, Tally, Text, Thinking, ToolCall
+
+
+class Kept(Dated, frozen=True, kw_only=True):
+    """A whole answer and since when it is kept (Unix seconds); `body` is its provider's own, in `dialect`."""
+
+    completion: Completion
+    ttl: float = 0.0
+    dialect: str = ""
+    form: str = ""
+    body: bytes = b""
+
+    @classmethod
+    def of(cls, completion: Completion, *, dialect: str = "", form: str = "", body: bytes = b"") -> Kept:
+        """Wrap an answer that has just come."""
+        return cls(completion=completion, since=time.time(), dialect=dialect, form=form, body=body)
+
+    def whole(self, call: Call, dialect: Dialect, *, again: bool = True) -> bytes:
+        """Write it as a whole answer, for another call than the one that it came to if `again`."""
+        same = self.dialect == dialect.name and self.form == call.form
+        if self.body and same and not (again and call.own_id):
+            return self.body
+        return dialect.completion(self.completion, call)
+
+    def events(self, call: Call, dialect: Dialect) -> bytes:
+        """Write it as the events of a stream."""
+        writer = dialect.writer(call)
+        return writer.write(chunks_of(self.completion)) + writer.end()
+
+    def is_sound(self, policy: CachePolicy) -> bool:
+        """Tell whether it came to a proper end and says something."""
+        normal = ("stop", "tool_calls") if policy.tools else ("stop",)
+        choices = self.completion.choices
+        return bool(choices) and all(item.finish_reason in normal and item.message.parts for item in choices)
+
+
+def tally_of(completion: Completion) -> Tally:
+    """Return the tally of a whole answer."""
+    tally = Tally(usage=completion.usage, finished=len(completion.choices), done=True)
+    for choice in completion.choices:
+        tally.finish_reason = choice.native_finish_reason or choice.finish_reason
+        for part in choice.message.parts:
+            if isinstance(part, Text | Refusal | Thinking):
+                tally.characters += len(part.text)
+            elif isinstance(part, ToolCall):
+                tally.characters += len(part.arguments)
+    return tally

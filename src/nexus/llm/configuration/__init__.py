@@ -1,0 +1,1 @@
+"""Providers and routes that administrators add over the API."""

@@ -1,0 +1,1 @@
+"""Credentials of clouds, found and renewed without the clouds' own libraries."""

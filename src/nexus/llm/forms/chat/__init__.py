@@ -1,0 +1,1 @@
+"""The chat-completions form, with the older completions and the embeddings beside it."""

@@ -1,0 +1,1 @@
+"""The Converse form, and what the `families` of models behind it differ in."""

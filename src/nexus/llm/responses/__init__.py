@@ -1,0 +1,4 @@
+"""Responses that outlive their call.
+
+Kept, referred to and read again (`service`, `session`); made in the background (`background`, `telling`, `carried`).
+"""
