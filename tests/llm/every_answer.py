@@ -12,13 +12,13 @@ from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import Message as AnthropicMessage
 from anthropic.types import RawMessageStreamEvent
 from google.genai.types import GenerateContentResponse
-from nexus.llm.account import Account
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from nexus.core.plugins import PluginFolder
 from nexus.core.secrets import Secret
+from nexus.llm.account import Account
 from nexus.llm.dialect import Dialect
 from nexus.llm.provider import Provider
 from nexus.llm.types import Call

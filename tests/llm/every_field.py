@@ -15,12 +15,12 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
-from nexus.llm.account import Account, Endpoint
 from typing_extensions import is_typeddict
 
 from nexus.core.errors import NexusError
 from nexus.core.plugins import PluginFolder
 from nexus.core.secrets import Secret
+from nexus.llm.account import Account, Endpoint
 from nexus.llm.cache.key import digest_of
 from nexus.llm.dialect import Dialect
 from nexus.llm.provider import Provider

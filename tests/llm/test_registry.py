@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from nexus.llm.registry import ConfigurationInvalid, Registry, compatible_rows
 from pydantic import ValidationError
 
 from nexus.llm.errors import UnknownModel
 from nexus.llm.provider import Provider
+from nexus.llm.registry import ConfigurationInvalid, Registry, compatible_rows
 from nexus.llm.settings import LLMSettings, ProviderSettings
 
 UP = {"name": "up", "kind": "openai", "api_key": "sk-secret-of-the-provider"}

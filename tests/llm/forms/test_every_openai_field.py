@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from nexus.llm.account import Account, Endpoint
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase as Chat
 from openai.types.completion_create_params import CompletionCreateParamsBase as Completions
 from openai.types.embedding_create_params import EmbeddingCreateParams as Embeddings
@@ -25,6 +24,7 @@ from tests.llm.forms.typed_fields import ALONE, Body, Case, cases, under
 from nexus.core.errors import NexusError
 from nexus.core.plugins import PluginFolder
 from nexus.core.secrets import Secret
+from nexus.llm.account import Account, Endpoint
 from nexus.llm.dialect import Dialect
 from nexus.llm.dialects.openai_chat import plug as chat
 from nexus.llm.dialects.openai_completions import plug as completions

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from nexus.llm.account import Endpoint
 from tests.llm.speakers import installed_kinds
 
 from nexus.core.errors import NexusError
 from nexus.core.plugins import PluginFolder
 from nexus.core.secrets import Secret
+from nexus.llm.account import Endpoint
 from nexus.llm.dialect import Dialect
 from nexus.llm.dialects.anthropic_messages import plug as messages
 from nexus.llm.dialects.gemini import plug as gemini

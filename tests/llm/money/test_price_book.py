@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from nexus.llm.registry import Registry
 
 from nexus.llm.money import price_book
 from nexus.llm.money.price_book import PriceBook
 from nexus.llm.money.pricing import PriceTable, Question
 from nexus.llm.money.published_prices import PublishedPrices
+from nexus.llm.registry import Registry
 from nexus.llm.settings import LLMSettings
 
 QUESTIONS = [

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from nexus.llm.account import Endpoint
 from tests.llm.conftest import Gateway
 
 from nexus.core.errors import NexusError, TooLarge
 from nexus.core.secrets import Secret
+from nexus.llm.account import Endpoint
 from nexus.llm.dialects.anthropic_messages import plug as messages
 from nexus.llm.errors import (
     ContextTooLong,

@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
-from nexus.llm.account import Account, Endpoint
 from tests.llm.conftest import WHO, Gateway
 
 from nexus.core.secrets import Secret
 from nexus.core.services import Services
+from nexus.llm.account import Account, Endpoint
 from nexus.llm.credentials.sigv4 import Signer
 from nexus.llm.errors import (
     ContextTooLong,

@@ -13,11 +13,11 @@ from typing import Any
 
 import httpx
 import pytest
-from nexus.llm.account import Endpoint
 from tests.llm.conftest import WHO, Gateway
 from tests.llm.test_cassettes import check
 
 from nexus.core.secrets import Secret
+from nexus.llm.account import Endpoint
 from nexus.llm.errors import (
     ContextTooLong,
     Unsupported,
