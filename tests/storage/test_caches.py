@@ -100,6 +100,16 @@ async def test_purge_takes_the_prefix_literally(cache: Cache) -> None:
     assert await cache.get("p:x:1") == b"v"
 
 
+@pytest.mark.slow
+async def test_many_at_once_share_a_few_connections(redis_url: str) -> None:
+    cache = RedisCache(redis_url)
+    totals = await asyncio.gather(*(cache.increment("many", 1, 60) for _ in range(300)))
+    assert sorted(totals) == list(range(1, 301))
+    assert 1 < len(await cache._redis.client_list()) <= 16
+    await cache.purge("")
+    await cache.close()
+
+
 async def test_redis_that_is_away_counts_as_a_miss() -> None:
     cache = RedisCache("redis://127.0.0.1:1/0")
     await cache.set("a", b"1", 60)

@@ -8,6 +8,8 @@ from typing import Any
 from nexus.core.errors import Unavailable
 
 _PREFIX = "nexus:cache:"
+_PATIENCE = 2.0  # seconds, for a connection, a free one, and an answer
+_CONNECTIONS = 16
 # INCRBY and the expiry of a new key in one step: a crash between them would count for ever.
 _INCREMENT = "local n = redis.call('INCRBY', KEYS[1], ARGV[1]); if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end; return n"  # noqa: E501
 
@@ -25,7 +27,15 @@ class RedisCache:
         """Connect when first needed."""
         import redis.asyncio as redis
 
-        self._redis: Any = redis.from_url(url, socket_connect_timeout=2, socket_timeout=2)
+        # Many callers at once wait for a few connections: opening one for each takes far longer than all their answers.
+        pool = redis.BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            timeout=_PATIENCE,
+            socket_connect_timeout=_PATIENCE,
+            socket_timeout=_PATIENCE,
+        )
+        self._redis: Any = redis.Redis.from_pool(pool)
         self._gone: tuple[type[Exception], ...] = (redis.RedisError, OSError)
 
     async def get(self, key: str) -> bytes | None:
