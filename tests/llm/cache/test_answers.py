@@ -164,26 +164,27 @@ def test_callers_have_the_last_word(gateway: Gateway, upstream: FakeUpstream) ->
 
 
 def test_time_runs_out_by_the_route_and_by_the_request(
-    make_gateway: Callable[..., Gateway], upstream: FakeUpstream
+    later: Callable[[float], None], make_gateway: Callable[..., Gateway]
 ) -> None:
-    gateway = make_gateway(routes=[cached(ttl=0.3)])
+    gateway = make_gateway(routes=[cached(ttl=30)])
     ask(gateway)
+    later(25)
     assert how(ask(gateway)) == "hit"
-    time.sleep(0.35)
+    later(10)
     assert how(ask(gateway)) == "miss"
-    assert how(ask(gateway, headers={"x-nexus-cache": "refresh", "x-nexus-cache-ttl": "30"})) == "miss"
-    time.sleep(0.35)
+    assert how(ask(gateway, headers={"x-nexus-cache": "refresh", "x-nexus-cache-ttl": "300"})) == "miss"
+    later(35)
     assert how(ask(gateway)) == "hit", "kept longer than the route says, as was asked"
 
 
 def test_a_key_may_have_a_time_of_its_own(
-    make_gateway: Callable[..., Gateway], ledger: Ledger, upstream: FakeUpstream
+    later: Callable[[float], None], make_gateway: Callable[..., Gateway], ledger: Ledger, upstream: FakeUpstream
 ) -> None:
-    gateway = make_gateway(routes=[cached(keys={"key_short": 0.3, "key_off": 0})])
+    gateway = make_gateway(routes=[cached(keys={"key_short": 30, "key_off": 0})])
     ask(gateway)
     with serving(gateway.llm, ledger, replace(WHO, id="key_short", key_id="key_short")) as short:
         assert how(ask(short)) == "hit"
-        time.sleep(0.35)
+        later(35)
         assert how(ask(short)) == "miss", "too old for this key"
     with serving(gateway.llm, ledger, replace(WHO, id="key_off", key_id="key_off")) as off:
         assert how(ask(off)) == "bypass"
@@ -425,18 +426,18 @@ def test_when_all_have_left_the_upstream_is_stopped(gateway: Gateway, upstream: 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
 def test_an_outage_is_bridged_by_what_has_just_gone_stale(
-    make_gateway: Callable[..., Gateway], upstream: FakeUpstream, streamed: bool
+    later: Callable[[float], None], make_gateway: Callable[..., Gateway], upstream: FakeUpstream, streamed: bool
 ) -> None:
-    gateway = make_gateway(routes=[cached(ttl=0.2, stale=1.0)], retries=0)
+    gateway = make_gateway(routes=[cached(ttl=20, stale=100)], retries=0)
     ask(gateway)
-    time.sleep(0.25)
+    later(25)
     upstream.answering = failing("500")
     stale = ask(gateway, stream=streamed)
     assert (how(stale), said(stale)) == ("stale", TEXT)
     assert (gateway.rows[-1].cached, gateway.rows[-1].cost_usd, gateway.rows[-1].status) == (True, 0.0, "ok")
     upstream.answering = failing("400")
     assert ask(gateway, stream=streamed).status_code == 400, "the caller's own fault is told"
-    time.sleep(1.1)
+    later(110)
     upstream.answering = failing("500")
     assert ask(gateway, stream=streamed).status_code == 503
 

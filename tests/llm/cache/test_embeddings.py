@@ -176,17 +176,17 @@ def test_callers_have_the_last_word(gateway: Gateway, upstream: FakeUpstream) ->
 
 
 def test_time_runs_out_by_route_and_by_key(
-    make_gateway: Callable[..., Gateway], ledger: Ledger, upstream: FakeUpstream
+    later: Callable[[float], None], make_gateway: Callable[..., Gateway], ledger: Ledger
 ) -> None:
-    gateway = make_gateway(routes=[kept(ttl=0.8, keys={"key_short": 0.2, "key_off": 0})])
+    gateway = make_gateway(routes=[kept(ttl=80, keys={"key_short": 20, "key_off": 0})])
     ask(gateway, "alpha")
     with serving(gateway.llm, ledger, replace(WHO, id="key_short", key_id="key_short")) as short:
         assert how(ask(short, "alpha")) == "hit"
-        time.sleep(0.3)
+        later(30)
         assert how(ask(short, "alpha")) == "miss", "too old for this key"
     with serving(gateway.llm, ledger, replace(WHO, id="key_off", key_id="key_off")) as off:
         assert how(ask(off, "alpha")) == "bypass"
-    time.sleep(0.3)
+    later(30)
     assert how(ask(gateway, "alpha")) == "miss", "kept for as long as the short key wants"
     assert how(ask(gateway, "alpha")) == "hit"
 
@@ -230,11 +230,11 @@ def test_errors_are_never_kept(gateway: Gateway, upstream: FakeUpstream) -> None
 
 
 def test_an_outage_is_bridged_by_what_has_just_gone_stale(
-    make_gateway: Callable[..., Gateway], upstream: FakeUpstream
+    later: Callable[[float], None], make_gateway: Callable[..., Gateway], upstream: FakeUpstream
 ) -> None:
-    gateway = make_gateway(routes=[kept(ttl=0.2, stale=30)], retries=0)
+    gateway = make_gateway(routes=[kept(ttl=20, stale=30)], retries=0)
     ask(gateway, ["alpha", "beta"])
-    time.sleep(0.25)
+    later(25)
     upstream.answering = failing("500")
     stale = ask(gateway, ["beta", "alpha"])
     assert (how(stale), vectors(stale)) == ("stale", [vector("beta"), vector("alpha")])

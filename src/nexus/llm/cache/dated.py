@@ -31,7 +31,12 @@ class Dated(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def age(self) -> float:
         """Return the seconds since it came."""
-        return max(0.0, time.time() - self.since)
+        return max(0.0, now() - self.since)
+
+
+def now() -> float:
+    """Return the Unix seconds by which what is kept grows old."""
+    return time.time()
 
 
 @lru_cache

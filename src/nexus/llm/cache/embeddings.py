@@ -6,14 +6,13 @@ as its provider wrote it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from nexus.llm.cache.answers import OUTAGE, mark
-from nexus.llm.cache.dated import Dated
+from nexus.llm.cache.dated import Dated, now
 from nexus.llm.cache.flight import Flight
 from nexus.llm.cache.key import Wish, keys_of_vectors, wish_of
 from nexus.llm.errors import NotCached, UpstreamMalformed
@@ -191,7 +190,7 @@ def _taken_apart(question: VectorQuestion, keys: tuple[str, ...], answer: Embedd
             tokens=tokens,
             estimated=usage.estimated,
             place=deployment.model if deployment is not None else "",
-            since=time.time(),
+            since=now(),
             ttl=question.ttl,
             body=body,
         )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
-from nexus.llm.cache.dated import Dated
+from nexus.llm.cache.dated import Dated, now
 from nexus.llm.dialect import Dialect
 from nexus.llm.forms.assembly import chunks_of
 from nexus.llm.types import CachePolicy, Call, Completion, Refusal, Tally, Text, Thinking, ToolCall
@@ -22,7 +20,7 @@ class Kept(Dated, frozen=True, kw_only=True):
     @classmethod
     def of(cls, completion: Completion, *, dialect: str = "", form: str = "", body: bytes = b"") -> Kept:
         """Wrap an answer that has just come."""
-        return cls(completion=completion, since=time.time(), dialect=dialect, form=form, body=body)
+        return cls(completion=completion, since=now(), dialect=dialect, form=form, body=body)
 
     def whole(self, call: Call, dialect: Dialect, *, again: bool = True) -> bytes:
         """Write it as a whole answer, for another call than the one that it came to if `again`."""
