@@ -20,6 +20,8 @@ from nexus.core.plugins import PluginFolder
 from nexus.core.secrets import Secret
 from nexus.llm.account import Account
 from nexus.llm.dialect import Dialect
+from nexus.llm.errors import AnswerFailed
+from nexus.llm.flow import Translation
 from nexus.llm.provider import Provider
 from nexus.llm.types import Call
 from nexus.llm.wire.client import HttpAnswer
@@ -82,18 +84,17 @@ def events_of(kind: str, given: dict[str, Any] | bytes, dialect: str, *, cut: in
     provider = PROVIDERS.get(kind).serving(account, "anthropic.claude-sonnet-4-5" if kind == "bedrock" else "m", call)
     if not isinstance(given, bytes):
         completion = provider.completion(HttpAnswer(status=200, headers={}, body=json.dumps(given).encode()))
+        AnswerFailed.check(completion.failed)
         return [json.loads(speaks.completion(completion, call))]
-    decoder, writer = provider.decoder(call), speaks.answering(call).writer(call)
+    sink = Translation(provider.decoder(call), speaks.answering(call).writer(call))
     out = b""
     for piece in [given[i : i + cut] for i in range(0, len(given), cut)] if cut else [given]:
-        out += writer.write(decoder.feed(piece))
-    out += writer.write(decoder.end())
-    if decoder.tally.failure is not None:
-        raise decoder.tally.failure
-    assert decoder.tally.done, "the answer came to its end"
-    events = [
-        block.partition("data: ")[2] for block in (out + writer.end()).decode().split("\n\n") if "data: " in block
-    ]
+        out += sink.feed(piece)
+    out += sink.end()
+    if sink.tally.failure is not None:
+        raise sink.tally.failure
+    assert sink.tally.done, "the answer came to its end"
+    events = [block.partition("data: ")[2] for block in out.decode().split("\n\n") if "data: " in block]
     return [json.loads(event) for event in events if event != "[DONE]"]
 
 

@@ -22,6 +22,7 @@ DeadlineExceeded
 `-- UpstreamTimeout          504 upstream_timeout
     `-- UpstreamStalled      504 upstream_timeout
 UpstreamError                502 upstream_error
+|-- AnswerFailed             502 answer_failed
 |-- UpstreamCredentials      502 upstream_credentials
 |-- UpstreamMalformed        502 upstream_malformed
 `-- UpstreamTruncated        502 upstream_truncated
@@ -155,6 +156,24 @@ class UpstreamError(NexusError):
 
     code = "upstream_error"
     status = 502
+
+
+class AnswerFailed(UpstreamError):
+    """The model did not come to a proper end of its answer: what it said can not be used."""
+
+    code = "answer_failed"
+    retryable = True
+
+    @classmethod
+    def of(cls, reason: str) -> AnswerFailed:
+        """Return the error for an answer that failed for a `reason` in its provider's words, "" for none."""
+        return cls(f"The model's answer failed, for a reason that its provider calls {reason}." if reason else None)
+
+    @classmethod
+    def check(cls, reason: str | None) -> None:
+        """Raise the error where there is a reason."""
+        if reason is not None:
+            raise cls.of(reason)
 
 
 class UpstreamCredentials(UpstreamError):

@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from nexus.core.errors import InvalidInput, NexusError, RateLimited
 from nexus.llm.dialect import Relay, Writer
-from nexus.llm.errors import UpstreamRejected
+from nexus.llm.errors import AnswerFailed, UpstreamRejected
 from nexus.llm.provider import Decoder
 from nexus.llm.routing.router import Router
 from nexus.llm.routing.standing import Standing
@@ -71,28 +71,58 @@ class Hearing(Stream[list[Heard]], Protocol):
         ...
 
 
+class Reading:
+    """A sink that reads a stream into chunks; it fails where the answer does."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        """Read by `decoder`."""
+        self._decoder = decoder
+
+    @property
+    def tally(self) -> Tally:
+        """Return what was seen so far."""
+        return self._decoder.tally
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        """Return the pieces that `data` completes."""
+        chunks, tally = self._decoder.feed(data), self._decoder.tally
+        return chunks if tally.failed is None else _without_end(chunks, tally, over=tally.done)
+
+    def end(self) -> list[Chunk]:
+        """Return the rest. Raises `UpstreamTruncated`."""
+        chunks, tally = self._decoder.end(), self._decoder.tally
+        return chunks if tally.failed is None else _without_end(chunks, tally, over=True)
+
+
+def _without_end(chunks: list[Chunk], tally: Tally, *, over: bool) -> list[Chunk]:
+    """Leave out the end of an answer that failed: once it is `over`, and its usage has come, so is the stream."""
+    if over and tally.failure is None:
+        tally.done, tally.failure = False, AnswerFailed.of(tally.failed or "")
+    return [chunk for chunk in chunks if chunk.finish_reason != "failed"]
+
+
 class Translation:
     """A sink that reads one wire form and writes another."""
 
     def __init__(self, decoder: Decoder, writer: Writer) -> None:
         """Join the two halves."""
-        self._decoder = decoder
+        self._reading = Reading(decoder)
         self._writer = writer
         self._over = False
 
     @property
     def tally(self) -> Tally:
         """Return what the decoder saw so far."""
-        return self._decoder.tally
+        return self._reading.tally
 
     def feed(self, data: bytes) -> bytes:
         """Return the events for what `data` completes."""
-        out = self._writer.write(self._decoder.feed(data))
+        out = self._writer.write(self._reading.feed(data))
         return out + self._close() if self.tally.done else out
 
     def end(self) -> bytes:
         """Return the closing events. Raises `UpstreamTruncated`."""
-        out = self._writer.write(self._decoder.end())
+        out = self._writer.write(self._reading.end())
         return out if self.tally.failure is not None else out + self._close()
 
     def _close(self) -> bytes:
@@ -106,8 +136,8 @@ class Overheard:
     """A sink that passes a stream's bytes through and reads them as well."""
 
     def __init__(self, decoder: Decoder, relay: Relay | None) -> None:
-        """Without a relay nothing is passed through."""
-        self._decoder = decoder
+        """Without a relay nothing is passed through; with one an answer that failed is, and its chunks say so."""
+        self._decoder = decoder if relay is not None else Reading(decoder)
         self._relay = relay
 
     @property
@@ -228,5 +258,8 @@ class Flow(Generic[T]):
 
     def _broke(self, error: NexusError) -> None:
         if self._standing is not None and not isinstance(error, RateLimited | InvalidInput):
-            self._standing.failed(asyncio.get_running_loop().time(), error.code)
+            if isinstance(error, AnswerFailed):
+                self._standing.answered()
+            else:
+                self._standing.failed(asyncio.get_running_loop().time(), error.code)
             self._router.meter.failed(self._standing.key.partition("/")[0], error.code)

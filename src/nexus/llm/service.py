@@ -24,13 +24,12 @@ from nexus.llm.account import Endpoint
 from nexus.llm.cache.answers import AnswerCache
 from nexus.llm.cache.embeddings import EmbeddingCache
 from nexus.llm.cache.flight import listen_alone
-from nexus.llm.cache.kept import tally_of
 from nexus.llm.cache.overhearing import ask, overhear
 from nexus.llm.cache.semantic import SemanticIndex
 from nexus.llm.dialect import Dialect
 from nexus.llm.embeddings import Embeddings
 from nexus.llm.errors import UnknownModel
-from nexus.llm.flow import Flow, Stream, Translation
+from nexus.llm.flow import Flow, Reading, Stream, Translation
 from nexus.llm.local.children import LocalChildren
 from nexus.llm.local.embedder import Embedder
 from nexus.llm.local.runtime import LocalRuntime
@@ -154,9 +153,7 @@ class LLMService:
 
             async def attempt(target: Target) -> Completion:
                 asked = target.provider.chat(target.endpoint, target.deployment.model, call)
-                completion = target.provider.completion(await self._delivery.fetch(target, asked, "", entry))
-                entry.tally = tally_of(completion)
-                return completion
+                return entry.takes(target.provider.completion(await self._delivery.fetch(target, asked, "", entry)))
 
             completion = await self._delivery.along(
                 await self.registry.priced(call.model, project=entry.project), entry, attempt, call
@@ -253,9 +250,7 @@ class LLMService:
             if target.provider.dialect == dialect.name:
                 entry.tally = dialect.inspect(answer.body)
                 return answer.body
-            completion = target.provider.completion(answer)
-            entry.tally = tally_of(completion)
-            return dialect.completion(completion, call)
+            return dialect.completion(entry.takes(target.provider.completion(answer)), call)
 
         return await self._delivery.along(route, entry, attempt, call)
 
@@ -284,7 +279,7 @@ class LLMService:
         await self._admission.chat(call, entry, self.registry.at_hand(call.model))
 
         async def attempt(target: Target) -> Flow[list[Chunk]]:
-            return await self._delivery.begin(target, call, entry, target.provider.decoder(call))
+            return await self._delivery.begin(target, call, entry, Reading(target.provider.decoder(call)))
 
         return await self._delivery.along(
             await self.registry.priced(call.model, project=entry.project), entry, attempt, call

@@ -14,7 +14,7 @@ import msgspec
 from nexus.core.errors import NexusError
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "pause", "other"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "pause", "failed", "other"]
 Need = Literal["tools", "images", "audio", "documents", "json_schema", "reasoning", "choices", "logprobs"]
 Strategy = Literal["weighted", "least_busy", "lowest_latency", "lowest_cost"]
 
@@ -204,7 +204,7 @@ class Usage(msgspec.Struct, kw_only=True):
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer of a completion."""
+    """One answer of a completion. `failed` is no end: its provider says that nothing came of it."""
 
     index: int
     message: Message
@@ -229,6 +229,12 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """Return the words of the first choice."""
         return self.choices[0].message.text if self.choices else ""
+
+    @property
+    def failed(self) -> str | None:
+        """Return why an answer of it failed, "" where its provider does not say; None where none did."""
+        reasons = (choice.native_finish_reason or "" for choice in self.choices if choice.finish_reason == "failed")
+        return next(reasons, None)
 
 
 class ToolDelta(msgspec.Struct, frozen=True, kw_only=True):
@@ -493,6 +499,7 @@ class Tally(msgspec.Struct, kw_only=True):
     """What was seen of an answer while it passed: enough to account for it, however it ended.
 
     `failure` is an error that the stream itself reported; what came before it is still to be handed on.
+    `failed` is the provider's reason where the model's answer came to nothing ("" for none given).
     """
 
     usage: Usage | None = None
@@ -502,6 +509,20 @@ class Tally(msgspec.Struct, kw_only=True):
     finish_reason: str | None = None
     done: bool = False
     failure: NexusError | None = None
+    failed: str | None = None
+
+    @classmethod
+    def of(cls, completion: Completion) -> Tally:
+        """Return the tally of a whole answer."""
+        tally = cls(usage=completion.usage, finished=len(completion.choices), done=True, failed=completion.failed)
+        for choice in completion.choices:
+            tally.finish_reason = choice.native_finish_reason or choice.finish_reason
+            for part in choice.message.parts:
+                if isinstance(part, Text | Refusal | Thinking):
+                    tally.characters += len(part.text)
+                elif isinstance(part, ToolCall):
+                    tally.characters += len(part.arguments)
+        return tally
 
     def hear(self, chunk: Chunk) -> None:
         """Take a piece of the answer into account."""
@@ -513,6 +534,8 @@ class Tally(msgspec.Struct, kw_only=True):
         if chunk.finish_reason is not None:
             self.finished += 1
             self.finish_reason = chunk.native_finish_reason
+            if chunk.finish_reason == "failed":
+                self.failed = chunk.native_finish_reason or ""
         if chunk.usage is not None:
             self.usage = chunk.usage
 

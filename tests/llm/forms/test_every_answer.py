@@ -16,12 +16,13 @@ import pytest
 from anthropic.types.beta import BetaMessage, BetaRawContentBlockDelta, BetaStopReason, BetaUsage
 from google.genai import types
 from pydantic.fields import FieldInfo
-from tests.llm.every_answer import DIALECTS, OWN_FORM, STREAMS, answered, asked, events_of, readers
+from tests.llm.every_answer import DIALECTS, OWN_FORM, PROVIDERS, STREAMS, answered, asked, events_of, readers
 from tests.llm.every_field import short, union
 from tests.llm.forms.test_mangled_requests import mangled
 
 from nexus.core.errors import NexusError
-from nexus.llm.errors import UpstreamRateLimited, UpstreamRejected, UpstreamTruncated, UpstreamUnavailable
+from nexus.llm.errors import AnswerFailed, UpstreamRateLimited, UpstreamRejected, UpstreamTruncated, UpstreamUnavailable
+from nexus.llm.flow import Reading
 from nexus.llm.wire.eventstream import encode
 
 BEDROCK = botocore.session.get_session().get_service_model("bedrock-runtime")
@@ -42,15 +43,18 @@ GEMINI_STOPS = {
     **dict.fromkeys(
         ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT",
          "IMAGE_RECITATION", "MODEL_ARMOR", "LANGUAGE", "ESCALATION", "PUP_LIMITED_DISABLED"), FILTER),
-    **dict.fromkeys(
-        ("OTHER", "IMAGE_OTHER", "NO_IMAGE", "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS",
-         "MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE", "NOVEL"), OTHER),
+    "NOVEL": OTHER,
 }  # fmt: skip
+# What is told as an end of an answer and is none.
+GEMINI_FAILURES = (
+    "OTHER", "IMAGE_OTHER", "NO_IMAGE", "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS",
+    "MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE",
+)  # fmt: skip
+CONVERSE_FAILURES = ("malformed_model_output", "malformed_tool_use")
 CONVERSE_STOPS = {
     "end_turn": STOP, "stop_sequence": ("stop", "completed", "stop_sequence", "STOP"), "max_tokens": LENGTH,
     "model_context_window_exceeded": ("length", "max_output_tokens", "model_context_window_exceeded", "MAX_TOKENS"),
-    "tool_use": TOOLS, "guardrail_intervened": FILTER, "content_filtered": FILTER, "malformed_model_output": OTHER,
-    "malformed_tool_use": OTHER, "novel": OTHER,
+    "tool_use": TOOLS, "guardrail_intervened": FILTER, "content_filtered": FILTER, "novel": OTHER,
 }  # fmt: skip
 TEXT, PART, WORDS = {"type": "text", "text": "Hello"}, {"text": "Hello"}, {"text": "Hello"}
 
@@ -106,8 +110,71 @@ def test_every_reason_to_end(kind: str, word: str, ends: tuple[str, ...]) -> Non
 
 def test_no_reason_to_end_is_forgotten() -> None:
     assert set(MESSAGES_STOPS) - {"novel"} == set(get_args(BetaStopReason))
-    assert set(GEMINI_STOPS) - {"NOVEL"} == {one.value for one in types.FinishReason} - {"FINISH_REASON_UNSPECIFIED"}
-    assert set(CONVERSE_STOPS) - {"novel"} == set(BEDROCK.shape_for("StopReason").enum)
+    known = {one.value for one in types.FinishReason} - {"FINISH_REASON_UNSPECIFIED"}
+    assert set(GEMINI_STOPS) - {"NOVEL"} | set(GEMINI_FAILURES) == known
+    assert set(CONVERSE_STOPS) - {"novel"} | set(CONVERSE_FAILURES) == set(BEDROCK.shape_for("StopReason").enum)
+
+
+FAILED: list[tuple[str, str]] = [
+    *(("google", word) for word in GEMINI_FAILURES),
+    *(("bedrock", word) for word in CONVERSE_FAILURES),
+]
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["after words", "without a word"])
+@pytest.mark.parametrize(("kind", "word"), FAILED)
+def test_a_failed_answer_has_no_end(kind: str, word: str, said: bool) -> None:
+    parts: list[Any] = [PART] if said else []
+    body = gemini(*parts, finish=word) if kind == "google" else converse(*parts, stop=word)
+    for dialect in readers(kind):
+        for stream, cut in ((False, 0), (True, 0), (True, 7)):
+            with pytest.raises(AnswerFailed, match=word):
+                answered(kind, body, dialect, stream=stream, cut=cut)
+
+
+@pytest.mark.parametrize(("kind", "word"), FAILED)
+def test_a_failed_answer_tells_its_usage_first(kind: str, word: str) -> None:
+    body = gemini(PART, finish=word) if kind == "google" else converse(WORDS, stop=word)
+    call = asked("openai_chat", stream=True)
+    sink = Reading(PROVIDERS.get(kind).decoder(call))
+    chunks = sink.feed(STREAMS[kind](body)) + sink.end()
+    assert "".join(chunk.text or "" for chunk in chunks) == "Hello"
+    assert {chunk.finish_reason for chunk in chunks} == {None}
+    assert isinstance(sink.tally.failure, AnswerFailed)
+    assert not sink.tally.done
+    assert sink.tally.usage is not None
+    assert (sink.tally.usage.input_tokens, sink.tally.usage.output_tokens) == (10, 5)
+
+
+def test_an_answer_that_came_to_nothing_has_failed() -> None:
+    nothing = {"candidates": [], "usageMetadata": {"promptTokenCount": 10}, "responseId": "r"}
+    for dialect in readers("google"):
+        with pytest.raises(AnswerFailed):
+            answered("google", nothing, dialect, stream=False)
+
+
+@pytest.mark.parametrize("word", ["error", "abort", "insufficient_system_resource", "network_error"])
+def test_failures_that_servers_of_openai_s_form_tell_as_ends(word: str) -> None:
+    head = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
+    body = head | {"choices": [{"index": 0, "message": {"content": "Hel"}, "finish_reason": word}]}
+    events = [
+        head | {"choices": [{"index": 0, "delta": {"content": "Hel"}, "finish_reason": end}]} for end in (None, word)
+    ]
+    streamed = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    for dialect in ("anthropic_messages", "gemini"):
+        for given in (body, streamed, streamed + b"data: [DONE]\n\n"):
+            with pytest.raises(AnswerFailed, match=word):
+                events_of("openai", given, dialect)
+
+
+@pytest.mark.parametrize(("kind", "word"), [("google", "NOVEL"), ("bedrock", "novel"), ("anthropic", "novel")])
+def test_an_end_that_nobody_knows_is_told_by_its_own_name(kind: str, word: str) -> None:
+    bodies = {"google": gemini(PART, finish=word), "bedrock": converse(WORDS, stop=word)}
+    body = bodies.get(kind) or messages(TEXT, stop=word)
+    for stream in (False, True):
+        told = answered(kind, body, "openai_chat", stream=stream).raw
+        ends = [choice for event in told for choice in event["choices"] if choice["finish_reason"]]
+        assert [(end["finish_reason"], end["native_finish_reason"]) for end in ends] == [("stop", word)]
 
 
 @pytest.mark.parametrize("reason", [one.value for one in types.BlockedReason])

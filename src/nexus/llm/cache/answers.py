@@ -12,14 +12,14 @@ import msgspec
 
 from nexus.core.errors import DeadlineExceeded, RateLimited, Unavailable
 from nexus.llm.cache.flight import ChatFlight, Listening
-from nexus.llm.cache.kept import Kept, tally_of
+from nexus.llm.cache.kept import Kept
 from nexus.llm.cache.key import CacheKey, Wish, key_of, may_be_kept, prefix_of, wish_of
 from nexus.llm.cache.semantic import Meaning, SemanticIndex
 from nexus.llm.dialect import Dialect
 from nexus.llm.errors import InvalidRequest, NotCached, UnknownResponse, UpstreamError
 from nexus.llm.flow import Hearing, Stream
 from nexus.llm.money.accounting import Entry
-from nexus.llm.types import CachePolicy, Call, ChatRequest, Route
+from nexus.llm.types import CachePolicy, Call, ChatRequest, Route, Tally
 from nexus.storage.cache import Cache
 
 Ask = Callable[[], Awaitable[Kept]]
@@ -193,7 +193,7 @@ class AnswerCache:
                 self._index.add(meaning, question.key, question.policy.semantic)
 
     def _serve(self, question: Question, kept: Kept, how: bytes) -> Kept:
-        question.entry.served_from_cache(question.route, tally_of(kept.completion))
+        question.entry.served_from_cache(question.route, Tally.of(kept.completion))
         mark(question.entry, how, kept.age)
         return kept
 

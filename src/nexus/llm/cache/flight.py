@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from nexus.llm.cache.kept import Kept
 from nexus.llm.dialect import Dialect
-from nexus.llm.errors import UpstreamMalformed, UpstreamUnavailable
+from nexus.llm.errors import AnswerFailed, UpstreamMalformed, UpstreamUnavailable
 from nexus.llm.flow import Heard, Hearing
 from nexus.llm.forms.assembly import Assembly
 from nexus.llm.money.accounting import Entry
@@ -200,6 +200,9 @@ class Listening:
             self._writer = self._dialect.writer(self._call)
             for before in self._flight.pieces[: self._position - 1]:
                 self._writer.write(before.chunks)
+        for chunk in heard.chunks:
+            if chunk.finish_reason == "failed":
+                raise AnswerFailed.of(chunk.native_finish_reason or "")
         return self._writer.write(heard.chunks)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from nexus.llm.cache.dated import Dated, now
 from nexus.llm.dialect import Dialect
+from nexus.llm.errors import AnswerFailed
 from nexus.llm.forms.assembly import chunks_of
-from nexus.llm.types import CachePolicy, Call, Completion, Refusal, Tally, Text, Thinking, ToolCall
+from nexus.llm.types import CachePolicy, Call, Completion
 
 
 class Kept(Dated, frozen=True, kw_only=True):
@@ -23,14 +24,19 @@ class Kept(Dated, frozen=True, kw_only=True):
         return cls(completion=completion, since=now(), dialect=dialect, form=form, body=body)
 
     def whole(self, call: Call, dialect: Dialect, *, again: bool = True) -> bytes:
-        """Write it as a whole answer, for another call than the one that it came to if `again`."""
+        """Write it as a whole answer, for another call than the one that it came to if `again`.
+
+        Raises `AnswerFailed` for one that failed: only its provider's own form has a word for that.
+        """
         same = self.dialect == dialect.name and self.form == call.form
         if self.body and same and not (again and call.own_id):
             return self.body
+        AnswerFailed.check(self.completion.failed)
         return dialect.completion(self.completion, call)
 
     def events(self, call: Call, dialect: Dialect) -> bytes:
-        """Write it as the events of a stream."""
+        """Write it as the events of a stream. Raises as `whole` does."""
+        AnswerFailed.check(self.completion.failed)
         writer = dialect.writer(call)
         return writer.write(chunks_of(self.completion)) + writer.end()
 
@@ -39,16 +45,3 @@ class Kept(Dated, frozen=True, kw_only=True):
         normal = ("stop", "tool_calls") if policy.tools else ("stop",)
         choices = self.completion.choices
         return bool(choices) and all(item.finish_reason in normal and item.message.parts for item in choices)
-
-
-def tally_of(completion: Completion) -> Tally:
-    """Return the tally of a whole answer."""
-    tally = Tally(usage=completion.usage, finished=len(completion.choices), done=True)
-    for choice in completion.choices:
-        tally.finish_reason = choice.native_finish_reason or choice.finish_reason
-        for part in choice.message.parts:
-            if isinstance(part, Text | Refusal | Thinking):
-                tally.characters += len(part.text)
-            elif isinstance(part, ToolCall):
-                tally.characters += len(part.arguments)
-    return tally

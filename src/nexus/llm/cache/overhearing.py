@@ -9,7 +9,7 @@ import asyncio
 
 import msgspec
 
-from nexus.llm.cache.kept import Kept, tally_of
+from nexus.llm.cache.kept import Kept
 from nexus.llm.dialect import Dialect
 from nexus.llm.flow import Flow, Heard, Hearing, Overheard
 from nexus.llm.money.accounting import Entry
@@ -27,7 +27,10 @@ async def ask(delivery: Delivery, route: Route, call: Call, dialect: Dialect, en
         same = target.provider.dialect == dialect.name
         tally = dialect.inspect(answer.body) if same else None
         completion = target.provider.completion(answer)
-        entry.tally = tally or tally_of(completion)
+        if tally is not None:
+            entry.tally = tally
+        else:
+            entry.takes(completion)
         return Kept.of(completion, dialect=dialect.name, form=call.form, body=answer.body if same else b"")
 
     return await delivery.along(route, entry, attempt, call)

@@ -341,11 +341,14 @@ class OpenAIWriter:
             out, finish = self._in_manner(chunk, delta, finish)
         logprobs = chunk.extra.get("logprobs")
         if delta or finish is not None or logprobs:
-            out += self._choice(chunk.index, delta, finish, logprobs)
+            more = chat_answers.strange_end(chunk.finish_reason, chunk.native_finish_reason)
+            out += self._choice(chunk.index, delta, finish, logprobs, more)
         return out
 
-    def _choice(self, index: int, delta: dict[str, Any], finish: str | None, logprobs: Any = None) -> bytes:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+    def _choice(
+        self, index: int, delta: dict[str, Any], finish: str | None, logprobs: Any = None, more: Any = ()
+    ) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish, **dict(more)}
         return b"data: " + msgspec.json.encode(self._head | {"choices": [choice]}) + b"\n\n"
 
     def _in_manner(self, chunk: Chunk, delta: dict[str, Any], finish: str | None) -> tuple[bytes, str | None]:

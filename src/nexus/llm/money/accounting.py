@@ -23,11 +23,11 @@ from nexus.core.errors import NexusError
 from nexus.core.ids import new_id
 from nexus.ledger.limiter import Hold
 from nexus.ledger.types import Invocation
-from nexus.llm.errors import UpstreamStalled
+from nexus.llm.errors import AnswerFailed, UpstreamStalled
 from nexus.llm.money.failed_attempts import FailedAttempt, cost_with, tokens_of
 from nexus.llm.money.pricing import cost
 from nexus.llm.money.quotas import Quotas, Reserved
-from nexus.llm.types import Deployment, Route, Tally, Usage
+from nexus.llm.types import Completion, Deployment, Route, Tally, Usage
 
 Record = Callable[[Invocation], None]
 Status = Literal["ok", "error", "cancelled", "client_disconnect"]
@@ -45,19 +45,8 @@ class Entry:
 
     __slots__ = (
         *("_begun", "_deployment", "_failed", "_first", "_quotas", "_record", "_recorded", "_reserved", "_route"),
-        *(
-            "answer_tokens",
-            "attempts",
-            "cache",
-            "carried",
-            "characters",
-            "gone",
-            "headers",
-            "hold",
-            "invocation",
-            "items",
-        ),
-        *("sent", "tally"),
+        *("answer_tokens", "attempts", "cache", "carried", "characters", "gone"),
+        *("headers", "hold", "invocation", "items", "sent", "tally"),
     )
 
     def __init__(
@@ -152,7 +141,7 @@ class Entry:
         if usage is None and (self.tally.characters or (self.sent and isinstance(error, UpstreamStalled))):
             usage = self._estimate()
         if deployment is not None and usage is not None:
-            attempt = FailedAttempt(deployment, usage, error.code if error is not None else None)
+            attempt = FailedAttempt(deployment, usage, error.code if error is not None else None, self.tally.failed)
             self._failed = (*self._failed, attempt)
         self._settle_quota(usage)
         self.tally = Tally()
@@ -177,6 +166,12 @@ class Entry:
         self._failed = self._failed or other._failed
         self._reserved, other._reserved = other._reserved, None
         self.invocation.cached = False
+
+    def takes(self, completion: Completion) -> Completion:
+        """Account for a whole answer that is told in other words. Raises `AnswerFailed` for one that failed."""
+        self.tally = Tally.of(completion)
+        AnswerFailed.check(self.tally.failed)
+        return completion
 
     def first_token(self) -> None:
         """Note that the first piece of the answer is on its way to the caller."""

@@ -10,11 +10,12 @@ from nexus.llm.types import Deployment, Usage
 
 
 class FailedAttempt(NamedTuple):
-    """Where it went, what the provider read and wrote, and how it failed."""
+    """Where it went, what the provider read and wrote, and how it failed; `reason` is the provider's word for why."""
 
     deployment: Deployment
     usage: Usage
     error_code: str | None
+    reason: str | None = None
 
     @property
     def cost(self) -> float | None:
@@ -30,7 +31,7 @@ class FailedAttempt(NamedTuple):
             "output_tokens": self.usage.output_tokens,
             "estimated": self.usage.estimated,
             "cost_usd": self.cost,
-        }
+        } | ({"finish_reason": self.reason} if self.reason else {})
 
 
 def tokens_of(failed: Sequence[FailedAttempt], last: Usage | None = None) -> Usage | None:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from nexus.core.errors import NexusError
+from nexus.llm.errors import AnswerFailed
 from nexus.llm.flow import Heard, Hearing
 from nexus.llm.money.accounting import Entry
 from nexus.llm.routing.delivery import MOVES_ON
@@ -92,7 +93,8 @@ class ContinuedFlow:
             raise error
         self._left -= 1
         part = self._flow.tally
-        part.usage = self._used(part)
+        if part.usage is None or not isinstance(error, AnswerFailed):
+            part.usage = self._used(part)
         self._entry.failed(error)
         self._entry.carried = True
         try:
@@ -103,7 +105,7 @@ class ContinuedFlow:
         self._before = part.usage if self._before is None else _sum(self._before, part.usage)
         self._characters = self.tally.characters
         self._flow = flow
-        self.tally.failure = None
+        self.tally.failure = self.tally.failed = None
         return flow.first
 
     def _used(self, part: Tally) -> Usage:

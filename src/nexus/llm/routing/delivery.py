@@ -17,6 +17,7 @@ from nexus.core.errors import NexusError, RateLimited
 from nexus.core.services import Services
 from nexus.llm.account import Account, Endpoint
 from nexus.llm.errors import (
+    AnswerFailed,
     ContextTooLong,
     Unsupported,
     UpstreamCredentials,
@@ -41,8 +42,8 @@ R = TypeVar("R")
 S = TypeVar("S", bytes, list[Chunk], list[Heard])
 
 MOVES_ON = (UpstreamUnavailable, UpstreamTimeout, UpstreamError, UpstreamRateLimited, UpstreamModelMissing)
-_TRY_AGAIN = (UpstreamUnavailable, UpstreamMalformed, UpstreamTruncated)
-_HEALTHY = (UpstreamRateLimited, UpstreamModelMissing, UpstreamCredentials)
+_TRY_AGAIN = (UpstreamUnavailable, UpstreamMalformed, UpstreamTruncated, AnswerFailed)
+_HEALTHY = (UpstreamRateLimited, UpstreamModelMissing, UpstreamCredentials, AnswerFailed)
 # Of the time that is left, what one plain attempt may take while there is somewhere else to go.
 _SHARE = 0.6
 _PAUSE = 0.25
@@ -271,7 +272,7 @@ def _has_begun(tally: Tally) -> bool:
     """Tell whether a stream has said something, or has come to its end."""
     return (
         tally.characters > 0
-        or tally.finished > 0
+        or (tally.finished > 0 and tally.failed is None)
         or tally.done
         or tally.failure is not None
         or tally.events >= _OPENING_EVENTS

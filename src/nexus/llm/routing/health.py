@@ -16,13 +16,12 @@ from typing import NamedTuple
 
 from nexus.access.types import Principal
 from nexus.core.errors import NexusError
-from nexus.llm.cache.kept import tally_of
 from nexus.llm.errors import UpstreamCredentials, UpstreamModelMissing, UpstreamRateLimited, UpstreamUnavailable
 from nexus.llm.money.accounting import Entry, Record
 from nexus.llm.registry import RESERVED, Registry
 from nexus.llm.routing.delivery import Delivery, Target
 from nexus.llm.routing.router import Router
-from nexus.llm.types import Call, ChatRequest, Deployment, HealthPolicy, Message, Route, Text, Timeouts
+from nexus.llm.types import Call, ChatRequest, Deployment, HealthPolicy, Message, Route, Tally, Text, Timeouts
 from nexus.llm.wire.client import HttpClient, HttpRequest
 
 log = logging.getLogger(__name__)
@@ -147,7 +146,7 @@ class Health:
             answer = await self._client.fetch(request, _PATIENCE)
             if answer.status >= 300:
                 raise target.provider.error(answer)
-            entry.tally = tally_of(target.provider.completion(answer))
+            entry.tally = Tally.of(target.provider.completion(answer))
 
     async def _look(self, deployment: Deployment) -> None:
         """Ask for the list of models, where the provider has one. Raises what the answer means."""

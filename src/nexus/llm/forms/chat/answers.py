@@ -46,6 +46,12 @@ _FINISH: dict[str, FinishReason] = {
     "model_length": "length",
     "tool_call": "tool_calls",
     "tool_use": "tool_calls",
+    "sensitive": "content_filter",
+    # Some servers tell of failures as ends.
+    "error": "failed",
+    "abort": "failed",
+    "insufficient_system_resource": "failed",
+    "network_error": "failed",
 }
 _NATIVE = frozenset(("stop", "length", "tool_calls", "function_call", "content_filter"))
 _ANSWER_EXTRAS = ("service_tier", "system_fingerprint", "moderation")
@@ -155,6 +161,11 @@ def write_finish(reason: FinishReason | None, native: str | None = None) -> str 
     return None if reason is None else _FINISH_OUT.get(reason, reason)
 
 
+def strange_end(reason: FinishReason | None, native: str | None) -> dict[str, str]:
+    """Return the provider's own word for an end that is none of ours, as routers of this form tell it."""
+    return {"native_finish_reason": native} if reason == "other" and native else {}
+
+
 def read_completion(body: dict[str, Any]) -> Completion:
     """Read a whole answer. Raises ValueError and its like for what is none."""
     rest = dict(body)
@@ -222,7 +233,8 @@ def _write_choice(choice: Choice, manner: Manner) -> dict[str, Any]:
     if manner.older and (older := told.pop("tool_calls", None)):
         told["function_call"], finish = older[0]["function"], "function_call"
     logprobs = choice.extra.get("logprobs")
-    return {"index": choice.index, "message": told, "logprobs": logprobs, "finish_reason": finish}
+    ended = {"finish_reason": finish} | strange_end(choice.finish_reason, choice.native_finish_reason)
+    return {"index": choice.index, "message": told, "logprobs": logprobs} | ended
 
 
 def read_chunk(body: dict[str, Any], calls: dict[int, Calls]) -> list[Chunk]:

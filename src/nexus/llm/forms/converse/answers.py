@@ -41,6 +41,8 @@ _FINISH: Final[dict[str, FinishReason]] = {
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
     "refusal": "content_filter",
+    "malformed_model_output": "failed",
+    "malformed_tool_use": "failed",
 }
 _MEDIA: Final[tuple[MediaKind, ...]] = ("image", "audio", "video", "document")
 _KEPT: Final = ("additionalModelResponseFields", "metrics", "performanceConfig", "serviceTier", "trace")

@@ -48,6 +48,19 @@ _BLOCKED = frozenset(
         "PUP_LIMITED_DISABLED",
     )
 )
+# Google tells of these as ends of an answer; for all others they are none.
+_FAILED = frozenset(
+    (
+        "OTHER",
+        "MALFORMED_FUNCTION_CALL",
+        "UNEXPECTED_TOOL_CALL",
+        "TOO_MANY_TOOL_CALLS",
+        "MISSING_THOUGHT_SIGNATURE",
+        "MALFORMED_RESPONSE",
+        "IMAGE_OTHER",
+        "NO_IMAGE",
+    )
+)
 # An answer that may be continued by a token of Google's has come to its length for all others.
 _FINISH: dict[str, FinishReason] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "length"}
 _FINISH_OUT: dict[FinishReason, str] = {
@@ -57,6 +70,7 @@ _FINISH_OUT: dict[FinishReason, str] = {
     "content_filter": "SAFETY",
     "refusal": "SAFETY",
     "pause": "STOP",
+    "failed": "OTHER",
     "other": "OTHER",
 }
 # The old Vertex SDK asks for enums as numbers.
@@ -94,6 +108,8 @@ def read_finish(reason: str | None, *, calls: bool) -> FinishReason | None:
         return None
     if reason in _BLOCKED:
         return "content_filter"
+    if reason in _FAILED:
+        return "failed"
     found = _FINISH.get(reason, "other")
     return "tool_calls" if found == "stop" and calls else found
 
@@ -171,7 +187,7 @@ def read_completion(body: dict[str, Any]) -> Completion:
         )
     if not choices:
         # A blocked prompt has no candidates; neither has an answer that came to nothing.
-        finish = "content_filter" if blocked else "other"
+        finish = "content_filter" if blocked else "failed"
         said = Message(role="assistant", parts=())
         choices.append(Choice(index=0, message=said, finish_reason=finish, native_finish_reason=blocked))
     return Completion(
