@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from nexus.access.credentials import lone_key, read_credentials
 from nexus.access.keys import ApiKey, checksum, new_key
 from nexus.access.service import AccessService
 from nexus.access.types import Scope
+from nexus.http.types import KNOWN
 
 from .conftest import ORIGIN, Browser, NewBrowser
 
@@ -271,3 +273,53 @@ async def test_a_principal_in_the_scope_is_never_believed(access: AccessService)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "principal": "root"}
     await Authentication(app, access=access)(scope, None, None)  # type: ignore[arg-type]
     assert ORIGIN
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key"])
+async def test_a_known_head_opens_nothing_that_its_key_no_longer_opens(
+    access: AccessService, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a connection knows of a head spares work, and is void as soon as any key changes."""
+    from nexus.access.asgi import Authentication
+
+    token = await make_key(access, cidrs=["203.0.113.0/24"])
+    ends = datetime.now(UTC) + timedelta(seconds=60)
+    expiring = await make_key(access, expires_at=ends)
+    served: list[str] = []
+    refused: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        served.append(scope["principal"].id)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            refused.append(message["status"])
+
+    async def ask(key: str, known: dict[str, Any], client: str = "203.0.113.5") -> None:
+        shown = f"Bearer {key}" if name == "authorization" else key
+        scope = {"type": "http", "method": "POST", "path": "/v1/x", "headers": [(name.encode(), shown.encode())]}
+        scope |= {"query_string": b"", "client": (client, 1), KNOWN: known}
+        await Authentication(app, access=access)(scope, None, send)  # type: ignore[arg-type]
+
+    first: dict[str, Any] = {}
+    second: dict[str, Any] = {}
+    for _ in range(3):
+        await ask(token, first)
+        await ask(expiring, second)
+    assert (len(served), refused) == (6, [])
+    assert first
+    assert second
+    await ask(token, first, client="198.51.100.1")
+    assert refused == [403]
+
+    class Later:
+        def now(self) -> datetime:
+            return ends + timedelta(seconds=1)
+
+    monkeypatch.setattr(access.limits, "_clock", Later())
+    await ask(expiring, second)
+    assert refused == [403, 401]
+    await access.keys.revoke(await access.system_principal(), served[0])
+    await ask(token, first)
+    assert refused == [403, 401, 401]
+    assert len(served) == 6

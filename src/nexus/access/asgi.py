@@ -19,7 +19,7 @@ from nexus.access.types import Principal
 from nexus.access.types import Scope as Right
 from nexus.core.errors import NexusError, Unauthenticated
 from nexus.http.problem import send_error
-from nexus.http.types import App, Receive, Scope, Send, path_of
+from nexus.http.types import KNOWN, App, Receive, Scope, Send, path_of
 
 PUBLIC: Final = frozenset(
     {
@@ -68,21 +68,31 @@ class Authentication:
         path = path_of(scope)
         if not is_public(scope["method"], path):
             try:
-                token = lone_key(scope)
-                if token is None:
-                    shown = read_credentials(scope, path, self._access.public_url)
-                    if shown.token is None and shown.cookie is not None:
-                        return self._by_cookie(scope, receive, send, shown, shown.cookie)
-                    token = shown.token
-                scope["principal"] = self._by_key(scope, path, token)
+                principal = self._again(scope)
+                if principal is None:
+                    token = lone_key(scope)
+                    if token is None:
+                        shown = read_credentials(scope, path, self._access.public_url)
+                        if shown.token is None and shown.cookie is not None:
+                            return self._by_cookie(scope, receive, send, shown, shown.cookie)
+                        token = shown.token
+                    principal = self._by_key(scope, path, token)
+                scope["principal"] = principal
             except NexusError as error:
                 return self._refuse(scope, send, error)
         return self._app(scope, receive, send)
 
+    def _again(self, scope: Scope) -> Principal | None:
+        """Return who showed the same key by the same head before; None where that has to be looked at."""
+        known = scope.get(KNOWN)
+        proof = known.get("access.proof") if known is not None else None
+        return self._access.proved(proof, _address(scope)) if proof is not None else None
+
     def _by_key(self, scope: Scope, path: str, token: str | None) -> Principal:
         if token is not None:
-            client = scope.get("client")
-            return self._access.principal_from_key(token, client[0] if client else None)
+            if KNOWN in scope:
+                scope[KNOWN]["access.proof"] = self._access.proof_of(token)
+            return self._access.principal_from_key(token, _address(scope))
         # A public address means a proxy, which may be on this machine and say nothing of whom it speaks for.
         if path == "/metrics" and self._access.public_url is None and _is_loopback(scope):
             return _METRICS
@@ -131,6 +141,11 @@ def is_public(method: str, path: str) -> bool:
     if segment == "hooks":
         return True
     return method == "GET" and segment not in PROTECTED_SEGMENTS
+
+
+def _address(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return client[0] if client else None
 
 
 def _is_loopback(scope: Scope) -> bool:

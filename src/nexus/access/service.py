@@ -22,7 +22,7 @@ from nexus.access.passwords import Passwords
 from nexus.access.projects import Projects
 from nexus.access.roles import EVERYTHING
 from nexus.access.settings import AccessSettings
-from nexus.access.snapshot import KeySnapshot
+from nexus.access.snapshot import KeySnapshot, Proof
 from nexus.access.types import Principal
 from nexus.access.users import Users
 from nexus.core.clock import Clock, SystemClock
@@ -117,6 +117,17 @@ class AccessService:
         Raises `InvalidKey`, or `AddressNotAllowed` for a key bound to other networks.
         """
         return self._snapshot.principal_of(token, client)
+
+    def proof_of(self, token: str) -> Proof:
+        """Return what spares whoever keeps it a second look at the same key. Raises `InvalidKey`."""
+        return self._snapshot.proof_of(token)
+
+    def proved(self, proof: Proof, client: str | None = None) -> Principal | None:
+        """Return who a key stands for that was looked at before; None where any key has changed since then.
+
+        Raises as `principal_from_key` does.
+        """
+        return self._snapshot.proved(proof, client)
 
     async def system_principal(self, project: str | None = None) -> Principal:
         """Return NEXUS itself, with every right, in the project of this id or name, else in the oldest one.

@@ -13,7 +13,7 @@ import ipaddress
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from nexus.access import keys, storage
 from nexus.access.errors import AddressNotAllowed, InvalidKey
@@ -51,6 +51,13 @@ class _Table:
     proved: dict[bytes, KeyEntry] = field(default_factory=dict)
 
 
+class Proof(NamedTuple):
+    """That a token is the one of an entry, as long as the table is the same."""
+
+    table: object
+    entry: KeyEntry
+
+
 class KeySnapshot:
     """The table of living keys."""
 
@@ -75,9 +82,22 @@ class KeySnapshot:
 
     def principal_of(self, token: str, client: str | None = None) -> Principal:
         """Return who a key stands for. Raises `InvalidKey` or `AddressNotAllowed`; touches no database."""
+        return self._admit(self.proof_of(token).entry, client)
+
+    def proof_of(self, token: str) -> Proof:
+        """Return what spares a second look at the same token. Raises `InvalidKey`."""
         table = self._table
         proof = hashlib.blake2b(token.encode("utf-8", "surrogatepass")).digest()
-        entry = table.proved.get(proof) or self._prove(table, token, proof)
+        return Proof(table, table.proved.get(proof) or self._prove(table, token, proof))
+
+    def proved(self, proof: Proof, client: str | None = None) -> Principal | None:
+        """Return who a key stands for that was looked at before; None where keys have changed since then.
+
+        Raises as `principal_of` does.
+        """
+        return self._admit(proof.entry, client) if proof.table is self._table else None
+
+    def _admit(self, entry: KeyEntry, client: str | None) -> Principal:
         if entry.expires_at is not None and self._clock.now().timestamp() >= entry.expires_at:
             raise InvalidKey("The API key has expired.")
         if entry.networks and not _lies_in(client, entry.networks):

@@ -13,7 +13,7 @@ from typing import Final
 
 from nexus.http.connection import Connection
 from nexus.http.heads import STATUS_LINES, OwnLines, write_headers
-from nexus.http.types import FINISH, LEAVING, PUSH, WHOLE, App, Message, RawHeaders, Scope
+from nexus.http.types import SHORT_WAYS, App, Finish, Leaving, Message, Push, RawHeaders, Scope, Whole
 
 log = logging.getLogger("uvicorn.error")
 
@@ -56,6 +56,10 @@ class Cycle:
         self._left = 0
         self._chunked = self._until_close = False
 
+    def ways(self) -> tuple[Push, Finish, Leaving, Whole]:
+        """Return the short ways beside ASGI's own, in the order of `SHORT_WAYS`."""
+        return self.push, self.finish, self.leaving, self.whole
+
     async def run(self, app: App) -> None:
         """Let the app answer; an answer that it leaves unfinished ends the connection."""
         connection = self._connection
@@ -72,7 +76,7 @@ class Cycle:
         finally:
             connection.tasks.discard(self.task)
             # They lead back to here, and circles wait long for the collector.
-            for name in (PUSH, FINISH, LEAVING, WHOLE):
+            for name in SHORT_WAYS:
                 self.scope.pop(name, None)
 
     async def _break_off(self) -> None:
@@ -114,6 +118,12 @@ class Cycle:
             self._arrival = asyncio.Event()
         self._arrival.clear()
         await self._arrival.wait()
+
+    def take_whole(self, body: bytes) -> None:
+        """Have the whole body at once, before anyone has asked for it."""
+        self.pieces.append(body)
+        self.more_body = False
+        self.news = True
 
     def tell(self) -> None:
         """Say that there is something to receive."""

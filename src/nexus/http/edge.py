@@ -31,7 +31,20 @@ from nexus.http.probes import Check, Probes
 from nexus.http.problem import send_error
 from nexus.http.security_headers import lines_beside, security_lines
 from nexus.http.settings import HTTPSettings
-from nexus.http.types import FINISH, WHOLE, App, Finish, Message, Receive, Scope, Send, headers_of, path_of, read_lines
+from nexus.http.types import (
+    FINISH,
+    KNOWN,
+    WHOLE,
+    App,
+    Finish,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    headers_of,
+    path_of,
+    read_lines,
+)
 
 log = logging.getLogger("nexus.http")
 
@@ -138,10 +151,8 @@ class Edge:
                 return
             lifecycle.inflight += 1
             try:
-                if (refusal := self._refusal(scope, path, headers)) is not None:
-                    await send_error(scope, exchange.send, refusal)
-                    return
-                length, limit = headers.get(b"content-length"), self._limit(path, headers.get(b"content-type", b""))
+                limit = self._admitted(scope, path, headers)
+                length = headers.get(b"content-length")
                 if length is None or b"transfer-encoding" in headers:
                     receive = exchange.counting(limit)
                 # To an announced length the server's parser holds the body.
@@ -168,6 +179,18 @@ class Edge:
                 await exchange.fail(NexusError())
         finally:
             self._record.report(scope, path, exchange.status, time.perf_counter() - started)
+
+    def _admitted(self, scope: Scope, path: str, headers: Mapping[bytes, bytes]) -> int:
+        """Return the cap for the body. Raises what a request is refused for by its head alone."""
+        known = scope.get(KNOWN)
+        limit: int | None = known.get("edge.limit") if known is not None else None
+        if limit is None:
+            if (refusal := self._refusal(scope, path, headers)) is not None:
+                raise refusal
+            limit = self._limit(path, headers.get(b"content-type", b""))
+            if known is not None:
+                known["edge.limit"] = limit
+        return limit
 
     def _refusal(self, scope: Scope, path: str, headers: Mapping[bytes, bytes]) -> NexusError | None:
         host, several = headers.get(b"host"), False

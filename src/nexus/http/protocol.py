@@ -189,7 +189,7 @@ class BoundedProtocol(Connection):
         _, path, below, raw_path, query = self._target
         keep_alive = version != "1.0" and parser.should_keep_alive()
         cycle = self._cycle = Cycle(self, keep_alive, self._expects_continue)
-        cycle.scope = {
+        scope = cycle.scope = {
             "type": "http",
             "asgi": _ASGI,
             "http_version": version,
@@ -205,11 +205,8 @@ class BoundedProtocol(Connection):
             "query_string": query,
             "nexus.takes_lines": True,
             "nexus.path": below,
-            PUSH: cycle.push,
-            FINISH: cycle.finish,
-            LEAVING: cycle.leaving,
-            WHOLE: cycle.whole,
         }
+        scope[PUSH], scope[FINISH], scope[LEAVING], scope[WHOLE] = cycle.ways()
         app = _answer_overloaded if len(self._connections) > self._limits.connections else self.app
         if self._serving is None or self._serving.complete:
             self._serve(cycle, app)

@@ -18,8 +18,9 @@ from typing import Any, Final
 
 import uvicorn
 
+from nexus.http.known import KnowingProtocol
 from nexus.http.lifecycle import Lifecycle
-from nexus.http.protocol import BoundedProtocol, Limits
+from nexus.http.protocol import Limits
 from nexus.http.settings import HTTPSettings
 from nexus.http.types import App
 
@@ -124,7 +125,7 @@ def make_server(app: App, settings: HTTPSettings, lifecycle: Lifecycle, **overri
         "port": settings.port,
         "root_path": settings.root_path,
         "http": partial(
-            BoundedProtocol,
+            KnowingProtocol,
             Limits(
                 header_timeout=settings.header_timeout,
                 header_bytes=settings.header_limit,

@@ -39,6 +39,14 @@ LEAVING: Final = "nexus.leaving"
 Leaving: TypeAlias = Callable[[Callable[[], None] | None], None]
 """Takes whom to tell when the client leaves before its answer is complete; None for nobody any more."""
 
+SHORT_WAYS: Final = (PUSH, FINISH, LEAVING, WHOLE)
+
+KNOWN: Final = "nexus.known"
+"""Where a scope has what layers found out of the same head on the same connection before, if its server keeps that.
+
+A dictionary of theirs: each keeps under a name of its own what depends on the head and the connection alone.
+"""
+
 
 def close_short_ways(scope: Scope) -> None:
     """Leave `receive` and `send` as the only ways, for a layer that has to see what goes by."""
