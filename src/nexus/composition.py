@@ -288,6 +288,7 @@ def _add_language(parts: Parts, shared: Cache, local: LocalRuntime, embedder: Em
         published=prices,
         cache=answers,
         limiter=services.get(Limiter),
+        files=services.get(FileService),
     )
     CallMeter().watch(llm.router)
     configuration = Configuration(

@@ -71,6 +71,20 @@ async def test_the_openai_client_works_unchanged(app: FastAPI) -> None:
         assert gone.value.code == "file_not_found"
 
 
+@pytest.mark.parametrize("purpose", ["assistants", "batch", "fine-tune", "vision", "user_data", "evals"])
+async def test_every_purpose_of_the_openai_client_is_kept(app: FastAPI, purpose: Any) -> None:
+    openai = pytest.importorskip("openai")
+    async with openai.AsyncOpenAI(
+        api_key="x", base_url="http://localhost/v1", http_client=client_of(app, *BOTH), max_retries=0
+    ) as sdk:
+        made = await sdk.files.create(file=("a.jsonl", b"{}\n"), purpose=purpose)
+        assert (made.purpose, made.status) == (purpose, "processed")
+        assert (await sdk.files.wait_for_processing(made.id)).id == made.id
+        assert [file.id async for file in sdk.files.list(purpose=purpose)] == [made.id]
+        refused = await client_of(app, *BOTH).post("/v1/files", files={"file": b"x"}, data={"purpose": "no such"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "purpose")
+
+
 @pytest.mark.parametrize(
     ("name", "data", "declared", "served"),
     [

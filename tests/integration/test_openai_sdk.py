@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import openai
 import pytest
@@ -114,3 +115,23 @@ def test_responds_in_the_background(client: openai.OpenAI) -> None:
 def test_completes_in_the_older_form(client: openai.OpenAI) -> None:
     done = client.completions.create(model="nexus-local", prompt="Once upon a time", max_tokens=8)
     assert done.choices[0].text
+
+
+def test_names_files(client: openai.OpenAI) -> None:
+    note = client.files.create(file=("note.md", b"# The sea\nIt is wide and blue.\n"), purpose="user_data")
+    bill = client.files.create(file=("bill.pdf", b"%PDF-1.4\n%%EOF\n"), purpose="user_data")
+
+    def ask(file_id: str) -> str:
+        parts: Any = [{"type": "file", "file": {"file_id": file_id}}, {"type": "text", "text": "What is this?"}]
+        told: Any = [{"role": "user", "content": parts}]
+        done = client.chat.completions.create(model="nexus-local", messages=told, max_tokens=8)
+        return done.choices[0].message.content or ""
+
+    assert ask(note.id)
+    with pytest.raises(openai.BadRequestError) as unable:
+        ask(bill.id)
+    assert unable.value.param == "messages.0.content.0"
+    client.files.delete(note.id)
+    with pytest.raises(openai.NotFoundError) as gone:
+        ask(note.id)
+    assert (gone.value.code, gone.value.param) == ("file_not_found", "messages.0.content.0.file.file_id")

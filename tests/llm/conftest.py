@@ -6,14 +6,14 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from nexus.access.types import Principal, Scope
 from nexus.core.services import Services
@@ -68,15 +68,18 @@ def fast(**more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(llm: LLMService, ledger: Ledger, principal: Principal = WHO, *more: Any) -> Iterator[Gateway]:
-    """Serve the slice, and `more` services, started with it, with our server in a thread."""
+def serving(
+    llm: LLMService, ledger: Ledger, principal: Principal = WHO, *more: Any, routers: Sequence[APIRouter] = ()
+) -> Iterator[Gateway]:
+    """Serve the slice, and `more` services, started with it, with our server in a thread; `routers` are others'."""
     services = Services()
     for one in (llm, ledger, TextTasks(llm=llm), *more):
         services.put(one)
     api = FastAPI()
     api.state.services = services
     handlers.install(api)
-    api.include_router(router)
+    for one in (router, *routers):
+        api.include_router(one)
     inner = Dispatch(api, services=services, hot=hot_routes())
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -22,6 +22,7 @@ from tests.llm.test_cassettes import events, recordings
 from nexus.llm.errors import Unsupported
 from nexus.llm.forms.chat import answers as chat_answers
 from nexus.llm.forms.chat import requests as chat_requests
+from nexus.llm.forms.responses.items import write_media
 from nexus.llm.forms.unsaid import RESPONSES
 from nexus.llm.providers.openai import OpenAIProvider
 from nexus.llm.types import (
@@ -120,6 +121,31 @@ def joined(items: list[Any]) -> tuple[dict[int, dict[str, Any]], dict[int, str |
     return messages, finishes, usage
 
 
+def with_names(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages as they arrive: what comes as data has a name by then, since OpenAI refuses it without."""
+
+    def named(part: Any) -> Any:
+        if not isinstance(part, Media) or part.kind != "document" or part.data is None:
+            return part
+        return msgspec.structs.replace(part, name=part.name or "document.pdf")
+
+    return tuple(msgspec.structs.replace(one, parts=tuple(named(part) for part in one.parts)) for one in messages)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        (Media(kind="document", media_type="application/pdf", data="QUJD"), "document.pdf"),
+        (Media(kind="document", media_type="application/x-nobody-knows", data="QUJD"), "document"),
+        (Media(kind="document", media_type="application/pdf", data="QUJD", name="a.pdf"), "a.pdf"),
+        (Media(kind="document", file_id="file-1"), None),
+    ],
+)
+def test_documents_at_hand_have_names(part: Media, name: str | None) -> None:
+    assert chat_requests.write_part(part)["file"].get("filename") == name
+    assert write_media(part).get("filename") == name
+
+
 @pytest.mark.slow
 def test_recorded_chats_keep_their_meaning(translated: Gateway, upstream: FakeUpstream, shared: Path) -> None:
     cut = random.Random(7)
@@ -146,7 +172,7 @@ def test_recorded_chats_keep_their_meaning(translated: Gateway, upstream: FakeUp
         try:
             assert response.status_code == 200, response.text
             sent = upstream.seen[0].json
-            assert chat_requests.read_request(sent).messages == chat_requests.read_request(asked).messages
+            assert chat_requests.read_request(sent).messages == with_names(chat_requests.read_request(asked).messages)
             said = {key for key, value in asked.items() if value is not None and value is not False and value != []}
             renamed = {"max_completion_tokens", "stream_options"} | ({"n"} if asked.get("n") == 1 else set())
             renamed |= {"functions", "function_call"}

@@ -29,7 +29,7 @@ from nexus.files.settings import FilesSettings
 from nexus.files.sniff import HEAD, content_type_of
 from nexus.files.tables import FileRow
 from nexus.files.types import File
-from nexus.storage.blob_store import BlobStore
+from nexus.storage.blob_store import BlobNotFound, BlobStore
 from nexus.storage.blobs.local import LocalBlobs
 from nexus.storage.db import Database
 
@@ -153,7 +153,14 @@ class FileService:
         file = await self.get(principal, file_id)
         if limit is not None and file.size > limit:
             raise FileTooLarge(f"The file is larger than {limit} bytes.", field="file_id", limit=limit)
-        return await self._blobs.read(file.sha256)
+        return await self.content(file)
+
+    async def content(self, file: File) -> bytes:
+        """Return the content of a file that has been found. Raises `FileNotFound` where it has gone meanwhile."""
+        try:
+            return await self._blobs.read(file.sha256)
+        except BlobNotFound:
+            raise FileNotFound(field="file_id") from None
 
     async def path(self, principal: Principal, file_id: str) -> Path:
         """Return a local file with the content, to be read only. Raises `FileNotFound`."""

@@ -18,6 +18,6 @@ Its rooms, in the order in which a call passes them:
 - `responses/`: answers with a memory, `tables` and `storage` below them.
 - `configuration/`: providers and routes over the API.
 
-Beside them `embeddings` with `pieces`, `text` with `structured` and `splitting` (text tasks), `routes` and what it
-gathers, `jobs`. Plugs: `providers/`, `dialects/`, `tasks/`.
+Beside them `named_files` (uploads that requests name), `embeddings` with `pieces`, `text` with `structured` and
+`splitting` (text tasks), `routes` and what it gathers, `jobs`. Plugs: `providers/`, `dialects/`, `tasks/`.
 """

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, Protocol
 from nexus.core.errors import NexusError
 from nexus.http import problem
 from nexus.llm.errors import UnknownModel, Unsupported
+from nexus.llm.forms.named_files import Naming
 from nexus.llm.types import Call, Chunk, Completion, Embedding, EmbeddingRequest, ModelCard, Tally
 
 Operation = Literal["chat", "embed", "count", "models"]
@@ -59,7 +60,7 @@ class Dialect(ABC):
     """One wire form: `name` is what providers of the same form call it, `path` decides the shape of errors.
 
     `heartbeat` is the sign of life before a stream's first token; `words` says how the dialect calls fields
-    that errors of translation name in the words of chat completions.
+    that errors of translation name in the words of chat completions; `files` where its requests name files.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Dialect(ABC):
     heartbeat: bytes = b": ping\n"
 
     words: Mapping[str, str] = MappingProxyType({})
+    files: Naming | None = None
 
     def naming(self, error: NexusError) -> NexusError:
         """Let an error name its field as this dialect calls it."""

@@ -36,6 +36,7 @@ from nexus.llm.departures import Departure
 from nexus.llm.dialect import Dialect, Door, Operation
 from nexus.llm.errors import UpstreamRejected
 from nexus.llm.flow import Flow
+from nexus.llm.forms.named_files import may_name_files
 from nexus.llm.money.accounting import Entry
 from nexus.llm.money.limit_headers import HOLD, announcing
 from nexus.llm.service import LLMService
@@ -67,6 +68,8 @@ async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
     try:
         principal, service, body = await _enter(scope, receive)
         call = dialect.parse(body, path=_asked(scope), headers=headers_of(scope))
+        if may_name_files(call):
+            call = await _with_files(scope, principal, service, dialect, call)
         call.received = scope["headers"]
         form = dialect.answering(call)
         entry = service.entry(principal, call, request_id=scope.get("request_id"))
@@ -117,6 +120,8 @@ async def _count(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -
     try:
         principal, service, body = await _enter(scope, receive)
         call = dialect.parse(body, path=_asked(scope), headers=headers_of(scope))
+        if may_name_files(call):
+            call = await _with_files(scope, principal, service, dialect, call)
         found = await service.count(principal, call)
         extra = ((b"x-nexus-estimated", b"true"),) if found.estimated else ()
         await _send_json(scope, send, 200, found.body or dialect.count(found.tokens, call), more=extra)
@@ -194,6 +199,15 @@ async def _enter(scope: Scope, receive: Receive) -> tuple[Principal, LLMService,
     if len(body) > settings.max_text_body and b"base64" not in body:
         raise TooLarge(f"A request without media may have {settings.max_text_body} bytes.")
     return principal, service, body
+
+
+async def _with_files(scope: Scope, principal: Principal, service: LLMService, dialect: Dialect, call: Call) -> Call:
+    """Return the call with the files of ours that it names, as data. Raises `FileNotFound`, `FileTooLarge`."""
+
+    def read(body: bytes) -> Call:
+        return dialect.parse(body, path=_asked(scope), headers=headers_of(scope))
+
+    return await service.named_files.put_into(principal, call, dialect.files, read)
 
 
 async def _refuse(scope: Scope, send: Send, dialect: Dialect, error: NexusError) -> None:

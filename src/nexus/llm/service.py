@@ -19,6 +19,7 @@ import msgspec
 
 from nexus.access.types import Principal, Scope
 from nexus.core.services import Services
+from nexus.files.service import FileService
 from nexus.ledger.limiter import Limiter
 from nexus.llm.account import Endpoint
 from nexus.llm.cache.answers import AnswerCache
@@ -37,6 +38,7 @@ from nexus.llm.money.accounting import Entry, Record
 from nexus.llm.money.admission import Admission
 from nexus.llm.money.pricing import Published
 from nexus.llm.money.quotas import Quotas
+from nexus.llm.named_files import NamedFiles
 from nexus.llm.provider import Provider
 from nexus.llm.registry import Registry
 from nexus.llm.routing.delivery import Delivery, Target
@@ -75,10 +77,11 @@ class LLMService:
         published: Published | None = None,
         cache: Cache | None = None,
         limiter: Limiter | None = None,
+        files: FileService | None = None,
     ) -> None:
         """Take `record` and `limiter` from the ledger; `local` and `embedder` serve the built-in models.
 
-        `children` serve others of this machine, `cache` keeps answers, `published` looks prices up.
+        `children` serve others of this machine, `cache` keeps answers, `published` has prices, `files` uploads.
         """
         self.settings = settings
         self.registry = registry or Registry(settings, published)
@@ -90,9 +93,8 @@ class LLMService:
         )
         shelf = Services()
         shelf.put(self.client)
-        for one in (local, children):
-            if one is not None:
-                shelf.put(one)
+        for one in filter(None, (local, children)):
+            shelf.put(one)
         self.router = Router(
             self.registry.routes,
             retries=settings.retries,
@@ -102,6 +104,7 @@ class LLMService:
         store = cache or MemoryCache()
         self.cache = AnswerCache(store, SemanticIndex(embedder.vector) if embedder else None)
         self.limiter = limiter
+        self.named_files = NamedFiles(files, limit=settings.max_files)
         self._quotas = Quotas()
         self.router.allows = self._quotas.allows
         self._admission = Admission(limiter, self.registry, answer_tokens=settings.reserve_tokens)

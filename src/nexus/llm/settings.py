@@ -269,6 +269,9 @@ class LLMSettings(BaseModel):
     )
     max_body: int = Field(20_000_000, gt=0, description="Bytes of a request that carries media.")
     max_text_body: int = Field(4_000_000, gt=0, description="Bytes of a request that carries text only.")
+    max_files: int = Field(
+        20_000_000, gt=0, description="Bytes of the files that a request names by their ids, all together."
+    )
     responses_days: int = Field(30, ge=1, description="Days that stored responses are kept.")
     max_answer: int = Field(128_000_000, gt=0, description="Bytes of one upstream answer.")
     connections: int = Field(2048, ge=1, description="Connections to one upstream address.")

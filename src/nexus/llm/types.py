@@ -439,7 +439,7 @@ class Call(msgspec.Struct, kw_only=True):
     `received` all that came with the request; `form` is the dialect's own word for how the answer is to look.
     `apart` is what makes the same request mean something else than in other dialects. `own_id` tells that the client
     comes back to its answer by its id, so that nobody else may have the same; `alone`, that only an answer of its
-    own will do.
+    own will do. `given` is the body as the client wrote it where files that it names have been put into `body`.
     """
 
     dialect: str
@@ -459,6 +459,7 @@ class Call(msgspec.Struct, kw_only=True):
     apart: str = ""
     own_id: bool = False
     alone: bool = False
+    given: bytes = b""
 
     @classmethod
     def of(cls, request: ChatRequest, *, stream: bool = False) -> Call:

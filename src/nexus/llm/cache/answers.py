@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from nexus.core.errors import DeadlineExceeded, RateLimited, Unavailable
+from nexus.core.errors import DeadlineExceeded, InvalidInput, NotFound, RateLimited, Unavailable
 from nexus.llm.cache.flight import ChatFlight, Listening
 from nexus.llm.cache.kept import Kept
 from nexus.llm.cache.key import CacheKey, Wish, key_of, may_be_kept, prefix_of, wish_of
 from nexus.llm.cache.semantic import Meaning, SemanticIndex
 from nexus.llm.dialect import Dialect
-from nexus.llm.errors import InvalidRequest, NotCached, UnknownResponse, UpstreamError
+from nexus.llm.errors import NotCached, UpstreamError
 from nexus.llm.flow import Hearing, Stream
 from nexus.llm.money.accounting import Entry
 from nexus.llm.types import CachePolicy, Call, ChatRequest, Route, Tally
@@ -232,5 +232,5 @@ def _own_form(call: Call) -> ChatRequest | None:
     """Return the request in our own form; None for one that only its own dialect can say."""
     try:
         return call.parse()
-    except (InvalidRequest, UnknownResponse):
+    except (InvalidInput, NotFound):
         return None

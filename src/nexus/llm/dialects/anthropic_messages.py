@@ -20,6 +20,7 @@ from nexus.llm.errors import InvalidRequest, MissingParameter, UpstreamMalformed
 from nexus.llm.forms.decoding import decode_checked, wrong_field
 from nexus.llm.forms.messages import requests as messages_requests
 from nexus.llm.forms.messages.answers import merge_usage, read_error, read_stop, read_usage, write_answer
+from nexus.llm.forms.messages.named_files import NAMING
 from nexus.llm.forms.messages.stream import AnswerWriter
 from nexus.llm.types import Call, ChatRequest, Chunk, Completion, ModelCard, Need, Tally, Usage
 from nexus.llm.wire.sse import EventSplitter, data_of
@@ -133,6 +134,7 @@ class AnthropicMessages(Dialect):
 
     name = messages_requests.DIALECT
     path = "/v1/messages"
+    files = NAMING
     doors = (
         Door("POST", "/v1/messages"),
         Door("POST", _COUNT, "count"),

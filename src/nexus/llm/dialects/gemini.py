@@ -24,6 +24,7 @@ from nexus.llm.forms.gemini import requests as gemini_requests
 from nexus.llm.forms.gemini.answers import AnswerWriter, finish_name, read_usage, write_completion
 from nexus.llm.forms.gemini.checks import check_request, read_body
 from nexus.llm.forms.gemini.errors import read_error, told_of
+from nexus.llm.forms.gemini.named_files import NAMING
 from nexus.llm.forms.gemini.parts import DIALECT
 from nexus.llm.forms.gemini.stream import Piece, PieceSplitter
 from nexus.llm.types import (
@@ -82,6 +83,7 @@ class Gemini(Dialect):
 
     name = DIALECT
     path = "/v1beta/models"
+    files = NAMING
     words = MappingProxyType(
         {
             "messages": "contents",

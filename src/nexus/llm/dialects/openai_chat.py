@@ -27,6 +27,7 @@ from nexus.llm.forms.chat import answers as chat_answers
 from nexus.llm.forms.chat import embeddings as chat_embeddings
 from nexus.llm.forms.chat import requests as chat_requests
 from nexus.llm.forms.chat.checks import checked
+from nexus.llm.forms.chat.named_files import NAMING
 from nexus.llm.forms.chat.tools import PLAIN, Manner
 from nexus.llm.forms.decoding import decode_checked
 from nexus.llm.forms.free_form import unwrapped
@@ -136,6 +137,7 @@ class OpenAIChat(Dialect):
 
     name = chat_requests.DIALECT
     path = "/v1/chat/completions"
+    files = NAMING
     doors: tuple[Door, ...] = (
         Door("POST", "/v1/chat/completions"),
         Door("POST", "/v1/embeddings", "embed"),

@@ -28,6 +28,7 @@ from nexus.llm.forms.decoding import decode_checked, wrong_field
 from nexus.llm.forms.responses.answers import echo_of, read_usage, write_response
 from nexus.llm.forms.responses.events import EventWriter
 from nexus.llm.forms.responses.items import ADDED, DIALECT, Names, offered
+from nexus.llm.forms.responses.named_files import NAMING
 from nexus.llm.forms.responses.requests import ResponsesCall, read_request
 from nexus.llm.types import Call, ChatRequest, Completion, Need, Tally
 from nexus.llm.wire.sse import EventSplitter, data_of
@@ -139,6 +140,7 @@ class OpenAIResponses(Dialect):
 
     name = DIALECT
     path = "/v1/responses"
+    files = NAMING
     doors = (Door("POST", "/v1/responses"), Door("POST", "/v1/responses/input_tokens", "count"))
     words = MappingProxyType(
         {

@@ -55,7 +55,7 @@ class Background:
         runs: RunService,
         form: Dialect,
         clock: Clock,
-        recall: Callable[[str, ResponsesCall], Awaitable[None]],
+        recall: Callable[[Principal, ResponsesCall], Awaitable[None]],
     ) -> None:
         """`form` reads and writes the dialect; `recall` fills in what a call refers to."""
         self._database = database
@@ -75,13 +75,13 @@ class Background:
         """Start a run that answers the call; return the response as it stands. Raises `Unsupported`."""
         if not call.store:
             raise Unsupported("A response in the background must be stored.", field="store")
-        # Whatever the model cannot do is to be told now.
+        # Whatever the model cannot do is to be told now. Files are only named in what is kept, and read when it runs.
         call.parse()
         head = response_head(call.model, echo_of(_any.decode(call.body))) | {"status": "queued"}
         body = _encode(head)
         steps = [StepSpec("respond", RESPOND, {"response_id": head["id"]}, retries=_RETRIES)]
         spec = RunSpec(kind="response", name=call.model, steps=steps)
-        asked = {name: value for name, value in _fields.decode(call.body).items() if name != "background"}
+        asked = {name: value for name, value in _fields.decode(call.given or call.body).items() if name != "background"}
         row = ResponseRow(
             project_id=principal.project_id,
             id=head["id"],
@@ -132,8 +132,9 @@ class Background:
             return await self._respond_streamed(principal, row, call, origin)
         head = _any.decode(row.body)
         try:
+            call = await self._with_files(principal, call)
             if call.previous is not None:
-                await self._recall(principal.project_id, call)
+                await self._recall(principal, call)
             with self._llm.entry(principal, call, **origin) as entry:
                 answer = _any.decode(await self._llm.answer(call, self._form, entry))
         except DatabaseUnavailable:
@@ -160,8 +161,9 @@ class Background:
         writer = CarriedWriter(so_far, names, goes_on=goes_on)
         try:
             wanted = await teller.tell(writer.begin())
+            call = await self._with_files(principal, call)
             if call.previous is not None:
-                await self._recall(row.project_id, call)
+                await self._recall(principal, call)
             asked = continuing(call, so_far.said) if goes_on else call
             with self._llm.entry(principal, asked, **origin) as entry:
                 flow = await self._llm.open_chunks(asked, entry)
@@ -184,6 +186,11 @@ class Background:
             last = writer.end()
             await teller.tell(last, Ended(writer.response["status"], _encode(writer.response)))
         return await self._status(row)
+
+    async def _with_files(self, principal: Principal, call: ResponsesCall) -> ResponsesCall:
+        filled = await self._llm.named_files.put_into(principal, call, self._form.files, self._form.parse)
+        assert isinstance(filled, ResponsesCall)
+        return filled
 
     async def _may_carry_on(self, row: ResponseRow, call: ResponsesCall, worker: str) -> bool:
         """Tell whether the route wants a stream that broke to be carried on, and this one can be."""

@@ -18,13 +18,16 @@ import msgspec
 
 from nexus.access.types import Principal
 from nexus.core.clock import Clock
-from nexus.core.errors import Conflict, NexusError
+from nexus.core.errors import Conflict, InvalidInput, NexusError
 from nexus.core.plugins import PluginFolder
+from nexus.files.errors import FileNotFound
 from nexus.llm import storage
 from nexus.llm.dialect import Dialect
 from nexus.llm.errors import UnknownResponse
+from nexus.llm.forms.named_files import has_mark
 from nexus.llm.forms.responses.events import events_of
 from nexus.llm.forms.responses.items import DIALECT, with_ids
+from nexus.llm.forms.responses.named_files import NAMING
 from nexus.llm.forms.responses.requests import ResponsesCall, items_of
 from nexus.llm.money.accounting import Entry
 from nexus.llm.responses.background import Background
@@ -58,6 +61,7 @@ class _Told(msgspec.Struct):
 
 _any = msgspec.json.Decoder()
 _told = msgspec.json.Decoder(_Told)
+_encode = msgspec.json.Encoder().encode
 
 
 class ResponsesService:
@@ -97,10 +101,10 @@ class ResponsesService:
         assert isinstance(call, ResponsesCall)
         return ResponsesSession(self, call, entry)
 
-    async def recall(self, project_id: str, call: ResponsesCall) -> None:
+    async def recall(self, principal: Principal, call: ResponsesCall) -> None:
         """Fill in the items that a call refers to. Raises `UnknownResponse` for what is another project's."""
         assert call.previous is not None
-        rows = await self._chain(project_id, call.previous)
+        rows = await self._chain(principal.project_id, call.previous)
         if not rows:
             if await self._database.read(storage.is_taken, call.previous):
                 raise UnknownResponse(field="previous_response_id")
@@ -117,8 +121,22 @@ class ResponsesService:
         for row in rows:
             history += items_of(_any.decode(row.input))
             history += _any.decode(row.body).get("output") or ()
-        call.recall(history, rows[-1].held_by)
+        lacking: NexusError | None = None
+        if any(has_mark(row.input) for row in rows):
+            try:
+                history = await self._with_files(principal, history)
+            except (FileNotFound, InvalidInput) as error:
+                if rows[-1].held_by is None:
+                    raise
+                lacking = error  # their provider has seen what the files held
+        call.recall(history, rows[-1].held_by, lacking)
         call.characters += sum(len(row.input) + len(row.body) for row in rows)
+
+    async def _with_files(self, principal: Principal, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return earlier items with the files that they name; what is kept of a response names them only."""
+        body = _encode({"input": history})
+        filled = await self._llm.named_files.filled(principal, body, NAMING, field="previous_response_id")
+        return list(_any.decode(filled)["input"])
 
     async def _chain(self, project_id: str, response_id: str) -> list[ResponseRow]:
         """Return a response and those before it, also where the last ones are just being written."""

@@ -38,7 +38,7 @@ class Keeper(Protocol):
 
     background: Background
 
-    async def recall(self, project_id: str, call: ResponsesCall) -> None:
+    async def recall(self, principal: Principal, call: ResponsesCall) -> None:
         """Fill in the items that a call refers to."""
         ...
 
@@ -69,7 +69,7 @@ class ResponsesSession:
         """Return the call with what it refers to filled in. Raises `UnknownResponse`."""
         self._project_id = principal.project_id
         if self._call.previous is not None:
-            await self._keeper.recall(principal.project_id, self._call)
+            await self._keeper.recall(principal, self._call)
         background = self._keeper.background
         if self._call.background and not background.is_held_elsewhere(self._call, principal.project_id):
             made = await background.begin(principal, self._call)

@@ -7,6 +7,7 @@ form are kept in `extra`, parts without one in `Foreign`.
 
 from __future__ import annotations
 
+import mimetypes
 import re
 from collections.abc import Sequence
 from hashlib import sha256
@@ -264,6 +265,13 @@ def _media_there(part: Media, ways: Ways) -> Media | Foreign:
     return Foreign(dialect=DIALECT, value=value | ({"document_name": part.name} if part.name else {}))
 
 
+def name_of(part: Media) -> str | None:
+    """Return a document's name; OpenAI wants one for every document that comes as data."""
+    if part.name or part.data is None:
+        return part.name
+    return f"document{mimetypes.guess_extension(part.media_type or '') or ''}"
+
+
 def _url_of(part: Media) -> str:
     return part.url or f"data:{part.media_type or 'application/octet-stream'};base64,{part.data}"
 
@@ -404,8 +412,8 @@ def write_part(part: AnyPart) -> dict[str, Any]:
         return {"type": "input_audio", "input_audio": sound} | write_own_mark(part.cache)
     if part.kind == "document":
         given = {"file_id": part.file_id} if part.file_id else {"file_data": url}
-        file = given | ({"filename": part.name} if part.name else {})
-        return {"type": "file", "file": file} | write_own_mark(part.cache)
+        name = {"filename": told} if (told := name_of(part)) else {}
+        return {"type": "file", "file": given | name} | write_own_mark(part.cache)
     kind = "video_url" if part.kind == "video" else "image_url"
     place = {"url": url} | ({"detail": part.detail} if part.detail else {})
     return {"type": kind, kind: place} | write_own_mark(part.cache)

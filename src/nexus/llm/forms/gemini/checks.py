@@ -178,8 +178,15 @@ def _read_contents(body: _Body, needs: dict[Need, str]) -> int:
     for place, content in contents:
         for j, part in enumerate(content.parts or ()):
             characters += len(part.text or "")
-            media = part.inline_data or part.file_data
-            if media is not None:
-                kind = (media.mime_type or "").partition("/")[0]
-                needs.setdefault(_KINDS.get(kind, "documents"), f"{place}.parts.{j}")
+            here = f"{place}.parts.{j}"
+            _read_media(part, needs, here)
+            for k, shown in enumerate((part.function_response and part.function_response.parts) or ()):
+                _read_media(shown, needs, f"{here}.functionResponse.parts.{k}")
     return characters
+
+
+def _read_media(part: _Part | _Shown, needs: dict[Need, str], place: str) -> None:
+    media = part.inline_data or part.file_data
+    if media is not None:
+        kind = (media.mime_type or "").partition("/")[0]
+        needs.setdefault(_KINDS.get(kind, "documents"), place)

@@ -15,7 +15,7 @@ import msgspec
 from nexus.core.ids import new_id
 from nexus.llm.errors import Unsupported
 from nexus.llm.forms.cache_marks import read_mark, write_own_mark
-from nexus.llm.forms.chat.requests import SOUNDS
+from nexus.llm.forms.chat.requests import SOUNDS, name_of
 from nexus.llm.forms.free_form import unwrapped, wrapped
 from nexus.llm.forms.signatures import sealed_id, unsealed
 from nexus.llm.forms.unsaid import RESPONSES
@@ -281,17 +281,18 @@ def _write_part(part: AnyPart, role: str) -> dict[str, Any]:
     if isinstance(part, Foreign):
         return dict(part.value)
     assert isinstance(part, Media)
-    return _write_media(part) | write_own_mark(part.cache)
+    return write_media(part) | write_own_mark(part.cache)
 
 
-def _write_media(part: Media) -> dict[str, Any]:
+def write_media(part: Media) -> dict[str, Any]:
+    """Write a picture, a sound or a document as a part of a content."""
     url = part.url or f"data:{part.media_type or 'application/octet-stream'};base64,{part.data}"
     if part.kind == "audio":
         sound = {"data": part.data, "format": SOUNDS.get(form := (part.media_type or "/wav")[6:], form)}
         return {"type": "input_audio", "input_audio": sound}
     if part.kind == "document":
         given = {"file_id": part.file_id} if part.file_id else {"file_url" if part.url else "file_data": url}
-        return {"type": "input_file"} | given | ({"filename": part.name} if part.name else {})
+        return {"type": "input_file"} | given | ({"filename": told} if (told := name_of(part)) else {})
     seen = {"file_id": part.file_id} if part.file_id else {"image_url": url}
     return {"type": "input_image", "detail": part.detail or "auto"} | seen
 

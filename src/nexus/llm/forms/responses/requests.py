@@ -66,8 +66,9 @@ class ResponsesCall(Call, kw_only=True):
     """A call of this dialect, and what it refers to.
 
     `history` are the items of all earlier responses, once they have been looked up; None if they have not been
-    found here. `held_by` names the deployment whose provider keeps the previous response itself. `made_here`
-    tells that the answer was written by us, from one in another form.
+    found here. `held_by` names the deployment whose provider keeps the previous response itself; anywhere else
+    `lacking` is raised where what they name has gone. `made_here` tells that the answer was written by us, from one
+    in another form.
     """
 
     previous: str | None = None
@@ -76,17 +77,24 @@ class ResponsesCall(Call, kw_only=True):
     background: bool = False
     history: list[dict[str, Any]] | None = None
     held_by: str | None = None
+    lacking: NexusError | None = None
     made_here: bool = False
 
     @property
     def input(self) -> bytes:
-        """Return the `input` as it was written, JSON."""
-        return bytes(_fields.decode(self.body).get("input", b"null"))
+        """Return the `input` as it was written, JSON; files that it names are not in it."""
+        return bytes(_fields.decode(self.given or self.body).get("input", b"null"))
 
-    def recall(self, history: list[dict[str, Any]], held_by: str | None) -> None:
+    def recall(self, history: list[dict[str, Any]], held_by: str | None, lacking: NexusError | None = None) -> None:
         """Take the items of the earlier responses."""
-        self.history, self.held_by = history, held_by
-        self.parse = lambda body=self.body: read_request(_any.decode(body), history)  # type: ignore[misc]
+        self.history, self.held_by, self.lacking = history, held_by, lacking
+
+        def parse(body: bytes = self.body) -> ChatRequest:
+            if lacking is not None:
+                raise lacking
+            return read_request(_any.decode(body), history)
+
+        self.parse = parse
 
     def body_for(self, deployment: str, model: str, *, trusting: bool = True) -> bytes:
         """Return the body for a provider of the same form: the client's own, as far as that is possible.
@@ -98,6 +106,8 @@ class ResponsesCall(Call, kw_only=True):
         if not trusting and (unknown or self.conversation):
             raise _unknown(self.previous)
         away = self.history is not None and self.held_by != deployment
+        if away and self.lacking is not None:
+            raise self.lacking
         sealed = has_seals(self.body)
         if not away and not sealed and model == self.model:
             return self.body
