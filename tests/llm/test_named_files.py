@@ -510,6 +510,26 @@ def test_work_in_the_background_reads_the_file_when_it_runs(house: House) -> Non
     assert gone.value.param == "input.0.content.0.file_id"
 
 
+def test_a_stream_in_the_background_has_the_file_too(house: House) -> None:
+    client, file_id = house.openai(), house.upload("a.pdf", PDF)
+    parts: Any = [{"type": "input_file", "file_id": file_id}]
+    asked: Any = {"model": "huggingface/m", "input": [{"role": "user", "content": parts}], "background": True}
+
+    def begun() -> str:
+        with client.responses.create(**asked, stream=True) as events:
+            first: Any = next(iter(events))
+            return str(first.response.id)
+
+    made, late = begun(), begun()
+    assert asyncio.run(house.store.background.respond(MINE, made)) == "completed"
+    assert house.sent["messages"][0]["content"][0]["file"]["file_data"] == url("application/pdf", PDF)
+    client.files.delete(file_id)
+    with pytest.raises(FileNotFound):
+        asyncio.run(house.store.background.respond(MINE, late))
+    last: Any = list(client.responses.retrieve(late, stream=True))[-1]
+    assert (last.type, last.response.error.code) == ("response.failed", "file_not_found")
+
+
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
 def test_what_an_sdk_uploads_another_may_name(house: House, sdk: str) -> None:
     if sdk == "anthropic":
