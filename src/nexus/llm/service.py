@@ -158,9 +158,13 @@ class LLMService:
                 asked = target.provider.chat(target.endpoint, target.deployment.model, call)
                 return entry.takes(target.provider.completion(await self._delivery.fetch(target, asked, "", entry)))
 
-            completion = await self._delivery.along(
-                await self.registry.priced(call.model, project=entry.project), entry, attempt, call
-            )
+            route = await self.registry.priced(call.model, project=entry.project)
+            if route.cache is not None and (question := self.cache.question(route, call, None, entry)) is not None:
+                completion = await self.cache.completion(
+                    question, lambda: ask(self._delivery, route, call, None, entry)
+                )
+            else:
+                completion = await self._delivery.along(route, entry, attempt, call)
             return msgspec.structs.replace(
                 completion, usage=entry.usage(), invocation_id=entry.id, cost_usd=entry.cost()
             )

@@ -536,3 +536,33 @@ def test_rights_are_asked_for(make_gateway: Callable[..., Gateway], ledger: Ledg
         assert HTTP.delete(f"{reader.url}/api/v1/cache").status_code == 403
     with serving(gateway.llm, ledger, replace(WHO, scopes=frozenset({Scope.LLM_INVOKE}))) as caller:
         assert HTTP.get(f"{caller.url}/api/v1/cache").status_code == 403
+
+
+def translate(gateway: Gateway, text: str) -> httpx.Response:
+    sent = {"model": "r", "text": text, "target": "German"}
+    return HTTP.post(f"{gateway.url}/api/v1/text/translate", json=sent, timeout=20)
+
+
+def test_text_tasks_are_answered_from_the_cache_of_their_route(gateway: Gateway, upstream: FakeUpstream) -> None:
+    told = [translate(gateway, text) for text in ("good day", "good day", "good night")]
+    assert [response.status_code for response in told] == [200] * 3, told[0].text
+    first, second, _ = (response.json() for response in told)
+    assert first["text"] == second["text"] != ""
+    assert len(upstream.seen) == 2
+    paid, free, other = gateway.rows
+    assert [row.cached for row in (paid, free, other)] == [False, True, False]
+    assert {row.kind for row in (paid, free, other)} == {"text.translate"}
+    assert paid.cost_usd
+    assert (free.cost_usd, free.input_tokens, free.output_tokens) == (0.0, paid.input_tokens, paid.output_tokens)
+
+
+def test_text_tasks_get_what_is_kept_when_the_provider_is_away(
+    later: Callable[[float], None], make_gateway: Callable[..., Gateway], upstream: FakeUpstream
+) -> None:
+    gateway = make_gateway(routes=[cached(ttl=20, stale=60)], retries=0)
+    assert translate(gateway, "good day").status_code == 200
+    later(30)
+    upstream.answering = failing("503")
+    assert translate(gateway, "good day").status_code == 200
+    assert translate(gateway, "good night").status_code == 503
+    assert [(row.status, row.cached) for row in gateway.rows] == [("ok", False), ("ok", True), ("error", False)]

@@ -16,10 +16,10 @@ from nexus.llm.cache.kept import Kept
 from nexus.llm.cache.key import CacheKey, Wish, key_of, may_be_kept, prefix_of, wish_of
 from nexus.llm.cache.semantic import Meaning, SemanticIndex
 from nexus.llm.dialect import Dialect
-from nexus.llm.errors import NotCached, UpstreamError
+from nexus.llm.errors import AnswerFailed, NotCached, UpstreamError
 from nexus.llm.flow import Hearing, Stream
 from nexus.llm.money.accounting import Entry
-from nexus.llm.types import CachePolicy, Call, ChatRequest, Route, Tally
+from nexus.llm.types import CachePolicy, Call, ChatRequest, Completion, Route, Tally
 from nexus.storage.cache import Cache
 
 Ask = Callable[[], Awaitable[Kept]]
@@ -34,7 +34,8 @@ class Question(NamedTuple):
     route: Route
     policy: CachePolicy
     call: Call
-    dialect: Dialect
+    dialect: Dialect | None
+    """None for code of this process, which takes answers in our own form."""
     entry: Entry
     request: ChatRequest
     key: CacheKey
@@ -53,7 +54,7 @@ class AnswerCache:
         self._index = index
         self._flights: dict[str, ChatFlight] = {}
 
-    def question(self, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Question | None:
+    def question(self, route: Route, call: Call, dialect: Dialect | None, entry: Entry) -> Question | None:
         """Return the request with its key; None for one that goes past the cache. Raises `InvalidRequest`."""
         assert route.cache is not None
         wish = wish_of(call.received, route.cache, entry.invocation.key_id)
@@ -68,12 +69,24 @@ class AnswerCache:
 
     async def answer(self, question: Question, ask: Ask) -> bytes:
         """Return a whole answer in the caller's dialect, kept or fresh. Raises `NotCached` and what `ask` raises."""
+        assert question.dialect is not None
+        kept, again = await self._obtain(question, ask)
+        return kept.whole(question.call, question.dialect, again=again)
+
+    async def completion(self, question: Question, ask: Ask) -> Completion:
+        """Return the same in our own form. Raises as `answer` does, and `AnswerFailed`."""
+        kept, _ = await self._obtain(question, ask)
+        AnswerFailed.check(kept.completion.failed)
+        return kept.completion
+
+    async def _obtain(self, question: Question, ask: Ask) -> tuple[Kept, bool]:
+        """Return an answer, and whether it was given to another call before."""
         old = await self._look(question)
         if old is not None and _is_fresh(old, question):
-            return self._serve(question, old, b"hit").whole(question.call, question.dialect)
+            return self._serve(question, old, b"hit"), True
         meaning, alike = await self._look_alike(question)
         if alike is not None:
-            return alike.whole(question.call, question.dialect)
+            return alike, True
         flight = self._flight(question)
         if flight is None:
             flight = self._start(question)
@@ -92,10 +105,11 @@ class AnswerCache:
             kept = self._serve(question, old, b"stale")
         finally:
             flight.leave(question.entry)
-        return kept.whole(question.call, question.dialect, again=again)
+        return kept, again
 
     async def open(self, question: Question, begin: Begin) -> Stream[bytes]:
         """Open a stream in the caller's dialect, kept or fresh. Raises as `answer` does."""
+        assert question.dialect is not None
         old = await self._look(question)
         if old is not None and _is_fresh(old, question):
             return self._replay(question, old, b"hit")
@@ -198,6 +212,7 @@ class AnswerCache:
         return kept
 
     def _replay(self, question: Question, kept: Kept, how: bytes) -> Replay:
+        assert question.dialect is not None
         return Replay(self._serve(question, kept, how).events(question.call, question.dialect))
 
 

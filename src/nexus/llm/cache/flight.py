@@ -115,7 +115,7 @@ class Flight(Generic[K]):
 class ChatFlight(Flight[Kept]):
     """A chat that several wait for, whole or streamed."""
 
-    def __init__(self, call: Call, dialect: Dialect, landed: Callable[[], None]) -> None:
+    def __init__(self, call: Call, dialect: Dialect | None, landed: Callable[[], None]) -> None:
         """Belong to the first caller's `call`. It departs with `fly_whole` or `fly_stream`."""
         super().__init__(landed)
         self.call = call

@@ -18,20 +18,21 @@ from nexus.llm.routing.delivery import Delivery, Target
 from nexus.llm.types import Call, Deployment, Route
 
 
-async def ask(delivery: Delivery, route: Route, call: Call, dialect: Dialect, entry: Entry) -> Kept:
+async def ask(delivery: Delivery, route: Route, call: Call, dialect: Dialect | None, entry: Entry) -> Kept:
     """Ask for a whole answer, in our own form and in the provider's bytes where they are the caller's."""
+    name = dialect.name if dialect is not None else ""
 
     async def attempt(target: Target) -> Kept:
         asked = target.provider.chat(target.endpoint, target.deployment.model, call)
-        answer = await delivery.fetch(target, asked, dialect.name, entry)
-        same = target.provider.dialect == dialect.name
-        tally = dialect.inspect(answer.body) if same else None
+        answer = await delivery.fetch(target, asked, name, entry)
+        same = target.provider.dialect == name
+        tally = dialect.inspect(answer.body) if same and dialect is not None else None
         completion = target.provider.completion(answer)
         if tally is not None:
             entry.tally = tally
         else:
             entry.takes(completion)
-        return Kept.of(completion, dialect=dialect.name, form=call.form, body=answer.body if same else b"")
+        return Kept.of(completion, dialect=name, form=call.form, body=answer.body if same else b"")
 
     return await delivery.along(route, entry, attempt, call)
 
