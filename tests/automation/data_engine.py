@@ -1,12 +1,12 @@
-"""An engine as a process of its own that works on tables, to be killed: `python data_engine.py SETTINGS_JSON`."""
+"""An engine as a process of its own that works on tables, to be killed."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import signal
-import sys
 from pathlib import Path
+from typing import Any
 
 import nexus.access.tables
 import nexus.files.tables  # noqa: F401  the database knows what has been imported
@@ -22,8 +22,7 @@ from nexus.storage.blobs.local import LocalBlobs
 from nexus.storage.db import Database
 
 
-async def main() -> None:
-    said = json.loads(sys.argv[1])
+async def work(said: Any) -> None:
     fetch.configure(["127.0.0.0/8"])
     database, services, pool = Database(said["database"]), Services(), ComputePool(children=1)
     for service in (
@@ -46,4 +45,6 @@ async def main() -> None:
     database.close()
 
 
-asyncio.run(main())
+def main(said: str) -> None:
+    """Work until told to stop."""
+    asyncio.run(work(json.loads(said)))

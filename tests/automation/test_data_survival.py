@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import threading
 import time
 from collections import Counter
@@ -71,7 +69,7 @@ class Outside:
 
 @pytest.fixture
 def made(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(killing, "SCRIPT", Path(__file__).with_name("data_engine.py"))
+    monkeypatch.setattr(killing, "ENGINE", "tests.automation.data_engine")
     with yard(database, tmp_path, lease=2.0, heartbeat=0.5, reap=0.2) as ready:
         yield ready
 
@@ -94,8 +92,7 @@ def start(made: Yard, uses: str, inputs: dict[str, Any]) -> Run:
 def kill_when(made: Yard, condition: Any) -> None:
     engine = made.engine()
     made.until(condition, 60, "it never came so far")
-    os.killpg(engine.pid, signal.SIGKILL)
-    engine.wait()
+    engine.kill()
 
 
 def result(made: Yard, run: Run) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""An engine as a process of its own, to be killed: `python engine_process.py SETTINGS_JSON`.
+"""An engine as a process of its own, to be killed.
 
 The step `effect` works a while, does an effect outside (a POST to the test's stub, with the step's idempotency
 key), works a while longer, and answers. `nest` waits for a child run with one effect, `ask` for a signal, and `fail`
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sys
 import urllib.request
 from typing import Any
 
@@ -27,8 +26,7 @@ def post(url: str, key: str) -> None:
     urllib.request.urlopen(request, timeout=20).close()
 
 
-async def main() -> None:
-    said = json.loads(sys.argv[1])
+async def work(said: Any) -> None:
 
     async def effect(context: StepContext, inputs: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(inputs.get("before", 0.05))
@@ -68,4 +66,6 @@ async def main() -> None:
     print("drained", json.dumps(worker.tally), flush=True)
 
 
-asyncio.run(main())
+def main(said: str) -> None:
+    """Work until told to stop."""
+    asyncio.run(work(json.loads(said)))

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -23,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
+from tests.forked import Forked
 from tests.runs.history import check_history
 
 from nexus.access.types import Principal
@@ -37,7 +35,7 @@ from nexus.runs.tables import StepEventRow, StepRow
 from nexus.runs.types import Run, RunSpec, StepSpec
 from nexus.storage.db import Base, Database
 
-SCRIPT = Path(__file__).with_name("engine_process.py")
+ENGINE = "tests.runs.engine_process"
 WHO = Principal("key", "key_a", "prj_a")
 
 
@@ -80,26 +78,18 @@ class Yard:
         }
         self.stub = Stub()
         self.specs: dict[str, RunSpec] = {}
-        self.engines: list[subprocess.Popen[str]] = []
+        self.engines: list[Forked] = []
         self.bell = Bell(folder)
 
-    def engine(self, *, wait: bool = True, **settings: Any) -> subprocess.Popen[str]:
+    def engine(self, *, wait: bool = True, **settings: Any) -> Forked:
         said = {
             "database": self.db.url.render_as_string(hide_password=False),
             "stub": self.stub.url,
             "settings": RunsSettings(**{**self.settings, **settings}).model_dump(mode="json"),
         }
-        engine = subprocess.Popen(
-            [sys.executable, str(SCRIPT), json.dumps(said)],
-            stdout=subprocess.PIPE,
-            stderr=(self.folder / "engine.log").open("a"),
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
+        engine = Forked(ENGINE, json.dumps(said), self.folder / "engine.log")
         self.engines.append(engine)
         if wait:
-            assert engine.stdout is not None
             assert engine.stdout.readline() == "started\n", (self.folder / "engine.log").read_text()
         return engine
 
@@ -225,10 +215,7 @@ class Yard:
 
     def close(self) -> None:
         for engine in self.engines:
-            if engine.poll() is None:
-                os.killpg(engine.pid, signal.SIGKILL)
-            engine.wait()
-            assert engine.stdout is not None
+            engine.kill()
             engine.stdout.close()
         self.stub.server.shutdown()
         self.stub.server.server_close()
@@ -254,8 +241,7 @@ def kill_in_a_loop(made: Yard, runs: list[Run], kills: int, dice: random.Random)
         made.until(lambda: made.running() > 0 or made.all_ended(runs), 30, "no step ever ran")
         time.sleep(dice.uniform(0, 0.3))
         hit += made.running()
-        os.killpg(engine.pid, signal.SIGKILL)
-        engine.wait()
+        engine.kill()
     return hit
 
 
@@ -273,14 +259,11 @@ def kill_at_a_failpoint(made: Yard, seed: int, **settings: Any) -> str:
         engine = made.engine(wait=False, failpoints={name: dice.randint(1, 6)}, **settings)
         made.until(lambda e=engine: e.poll() is not None or made.all_answered(runs), 60, f"stuck before dying {name}")  # type: ignore[misc]
         died.append(name if engine.poll() is not None else f"({name})")
-        if engine.poll() is None:
-            os.killpg(engine.pid, signal.SIGKILL)
-        engine.wait()
+        engine.kill()
     last = made.engine(**settings)
     made.until(lambda: made.all_answered(runs), 60, f"runs are left after dying {died}")
     made.check_flows(runs)
-    os.killpg(last.pid, signal.SIGKILL)
-    last.wait()
+    last.kill()
     return " ".join(died)
 
 

@@ -1,12 +1,12 @@
-"""An engine that makes responses in the background, as a process of its own: `python responding_process.py JSON`."""
+"""An engine that makes responses in the background, as a process of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import signal
-import sys
 from pathlib import Path
+from typing import Any
 
 from nexus.core.clock import SystemClock
 from nexus.core.services import Services
@@ -21,8 +21,7 @@ from nexus.runs.worker import EngineWorker
 from nexus.storage.db import Database
 
 
-async def main() -> None:
-    said = json.loads(sys.argv[1])
+async def work(said: Any) -> None:
     database, settings = Database(said["database"]), RunsSettings(**said["runs"])
     ledger = Ledger(database=database, folder=Path(said["ledger"]))
     llm = LLMService(settings=LLMSettings(**said["llm"]), record=ledger.record)
@@ -49,4 +48,6 @@ async def main() -> None:
     database.close()
 
 
-asyncio.run(main())
+def main(said: str) -> None:
+    """Work until told to stop."""
+    asyncio.run(work(json.loads(said)))

@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,6 +15,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from tests.forked import Forked
 from tests.llm.conftest import WHO, Gateway, fast, serving
 from tests.llm.scripts import failing, slowly, stream_of
 
@@ -35,7 +34,6 @@ from nexus.testing.script import Script, Seen
 from nexus.testing.upstream import FakeUpstream
 
 OTHER = Principal("key", "key_2", "prj_2", frozenset({Scope.LLM_INVOKE}), key_id="key_2")
-SCRIPT = Path(__file__).with_name("responding_process.py")
 TEXT = " ".join(f"word{n}" for n in range(30))
 
 
@@ -67,7 +65,7 @@ class Place:
         llm.remember(store)
         return self.stack.enter_context(serving(llm, ledger, who, store))
 
-    def engine(self) -> subprocess.Popen[str]:
+    def engine(self) -> Forked:
         self._count += 1
         said = {
             "database": self.database.url.render_as_string(hide_password=False),
@@ -75,24 +73,12 @@ class Place:
             "llm": self.llm,
             "ledger": str(self.folder / f"ledger{self._count}"),
         }
-        log = (self.folder / "engine.log").open("a")
-        engine = subprocess.Popen(
-            [sys.executable, str(SCRIPT), json.dumps(said)],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-        )
-        self.stack.callback(kill, engine)
-        assert engine.stdout is not None
-        assert engine.stdout.readline() == "started\n", (self.folder / "engine.log").read_text()
+        log = self.folder / "engine.log"
+        engine = Forked("tests.llm.responses.responding_process", json.dumps(said), log)
+        self.stack.callback(engine.stdout.close)
+        self.stack.callback(engine.kill)
+        assert engine.stdout.readline() == "started\n", log.read_text()
         return engine
-
-
-def kill(engine: subprocess.Popen[str]) -> None:
-    if engine.poll() is None:
-        os.killpg(engine.pid, signal.SIGKILL)
-        engine.wait()
 
 
 def sdk(gateway: Gateway) -> openai.OpenAI:
@@ -312,7 +298,7 @@ def test_a_killed_engine_costs_no_word_that_was_told(place: Place) -> None:
     client = sdk(place.api())
     stream = begin(client)
     first = until(5, stream)
-    kill(engine)
+    engine.kill()
     place.engine()
     rest = list(stream)
     whole = first + rest
@@ -370,7 +356,7 @@ def test_what_cannot_be_gone_on_with_is_begun_anew_behind_what_was_told(lite: Pl
     tools: Any = [{"type": "function", "name": "f", "parameters": {"type": "object"}}]
     stream = begin(client, tools=tools)
     first = until(3, stream, "response.function_call_arguments.delta")
-    kill(engine)
+    engine.kill()
     lite.engine()
     whole = first + list(stream)
     assert numbers(whole) == list(range(len(whole)))
@@ -411,7 +397,7 @@ def test_a_run_that_is_given_up_fails_its_response(lite: Place) -> None:
     for n in range(3):
         engine = lite.engine()
         eventually(lambda n=n: len(lite.upstream.seen) > n)  # type: ignore[misc]
-        kill(engine)
+        engine.kill()
     lite.engine()
     eventually(lambda: standing().final)
     last = list(stream)[-1]
