@@ -306,7 +306,7 @@ def _hook() -> Iterator[tuple[str, list[dict[str, str]]]]:
             """Stay quiet."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/hook", heard
     finally:

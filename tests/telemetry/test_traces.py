@@ -109,7 +109,7 @@ def test_with_the_extra_spans_reach_a_collector_without_secrets() -> None:
             self.end_headers()
 
     server = HTTPServer(("127.0.0.1", 0), Collector)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
     assert configure(TelemetrySettings(otlp_endpoint=endpoint, trace_ratio=1.0))
     try:

@@ -157,7 +157,7 @@ def api() -> Iterator[tuple[str, list[str]]]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     fetch.configure(["127.0.0.0/8"])
     yield f"http://127.0.0.1:{server.server_port}", asked
     fetch.configure([])

@@ -106,7 +106,7 @@ def taker() -> Iterator[tuple[str, Counter[str], list[Any], dict[str, int]]]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Taker)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     fetch.configure(["127.0.0.0/8"])
     yield f"http://127.0.0.1:{server.server_port}", keys, bodies, fails
     fetch.configure([])

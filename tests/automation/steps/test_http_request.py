@@ -44,7 +44,7 @@ def server() -> Iterator[tuple[str, Seen]]:
             pass
 
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
     fetch.configure(["127.0.0.0/8"])
     yield f"http://127.0.0.1:{httpd.server_port}", seen
     fetch.configure([])
