@@ -13,6 +13,7 @@ import re
 from nexus.llm.errors import UpstreamMalformed
 
 _BOM = b"\xef\xbb\xbf"
+_BEGINNING = len(b"\nevent:")
 # A whole one-line JSON event (or the end mark) directly followed by the next one; a name may stand behind its data.
 _UNSEPARATED = re.compile(rb"(?:data: ?(?:\{.*\}|\[DONE\]))[ ]*\n(?=data:|event:[^\n]*\ndata:)")
 
@@ -20,11 +21,13 @@ _UNSEPARATED = re.compile(rb"(?:data: ?(?:\{.*\}|\[DONE\]))[ ]*\n(?=data:|event:
 class EventSplitter:
     """Cuts a byte stream into raw events, each without its closing blank line, line ends made LF."""
 
-    __slots__ = ("_after_cr", "_begun", "_held", "_limit")
+    __slots__ = ("_after_cr", "_begun", "_held", "_limit", "_more", "_size")
 
     def __init__(self, limit: int = 4_000_000) -> None:
         """Hold back at most `limit` bytes of an unfinished event."""
         self._held = b""
+        self._more: list[bytes] = []
+        self._size = 0
         self._limit = limit
         self._begun = False
         self._after_cr = False
@@ -48,7 +51,7 @@ class EventSplitter:
     @property
     def held(self) -> bytes:
         """Return the bytes of the event that is not whole yet."""
-        return self._held
+        return b"".join((self._held, *self._more))
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the events that `data` completes. Raises `UpstreamMalformed` for one beyond the limit."""
@@ -62,20 +65,34 @@ class EventSplitter:
         if self._after_cr or b"\r" in data:
             data = self._line_feeds(data)
         if self._held:
-            data = self._held + data
+            if self._only_lengthens(data):
+                self._more.append(data)
+                self._check(self._size + len(data))
+                return []
+            data = b"".join((self._held, *self._more, data))
+            self._more.clear()
         *events, self._held = data.split(b"\n\n")
         if data.count(b"\ndata:") > data.count(b"\n\ndata:"):
             events = [part for event in events for part in _separate(event)]
             *more, self._held = _separate(self._held)
             events += more
-        if len(self._held) > self._limit:
-            raise UpstreamMalformed("The provider sent an event that is too large.")
+        self._check(len(self._held))
         return [event for event in events if event] if data.isascii() and not _resumes(data) else _cleaned(events)
 
     def end(self) -> list[bytes]:
         """Return the last event if it lacked only its blank line."""
-        last, self._held = self._held.strip(b"\n"), b""
+        last, self._held = self.held.strip(b"\n"), b""
+        self._more.clear()
         return _cleaned(_separate(last))
+
+    def _only_lengthens(self, data: bytes) -> bool:
+        """Tell whether `data` neither ends a line nor begins one: of a picture, no part is looked at twice."""
+        return b"\n" not in data and (bool(self._more) or b"\n" not in self._held[-_BEGINNING:])
+
+    def _check(self, size: int) -> None:
+        self._size = size
+        if size > self._limit:
+            raise UpstreamMalformed("The provider sent an event that is too large.")
 
     def _first(self, data: bytes) -> bytes:
         data, self._held = self._held + data, b""

@@ -32,3 +32,13 @@ def test_arrays_and_events_may_be_cut_anywhere(elements: list[Any], cuts: list[i
     pieces += splitter.end()
     assert [piece.data for piece in pieces] == told
     assert splitter.closed is as_array
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"data: ", b"\n\n"), (b"[", b"]")], ids=["events", "array"])
+def test_a_picture_comes_in_thousands_of_pieces(before: bytes, after: bytes) -> None:
+    """Looking through all that is held for each of them would take minutes."""
+    picture = b'{"data":"' + b"x" * 8_000_000 + b'"}'
+    whole = before + picture + after
+    splitter = PieceSplitter()
+    found = [piece for start in range(0, len(whole), 1000) for piece in splitter.feed(whole[start : start + 1000])]
+    assert [piece.data for piece in found] == [picture]

@@ -73,7 +73,7 @@ class _ArraySplitter:
     __slots__ = ("_depth", "_held", "_in_array", "_in_string", "_place", "_start", "closed")
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = bytearray()
         self._place = 0
         self._start = 0
         self._depth = 0
@@ -82,10 +82,11 @@ class _ArraySplitter:
         self.closed = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        held = self._held + data
+        held = self._held
+        held += data
         place, found = self._place, []
         while not self.closed and (mark := (_INSIDE if self._in_string else _OUTSIDE).search(held, place)):
-            sign, place = mark.group(), mark.end()
+            sign, place = bytes(mark.group()), mark.end()
             if self._in_string:
                 if sign == b'"':
                     self._in_string = False
@@ -101,12 +102,13 @@ class _ArraySplitter:
         else:
             place = len(held)
         kept = self._start if self._depth else place
-        self._held, self._place, self._start = held[kept:], place - kept, 0
-        if len(self._held) > _LIMIT:
+        del held[:kept]
+        self._place, self._start = place - kept, 0
+        if len(held) > _LIMIT:
             raise UpstreamMalformed("The provider sent an event that is too large.")
         return found
 
-    def _bracket(self, sign: bytes, held: bytes, place: int) -> bytes | None:
+    def _bracket(self, sign: bytes, held: bytearray, place: int) -> bytes | None:
         """Go one level down or up; return the object that is whole now."""
         if sign == b"[" and not self._in_array and not self._depth:
             self._in_array = True
@@ -118,7 +120,7 @@ class _ArraySplitter:
             self._depth -= 1
             if not self._depth:
                 self.closed = not self._in_array
-                return held[self._start : place]
+                return bytes(held[self._start : place])
         else:
             self.closed = True
         return None
