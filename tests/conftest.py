@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
+from hypothesis import HealthCheck, settings
 
 from nexus.cli.instance import Place, private
 from nexus.storage.db import Base, Database
@@ -44,6 +45,11 @@ def share_tls(transports: Any) -> None:
 
 for library in (httpx, httpx2):
     share_tls(library._transports.default)
+
+
+# A machine that has other things to do fails no property.
+settings.register_profile("nexus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("nexus")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

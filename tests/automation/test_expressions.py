@@ -190,7 +190,7 @@ def test_refuses_in_no_time(expression: str) -> None:
     assert time.process_time() - started < 0.1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(alphabet="()[]{}'\"abcdefilnop.,+-*/%<>=! 0129_:\\\n", max_size=200))
 def test_any_text_is_a_value_or_an_expression_error(text: str) -> None:
     with contextlib.suppress(ExpressionError):
@@ -254,7 +254,7 @@ def test_patterns(text: str, pattern: str, fits: bool) -> None:
     assert evaluate(f"matches({text!r}, {pattern!r})", {}) is fits
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text("ab?*", max_size=8), st.text("ab", max_size=8))
 def test_patterns_are_those_of_a_shell(pattern: str, text: str) -> None:
     assert evaluate("matches(t, p)", {"t": text, "p": pattern}) is fnmatch.fnmatchcase(text, pattern)
@@ -271,7 +271,7 @@ OPERATORS = ["+", "-", "*", "/", "%", "==", "<", "in", "and", "or"]
 FUNCTIONS = ["len", "lower", "number", "exists", "coalesce", "sum", "text", "first"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.recursive(
         st.sampled_from(["1", "'a'", "inputs.name", "inputs.tags", "true", "null", "inputs.nothing", "0.5"]),

@@ -71,7 +71,7 @@ HEADERS = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from(["POST", "GET"]),
     st.sampled_from(["bedrock-runtime.eu-central-1.amazonaws.com", "127.0.0.1:8443", "Upper.example:9000"]),

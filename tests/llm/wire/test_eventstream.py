@@ -78,7 +78,7 @@ NAMES = st.text(min_size=1, max_size=20).filter(lambda name: len(name.encode()) 
 FRAMES = st.lists(st.tuples(st.dictionaries(NAMES, header_value(), max_size=6), st.binary(max_size=300)), max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(FRAMES, st.integers())
 def test_any_frame_is_read_as_aws_reads_it_wherever_it_is_cut(frames: list[Any], seed: int) -> None:
     data = b"".join(encode(headers, payload) for headers, payload in frames)
@@ -94,7 +94,7 @@ def test_any_frame_is_read_as_aws_reads_it_wherever_it_is_cut(frames: list[Any],
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.integers(1, 255), st.integers(0, 10_000))
 def test_a_flipped_bit_is_never_read(place: int, flip: int, cut: int) -> None:
     whole = encode({":message-type": "event", ":event-type": "chunk"}, b'{"a": 1}')
