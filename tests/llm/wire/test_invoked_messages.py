@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import random
@@ -16,9 +15,9 @@ import httpx
 import pytest
 from botocore.eventstream import EventStreamBuffer
 from tests.llm.conftest import Gateway
+from tests.llm.faulty import LIMITS, RETRIES, Case, every_fault, play_and_check
 from tests.llm.providers.test_bedrock_cassettes import check_signature, recordings
 from tests.llm.speakers import SPEAKERS, account
-from tests.llm.test_faults import CASES, LIMITS, RETRIES, Case, _all, _rows, check
 
 from nexus.testing.frames import frame
 from nexus.testing.recordings import Exchange
@@ -222,17 +221,5 @@ class ClaudeCase(Case):
 @pytest.mark.slow
 def test_every_fault_on_the_way(make_gateway: Callable[..., Gateway], upstream: FakeUpstream) -> None:
     gateway = make_gateway(providers=[account("bedrock", upstream)], timeouts=LIMITS, retries=RETRIES)
-    cases = [ClaudeCase(case.fault, case.stream, case.number) for case in CASES]
-    speaker = SPEAKERS["anthropic_messages"]
-    results = asyncio.run(_all(gateway, speaker, [(case, f"bedrock/{case.model}") for case in cases]))
-    rows = _rows(gateway, len(cases))
-    wrong = []
-    for case, (answer, seconds) in zip(cases, results, strict=True):
-        tries = [seen for seen in upstream.seen if seen.model == case.model]
-        assert all("/invoke" in seen.path for seen in tries)
-        own = [row for row in rows if row.model == f"bedrock/{case.model}"]
-        try:
-            check(case, "bedrock", speaker, answer, seconds, tries=len(tries), rows=own)
-        except (AssertionError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            wrong.append(f"{case}: {type(error).__name__} {str(error)[:300]}")
-    assert not wrong, "\n".join(wrong)
+    play_and_check(gateway, upstream, SPEAKERS["anthropic_messages"], every_fault("bedrock", case=ClaudeCase))
+    assert all("/invoke" in seen.path for seen in upstream.seen)
