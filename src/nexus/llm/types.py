@@ -78,6 +78,14 @@ class ToolResult(Part, frozen=True, tag="tool_result"):
     is_error: bool = False
 
 
+class Searched(Part, frozen=True, tag="searched"):
+    """A search in the web that the provider made on the way to its answer, and the addresses that it found."""
+
+    queries: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    failed: bool = False
+
+
 class Foreign(Part, frozen=True, tag="foreign"):
     """A part that only its own dialect knows; it survives within that dialect."""
 
@@ -85,7 +93,7 @@ class Foreign(Part, frozen=True, tag="foreign"):
     value: Any
 
 
-AnyPart: TypeAlias = Text | Media | Thinking | Refusal | ToolCall | ToolResult | Foreign
+AnyPart: TypeAlias = Text | Media | Thinking | Refusal | ToolCall | ToolResult | Searched | Foreign
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +119,20 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool | None = None
     cache: str | None = None
     value: dict[str, Any] | None = None
+
+
+class WebSearch(msgspec.Struct, frozen=True, kw_only=True):
+    """A search in the web that the model may let its provider make: how much of it is read, where, and for whom.
+
+    `name` is what the client calls it in its request, `place` where it says the rest. An empty `location` is
+    nowhere, and none the provider's usual one.
+    """
+
+    name: str
+    place: str
+    size: str
+    domains: tuple[str, ...] = ()
+    location: dict[str, str] | None = None
 
 
 class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +182,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
+    search: WebSearch | None = None
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None

@@ -245,6 +245,9 @@ REASONS: list[tuple[str, str]] = [
     (r"input\[additional_tools\]\.id$", "an item's name"),
     (r"input\[reasoning\]", "thoughts of one model are closed to another; Google takes their words"),
     (r"filename$", "Google gives files no names"),
+    (r"search_context_size=medium$|search_content_types=\[text\]$", "what is usual"),
+    (r"web_search\w*\]?\.(filters|user_location)$", "empty, it narrows nothing"),
+    (r"web_search\]\.external_web_access$", "what is usual; a search in an old copy of the web is spared"),
 ]
 
 

@@ -54,9 +54,8 @@ def failing(*, said: bool, models: tuple[str, ...] = ("fails",)) -> Callable[[Se
 @pytest.fixture
 def make(make_gateway: Callable[..., Gateway], upstream: FakeUpstream) -> Callable[..., Gateway]:
     def made(kind: str, *, alone: bool = False, **more: Any) -> Gateway:
-        options = {"region": "us-east-1"} if kind == "bedrock" else {}
         providers = [
-            {"name": "up", "kind": kind, "base_url": upstream.url, "api_key": "k", "options": options},
+            {"name": "up", "kind": kind, "base_url": upstream.url, "api_key": "k", "region": "us-east-1"},
             {"name": "next", "kind": "openai", "base_url": upstream.url, "api_key": "k"},
         ]
         first = {"provider": "up", "model": "fails", "price": BILLED}

@@ -25,6 +25,7 @@ from nexus.llm.forms.gemini.answers import AnswerWriter, finish_name, read_usage
 from nexus.llm.forms.gemini.checks import check_request, read_body
 from nexus.llm.forms.gemini.errors import read_error, told_of
 from nexus.llm.forms.gemini.named_files import NAMING
+from nexus.llm.forms.gemini.notes import count_searches
 from nexus.llm.forms.gemini.parts import DIALECT
 from nexus.llm.forms.gemini.stream import Piece, PieceSplitter
 from nexus.llm.types import (
@@ -64,12 +65,14 @@ class _Candidate(msgspec.Struct, rename="camel"):
     index: int | None = None
     content: _SaidContent | None = None
     finish_reason: Any = None
+    grounding_metadata: Any = None
 
 
 class _Answer(msgspec.Struct, rename="camel"):
     candidates: list[_Candidate] | None = None
     prompt_feedback: dict[str, Any] | None = None
     usage_metadata: Any = None
+    model_version: Any = None
     error: Any = None
 
 
@@ -382,9 +385,12 @@ def _read_answer(data: bytes) -> _Answer:
 
 def _look(tally: Tally, answer: _Answer, seen: set[int], over: set[int]) -> None:
     """Count one answer object; note which candidates have begun and which have ended."""
+    searches = 0
     for place, candidate in enumerate(answer.candidates or ()):
         index = place if candidate.index is None else candidate.index
         seen.add(index)
+        if candidate.grounding_metadata is not None:
+            searches += count_searches(candidate.grounding_metadata, str(answer.model_version or ""))
         for part in (candidate.content.parts if candidate.content is not None else None) or ():
             if isinstance(part.text, str):
                 tally.characters += len(part.text)
@@ -399,7 +405,10 @@ def _look(tally: Tally, answer: _Answer, seen: set[int], over: set[int]) -> None
         over.add(0)
         tally.finished += 1
         tally.finish_reason = str(blocked)
-    tally.usage = read_usage(answer.usage_metadata) or tally.usage
+    if tally.usage is not None:
+        # Pieces of a stream tell of the same searches, or not at all.
+        searches = max(searches, tally.usage.web_searches)
+    tally.usage = read_usage(answer.usage_metadata, searches) or tally.usage
 
 
 def _model_object(card: ModelCard) -> dict[str, Any]:

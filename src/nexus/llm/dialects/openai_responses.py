@@ -25,7 +25,7 @@ from nexus.llm.errors import (
     from_stream,
 )
 from nexus.llm.forms.decoding import decode_checked, wrong_field
-from nexus.llm.forms.responses.answers import echo_of, read_usage, write_response
+from nexus.llm.forms.responses.answers import echo_of, read_usage, wants_sources, write_response
 from nexus.llm.forms.responses.events import EventWriter
 from nexus.llm.forms.responses.items import ADDED, DIALECT, Names, offered
 from nexus.llm.forms.responses.named_files import NAMING
@@ -215,7 +215,8 @@ class OpenAIResponses(Dialect):
         """Return a writer for one stream."""
         _mark(call, made_here=True)
         asked = _any.decode(call.body)
-        return EventWriter(call.model, echo_of(asked), Names.of(offered(asked, _history(call))))
+        names = Names.of(offered(asked, _history(call)))
+        return EventWriter(call.model, echo_of(asked), names, sources=wants_sources(asked))
 
     def count(self, tokens: int, call: Call) -> bytes:
         """Write how many tokens a request has."""

@@ -8,6 +8,7 @@ Source: https://platform.openai.com/docs/api-reference. Options:
 - `rename`: a table of what parameters are called there, "" where there is no such one; for calls in other forms
 - `reasoning_field`: where the server wants earlier reasoning back (`reasoning_content`, `reasoning`); else nowhere
 - `max_completion_tokens`: whether the limit of output has this name; else that depends on the model's
+- `web_search`: whether the server takes `web_search_options`, for calls in other forms
 - `cache_control`: whether marks for caches are taken as Anthropic has them; else they stay behind
 - `foreign_state`: false to refuse previous responses and conversations that were not made through this instance
 """
@@ -78,6 +79,7 @@ class OpenAIProvider(OpenAIWire):
                 rename=endpoint.options.get("rename", {}),
                 document_url=endpoint.options.get("document_url") is True,
                 cache_control=endpoint.options.get("cache_control") is True,
+                web_search=endpoint.options.get("web_search") is True,
             )
             body = encode(chat_requests.write_request(call.parse(), model, stream=call.stream, ways=ways))
         return self.request(endpoint, "/chat/completions", body, model, headers)

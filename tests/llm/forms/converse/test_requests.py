@@ -400,7 +400,7 @@ def completion(*blocks: dict[str, Any], stop: str = "end_turn", **more: Any) -> 
     [
         ("end_turn", "stop"), ("stop_sequence", "stop"), ("max_tokens", "length"), ("tool_use", "tool_calls"),
         ("model_context_window_exceeded", "length"), ("guardrail_intervened", "content_filter"),
-        ("content_filtered", "content_filter"), ("malformed_model_output", "other"), ("malformed_tool_use", "other"),
+        ("content_filtered", "content_filter"), ("malformed_model_output", "failed"), ("malformed_tool_use", "failed"),
         ("something_new", "other"),
     ],
 )  # fmt: skip

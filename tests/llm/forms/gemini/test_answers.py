@@ -105,8 +105,8 @@ def test_an_answer_both_ways() -> None:
     ("body", "finish", "native"),
     [
         ({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}, "content_filter", "PROHIBITED_CONTENT"),
-        ({"usageMetadata": {"promptTokenCount": 1}}, "other", None),
-        ({"candidates": [], "usageMetadata": {}}, "other", None),
+        ({"usageMetadata": {"promptTokenCount": 1}}, "failed", None),
+        ({"candidates": [], "usageMetadata": {}}, "failed", None),
     ],
 )
 def test_answers_without_candidates(body: dict[str, Any], finish: str, native: str | None) -> None:
@@ -130,7 +130,7 @@ def test_answers_without_candidates(body: dict[str, Any], finish: str, native: s
         ("BLOCKLIST", False, "content_filter"),
         ("IMAGE_SAFETY", False, "content_filter"),
         ("PROHIBITED_CONTENT", False, "content_filter"),
-        ("MALFORMED_FUNCTION_CALL", False, "other"),
+        ("MALFORMED_FUNCTION_CALL", False, "failed"),
         ("LANGUAGE", False, "content_filter"),
         ("ESCALATION", False, "content_filter"),
         ("CONTINUATION", False, "length"),

@@ -25,6 +25,7 @@ from nexus.llm.types import (
     Foreign,
     Message,
     Refusal,
+    Searched,
     Text,
     Thinking,
     ToolCall,
@@ -238,7 +239,7 @@ def test_events_become_pieces() -> None:
     assert "".join(chunk.text or "" for chunk in chunks) == "I look"
     assert "".join(chunk.thinking or "" for chunk in chunks) == "hm"
     assert [chunk.signature for chunk in chunks if chunk.signature] == ["c2VhbA=="]
-    assert [type(chunk.part) for chunk in chunks if chunk.part] == [Thinking, Foreign, Foreign]
+    assert [type(chunk.part) for chunk in chunks if chunk.part] == [Thinking, Foreign, Foreign, Searched]
     tools = [chunk.tool for chunk in chunks if chunk.tool]
     assert (tools[0].position, tools[0].id, tools[0].name) == (0, "toolu_1", "f")
     assert "".join(tool.arguments for tool in tools) == '{"a": "é"}'

@@ -32,6 +32,7 @@ from nexus.llm.forms.chat.tools import (
 from nexus.llm.forms.shown import told_by_user
 from nexus.llm.forms.signatures import found_beside
 from nexus.llm.forms.unsaid import CHAT, COMPLETIONS, RESPONSES, refuse_unsaid
+from nexus.llm.forms.web_search import read_search, search_for
 from nexus.llm.forms.wishes import tier_of, verbosity_words
 from nexus.llm.types import (
     AnyPart,
@@ -48,9 +49,11 @@ from nexus.llm.types import (
     Tool,
     ToolCall,
     ToolResult,
+    WebSearch,
 )
 
 DIALECT = CHAT
+_SEARCH = "web_search_options"
 _REASONS = re.compile(r"(?:^|/)(?:o\d|gpt-(?:[5-9]|\d\d)|codex)", re.ASCII)
 _LOW, _MEDIUM = 4_096, 8_192
 _PLAIN = ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "user")
@@ -76,6 +79,7 @@ class Ways(msgspec.Struct, frozen=True, kw_only=True):
     nowhere. `newer_limit`: the limit of output is `max_completion_tokens`; None leaves that to the model's name.
     `rename`: what parameters are called there; nothing for those that it does not know. `document_url`: documents
     have a part of this name, which takes addresses. `cache_control`: it takes marks as Anthropic has them.
+    `web_search`: it takes `web_search_options`.
     """
 
     stream_usage: bool = True
@@ -84,6 +88,7 @@ class Ways(msgspec.Struct, frozen=True, kw_only=True):
     rename: dict[str, str] = {}
     document_url: bool = False
     cache_control: bool = False
+    web_search: bool = False
 
 
 def read_request(body: dict[str, Any]) -> ChatRequest:
@@ -98,8 +103,7 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
         raise InvalidRequest("top_logprobs is only allowed with logprobs.", field="top_logprobs")
     choice, parallel = rest.pop("tool_choice", None), rest.pop("parallel_tool_calls", None)
     reasoning = _read_reasoning(rest)
-    if rest.get("web_search_options") == {}:
-        rest["web_search_options"] = {"search_context_size": "medium"}
+    search = _read_search(rest.pop(_SEARCH, None))
     if all(kind == "text" for kind in rest.get("modalities") or ()):
         rest.pop("modalities", None)
     tools = read_tools(rest.pop("tools", None), rest.pop("functions", None))
@@ -112,6 +116,7 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
         messages=tuple(read_message(message) for message in with_call_ids(rest.pop("messages"))),
         tools=tuple(only_allowed(tools, choice)),
         tool_choice=chosen,
+        search=search,
         max_tokens=newer if newer is not None else maximum,
         stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
         choices=rest.pop("n", None) or 1,
@@ -124,6 +129,23 @@ def read_request(body: dict[str, Any]) -> ChatRequest:
         extra=rest,
         **{name: rest.pop(name, None) for name in _PLAIN if name != "user"},
     )
+
+
+def _read_search(options: Any) -> WebSearch | None:
+    if not isinstance(options, dict):
+        return None
+    place = options.get("user_location")
+    where = place.get("approximate") or {} if isinstance(place, dict) else place
+    return read_search(options, where, name=_SEARCH, place=_SEARCH)
+
+
+def _write_search(search: WebSearch) -> dict[str, Any]:
+    where = (
+        {"user_location": {"type": "approximate", "approximate": search.location}}
+        if search.location is not None
+        else {}
+    )
+    return {_SEARCH: {"search_context_size": search.size} | where}
 
 
 def _read_reasoning(rest: dict[str, Any]) -> Reasoning | None:
@@ -167,6 +189,8 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, ways: Ways 
         body["tools"] = [_write_tool(tool, own=own, marked=own or ways.cache_control) for tool in request.tools]
     if request.tool_choice is not None and request.tools:
         body |= write_choice(request.tool_choice)
+    if (search := search_for(request, ("search", "size", "location") if own or ways.web_search else ())) is not None:
+        body |= _write_search(search)
     if request.response_format is not None:
         body["response_format"] = _write_format(request.response_format)
     told = own and not request.extra.keys().isdisjoint(("reasoning", "thinking"))

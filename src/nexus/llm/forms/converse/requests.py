@@ -23,16 +23,17 @@ from nexus.llm.forms.converse.families import Family, thinking_of
 from nexus.llm.forms.converse.media import DocumentNames, write_media
 from nexus.llm.forms.shown import told_by_user
 from nexus.llm.forms.unsaid import as_client_says, refuse_unsaid
+from nexus.llm.forms.web_search import search_for
 from nexus.llm.forms.wishes import tier_of, verbosity_words
 from nexus.llm.types import (
     AnyPart,
     ChatRequest,
-    Foreign,
     Media,
     Message,
     Need,
     Refusal,
     ResponseFormat,
+    Searched,
     Text,
     Thinking,
     Tool,
@@ -132,6 +133,7 @@ def answers_by_tool(request: ChatRequest, model: str, family: Family) -> bool:
 
 def _check(request: ChatRequest) -> None:
     refuse_unsaid(request, DIALECT, OWN_FIELDS)
+    search_for(request)
     for name, asked in (("n", request.choices > 1), ("logprobs", request.logprobs is not None)):
         if asked:
             raise Unsupported(f"This provider has no {name}.", field=name)
@@ -401,7 +403,8 @@ class _Conversation:
             return _write_call(part, field)
         if isinstance(part, ToolResult):
             return self._result(part, field)
-        assert isinstance(part, Foreign)
+        if isinstance(part, Searched):
+            return None
         if part.dialect == DIALECT:
             own: Block = part.value
             return own

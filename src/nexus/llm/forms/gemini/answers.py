@@ -14,7 +14,7 @@ import msgspec
 
 from nexus.llm.forms.figures import count_of
 from nexus.llm.forms.gemini.logprobs import read_logprobs, write_logprobs
-from nexus.llm.forms.gemini.notes import read_notes, write_notes
+from nexus.llm.forms.gemini.notes import count_searches, read_notes, read_search, write_notes
 from nexus.llm.forms.gemini.partial import PartialCall
 from nexus.llm.forms.gemini.parts import made_id, read_answer_part, write_answer_part, write_signature
 from nexus.llm.types import (
@@ -121,10 +121,11 @@ def read_block(body: dict[str, Any]) -> str | None:
     return None if reason is None else str(reason)
 
 
-def read_usage(usage: Any) -> Usage | None:
+def read_usage(usage: Any, searches: int = 0) -> Usage | None:
     """Read usage metadata, also with missing or senseless figures; None when it says nothing.
 
-    What Google's own tools read counts as input, and thoughts as output.
+    What Google's own tools read counts as input, and thoughts as output. `searches` are those in the web, of which
+    the metadata say nothing.
     """
     if not isinstance(usage, dict):
         return None
@@ -141,6 +142,7 @@ def read_usage(usage: Any) -> Usage | None:
         audio_output_tokens=_of(_AUDIO, usage, "candidatesTokensDetails"),
         audio_cache_read_tokens=_of(_AUDIO, usage, "cacheTokensDetails"),
         image_output_tokens=_of(_IMAGE, usage, "candidatesTokensDetails"),
+        web_searches=searches,
         tier=_tier(usage),
     )
 
@@ -173,7 +175,9 @@ def read_completion(body: dict[str, Any]) -> Completion:
         native = finish_name(candidate.get("finishReason"))
         calls = any(isinstance(part, ToolCall) for part in parts)
         noted = read_notes(candidate, "".join(part.text for part in parts if isinstance(part, Text)))
-        said = Message(role="assistant", parts=_joined(parts), extra={"annotations": noted} if noted else {})
+        searched = read_search(candidate)
+        whole = _joined(parts) if searched is None else (searched, *_joined(parts))
+        said = Message(role="assistant", parts=whole, extra={"annotations": noted} if noted else {})
         # A whole answer has ended, whether it says why or not.
         finish = read_finish(native, calls=calls) or "other"
         choices.append(
@@ -190,12 +194,14 @@ def read_completion(body: dict[str, Any]) -> Completion:
         finish = "content_filter" if blocked else "failed"
         said = Message(role="assistant", parts=())
         choices.append(Choice(index=0, message=said, finish_reason=finish, native_finish_reason=blocked))
+    model = body.get("modelVersion") or ""
+    grounds = [candidate.get("groundingMetadata") for candidate in candidates]
     return Completion(
         id=answer,
-        model=body.get("modelVersion") or "",
+        model=model,
         created=int(time.time()),
         choices=tuple(choices),
-        usage=read_usage(body.get("usageMetadata")),
+        usage=read_usage(body.get("usageMetadata"), sum(count_searches(given, model) for given in grounds)),
     )
 
 
@@ -216,6 +222,8 @@ class AnswerReader:
         self._said: dict[int, list[str]] = {}
         self._seen: set[int] = set()
         self._over: set[int] = set()
+        self._searched: set[int] = set()
+        self._searches: dict[int, int] = {}
         self.usage: Usage | None = None
 
     @property
@@ -227,10 +235,12 @@ class AnswerReader:
         """Return what is new in a piece, its usage aside. Raises TypeError and its like for what is none."""
         self._answer = self._answer or str(body.get("responseId") or "")
         head: dict[str, Any] = {"id": body.get("responseId"), "model": body.get("modelVersion")}
-        self.usage = read_usage(body.get("usageMetadata")) or self.usage
         chunks: list[Chunk] = []
         for place, candidate in enumerate(body.get("candidates") or ()):
             index = candidate.get("index", place)
+            if grounds := candidate.get("groundingMetadata"):
+                searches = count_searches(grounds, str(body.get("modelVersion") or ""))
+                self._searches[index] = max(searches, self._searches.get(index, 0))
             if index not in self._seen:
                 self._seen.add(index)
                 chunks.append(Chunk(index=index, role="assistant", **head))
@@ -242,10 +252,14 @@ class AnswerReader:
                 if not chunks or chunks[-1].text is None or chunks[-1].index != index:
                     chunks.append(Chunk(index=index, **head))
                 chunks[-1] = msgspec.structs.replace(chunks[-1], extra=told)
+            if index not in self._searched and (searched := read_search(candidate)) is not None:
+                self._searched.add(index)
+                chunks.append(Chunk(index=index, part=searched, **head))
             if (native := finish_name(candidate.get("finishReason"))) is not None:
                 self._over.add(index)
                 finish = read_finish(native, calls=index in self._calls)
                 chunks.append(Chunk(index=index, finish_reason=finish, native_finish_reason=native, **head))
+        self.usage = read_usage(body.get("usageMetadata"), sum(self._searches.values())) or self.usage
         blocked = read_block(body)
         if blocked is not None and not self._seen:
             self._seen.add(0)

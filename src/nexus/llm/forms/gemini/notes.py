@@ -5,11 +5,14 @@ Sources: https://ai.google.dev/api/generate-content#GroundingMetadata and #Citat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nexus.llm.forms.notes import notes_in, url_note
+from nexus.llm.types import Searched
 
+_BY_QUESTION = re.compile(r"gemini-[12](?:\.|-|$)")
 _KINDS = ("web", "retrievedContext", "maps", "image")
 
 
@@ -24,6 +27,31 @@ def read_notes(candidate: Mapping[str, Any], text: str) -> list[dict[str, Any]]:
     said = text.encode()
     places = {place: len(said[:place].decode(errors="ignore")) for _, _, *both in found for place in both}
     return [url_note(url, title, places[begin], places[end]) for url, title, begin, end in found]
+
+
+def count_searches(grounds: Any, model: str) -> int:
+    """Return how many searches of a candidate are billed: older models are by the question, newer ones by the query.
+
+    Source: https://ai.google.dev/gemini-api/docs/google-search#pricing.
+    """
+    queries = len(_queries(grounds))
+    return min(queries, 1) if _BY_QUESTION.search(model) else queries
+
+
+def _queries(grounds: Any) -> list[str]:
+    told = grounds.get("webSearchQueries") if isinstance(grounds, dict) else None
+    return [query for query in told if isinstance(query, str) and query] if isinstance(told, list) else []
+
+
+def read_search(candidate: Mapping[str, Any]) -> Searched | None:
+    """Read which searches a candidate rests on; None for none."""
+    grounds = candidate.get("groundingMetadata")
+    queries = _queries(grounds)
+    if not queries:
+        return None
+    chunks = grounds.get("groundingChunks") if isinstance(grounds, dict) else None
+    found = [_source(chunk) for chunk in chunks] if isinstance(chunks, list) else []
+    return Searched(queries=tuple(queries), sources=tuple(source[0] for source in found if source is not None))
 
 
 def _cited(told: Any) -> Iterator[tuple[str, Any, int, int]]:

@@ -25,6 +25,7 @@ from nexus.llm.forms.gemini.parts import (
     write_shown,
 )
 from nexus.llm.forms.unsaid import as_client_says, refuse_fields, refuse_unsaid
+from nexus.llm.forms.web_search import search_for
 from nexus.llm.forms.wishes import check_effort, tier_of, verbosity_words
 from nexus.llm.types import (
     AnyPart,
@@ -317,6 +318,8 @@ def _write_request(request: ChatRequest, model: str) -> dict[str, Any]:
         body["tools"] = [{"functionDeclarations": [_write_tool(tool, i) for i, tool in enumerate(request.tools)]}]
         if request.tool_choice is not None:
             body |= _write_choice(request.tool_choice)
+    if search_for(request, ("search",)) is not None:
+        body["tools"] = [*body.get("tools", ()), {"googleSearch": {}}]
     if config := hints.get("generationConfig", {}) | _write_config(request, model):
         body["generationConfig"] = config
     return body

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -15,8 +16,9 @@ from nexus.core.errors import NexusError, TooLarge
 from nexus.core.ids import new_id
 from nexus.llm.errors import ContextTooLong, UpstreamRejected, UpstreamTimeout, from_status
 from nexus.llm.forms.figures import count_of
-from nexus.llm.forms.messages.blocks import read_content
+from nexus.llm.forms.messages.blocks import read_block
 from nexus.llm.forms.messages.requests import DIALECT, read_arguments
+from nexus.llm.forms.messages.searches import Searches
 from nexus.llm.forms.notes import Note, notes_in, url_note
 from nexus.llm.forms.signatures import sealed_id
 from nexus.llm.types import (
@@ -212,7 +214,7 @@ def read_answer(body: dict[str, Any]) -> Completion:
     noted = _read_notes(body["content"])
     message = Message(
         role="assistant",
-        parts=tuple(read_content(body["content"])),
+        parts=tuple(_parts(body["content"])),
         extra={"annotations": noted} if noted else {},
     )
     more = {"stop_sequence": stopped} if (stopped := body.get("stop_sequence")) is not None else {}
@@ -228,6 +230,14 @@ def read_answer(body: dict[str, Any]) -> Completion:
         usage=read_usage(body.get("usage")),
         extra={name: value for name, value in body.items() if name not in known},
     )
+
+
+def _parts(content: list[dict[str, Any]]) -> Iterator[AnyPart]:
+    searches = Searches()
+    for i, block in enumerate(content):
+        yield from read_block(block, f"content.{i}")
+        if (searched := searches.hear(block)) is not None:
+            yield searched
 
 
 def _word(value: Any) -> str | None:
@@ -357,6 +367,7 @@ class AnswerReader:
         self._head: dict[str, Any] = {}
         self._blocks: dict[Any, _Block] = {}
         self._calls = 0
+        self._searches = Searches()
         self._usage: dict[str, Any] = {}
         self._said = 0
         self._begun = False
@@ -449,7 +460,8 @@ class AnswerReader:
         value = start | block.given
         if block.pieces:
             value["input"] = read_arguments("".join(block.pieces))
-        return [Chunk(part=Foreign(dialect=DIALECT, value=value), **self._head)]
+        parts = [Foreign(dialect=DIALECT, value=value), self._searches.hear(value)]
+        return [Chunk(part=part, **self._head) for part in parts if part is not None]
 
     def _finish(self, delta: dict[str, Any]) -> list[Chunk]:
         native = _word(delta.get("stop_reason"))

@@ -17,8 +17,10 @@ from nexus.llm.errors import InvalidRequest, Unsupported
 from nexus.llm.forms.cache_marks import read_mark, write_mark
 from nexus.llm.forms.messages.blocks import read_block, read_content
 from nexus.llm.forms.messages.claude import claude, effort_of, thinking_fields
+from nexus.llm.forms.messages.searches import write_search
 from nexus.llm.forms.shown import told_by_user
 from nexus.llm.forms.unsaid import MESSAGES, as_client_says, refuse_fields, refuse_unsaid
+from nexus.llm.forms.web_search import search_for
 from nexus.llm.forms.wishes import tier_of, verbosity_words
 from nexus.llm.types import (
     AnyPart,
@@ -30,6 +32,7 @@ from nexus.llm.types import (
     Refusal,
     ResponseFormat,
     Role,
+    Searched,
     Text,
     Thinking,
     Tool,
@@ -256,8 +259,10 @@ def _write_request(request: ChatRequest, model: str, *, stream: bool) -> dict[st
         body["stop_sequences"] = list(request.stop)
     if request.tools:
         body["tools"] = [_write_tool(tool, own=own) for tool in request.tools]
-        if request.tool_choice is not None:
-            body["tool_choice"] = _write_tool_choice(request.tool_choice)
+    if (search := search_for(request, ("search", "domains", "location"))) is not None:
+        body["tools"] = [*body.get("tools", ()), write_search(search)]
+    if "tools" in body and request.tool_choice is not None:
+        body["tool_choice"] = _write_tool_choice(request.tool_choice)
     if request.user is not None:
         body["metadata"] = {"user_id": request.user}
     if (tier := tier_of(request)) is not None:
@@ -338,6 +343,8 @@ def _write_part(part: AnyPart, role: Role, place: str) -> dict[str, Any] | None:
         block = _write_result(part, role, place)
     elif isinstance(part, Media):
         block = _write_media(part, place)
+    elif isinstance(part, Searched):
+        return None
     elif part.dialect == DIALECT:
         return dict(part.value)
     elif role == "assistant":

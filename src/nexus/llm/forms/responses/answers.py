@@ -89,10 +89,15 @@ def write_response(
         head
         | {
             "created_at": completion.created or head["created_at"],
-            "output": write_output(message, names, ended["status"], logprobs),
+            "output": write_output(message, names, ended["status"], logprobs, sources=wants_sources(asked)),
         }
         | counted(completion.usage)
     )
+
+
+def wants_sources(asked: dict[str, Any]) -> bool:
+    """Tell whether a request wants to know what searches in the web found."""
+    return "web_search_call.action.sources" in (asked.get("include") or ())
 
 
 def counted(usage: Usage | None) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from nexus.llm.forms.responses.items import (
     own_annotation,
     read_output,
     reasoning_item,
+    search_item,
+    shifted,
     text_part,
 )
 from nexus.llm.types import (
@@ -33,6 +35,7 @@ from nexus.llm.types import (
     Foreign,
     Media,
     Refusal,
+    Searched,
     Text,
     Thinking,
     ToolCall,
@@ -158,8 +161,11 @@ def events_of(response: dict[str, Any]) -> list[bytes]:
     ]
     for place, item in enumerate(response.get("output") or ()):
         at = {"output_index": place, "item_id": item.get("id")}
-        opened = item | ({"content": [], "status": "in_progress"} if item.get("type") == "message" else {})
-        told.append({"type": "response.output_item.added", "output_index": place, "item": opened})
+        if item.get("type") == "web_search_call":
+            told += search_events(at, item)
+        else:
+            opened = item | ({"content": [], "status": "in_progress"} if item.get("type") == "message" else {})
+            told.append({"type": "response.output_item.added", "output_index": place, "item": opened})
         for index, part in enumerate(item.get("content") or () if item.get("type") == "message" else ()):
             told += _part_events(at | {"content_index": index}, part)
         for kind, field in (("function_call_arguments", "arguments"), ("custom_tool_call_input", "input")):
@@ -171,6 +177,14 @@ def events_of(response: dict[str, Any]) -> list[bytes]:
     last = status if status in ("completed", "incomplete", "failed") else "failed"
     told.append({"type": f"response.{last}", "response": response})
     return [event_bytes(event["type"], event | {"sequence_number": n}) for n, event in enumerate(told)]
+
+
+def search_events(at: dict[str, Any], item: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what is told of a search in the web before its item is done."""
+    begun = item | {"status": "in_progress"}
+    added = {"type": "response.output_item.added", "output_index": at["output_index"], "item": begun}
+    steps = ("in_progress", "searching", *(["completed"] if item.get("status") == "completed" else []))
+    return [added, *({"type": f"response.web_search_call.{step}", **at} for step in steps)]
 
 
 def _part_events(at: dict[str, Any], part: dict[str, Any]) -> list[dict[str, Any]]:
@@ -212,8 +226,10 @@ class OpenItem:
 class EventWriter:
     """Writes the pieces of one answer as events."""
 
-    def __init__(self, model: str, echo: dict[str, Any], names: Names) -> None:
-        """Write for a request that `echo` repeats and whose tools have `names`."""
+    def __init__(self, model: str, echo: dict[str, Any], names: Names, *, sources: bool = False) -> None:
+        """Write for a request that `echo` repeats and whose tools have `names`; searches tell their `sources`."""
+        self._sources = sources
+        self._written = 0
         self._response = response_head(model, echo)
         self._names = names
         self._sequence = 0
@@ -277,7 +293,7 @@ class EventWriter:
         if chunk.refusal:
             self._say("refusal", chunk.refusal, [])
         for note in chunk.extra.get("annotations") or ():
-            self._annotate(own_annotation(note))
+            self._annotate(shifted(own_annotation(note), self._written))
         if chunk.tool is not None:
             self._call(chunk.tool)
         if chunk.part is not None:
@@ -339,6 +355,7 @@ class EventWriter:
         text, at = "".join(item.text), self._content(item)
         if self._said == "output_text":
             part = text_part(text, item.logprobs) | {"annotations": list(item.annotations)}
+            self._written += len(text)
             self._emit("response.output_text.done", **at, text=text, logprobs=item.logprobs)
         else:
             part = {"type": "refusal", "refusal": text}
@@ -428,8 +445,18 @@ class EventWriter:
             self._whole(reasoning_item(new_id("rs"), part))
         elif isinstance(part, Media) and part.kind == "image" and part.data:
             self._whole(image_item(part))
+        elif isinstance(part, Searched):
+            self._search(search_item(part, sources=self._sources))
         elif isinstance(part, Foreign) and part.dialect == DIALECT:
             self._whole(dict(part.value))
+
+    def _search(self, item: dict[str, Any]) -> None:
+        """Write a search in the web, of which one hears when it is over."""
+        self._close()
+        place = self._place()
+        for event in search_events({"output_index": place, "item_id": item["id"]}, item):
+            self._emit(event["type"], **{name: value for name, value in event.items() if name != "type"})
+        self._done(place, item)
 
     def _whole(self, item: dict[str, Any]) -> None:
         self._close()

@@ -7,7 +7,9 @@ inside `encrypted_content` and `call_id`, which every client sends back unchange
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -19,7 +21,19 @@ from nexus.llm.forms.chat.requests import SOUNDS, name_of
 from nexus.llm.forms.free_form import unwrapped, wrapped
 from nexus.llm.forms.signatures import sealed_id, unsealed
 from nexus.llm.forms.unsaid import RESPONSES
-from nexus.llm.types import AnyPart, Foreign, Media, Message, Refusal, Role, Text, Thinking, ToolCall, ToolResult
+from nexus.llm.types import (
+    AnyPart,
+    Foreign,
+    Media,
+    Message,
+    Refusal,
+    Role,
+    Searched,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
 
 DIALECT = RESPONSES
 _SIGNED, _REDACTED = "nexus.signed.", "nexus.redacted."
@@ -248,6 +262,8 @@ def write_items(messages: Sequence[Message]) -> list[dict[str, Any]]:
             elif isinstance(part, Thinking):
                 _say(items, message.role, said)
                 items += _own_reasoning(part)
+            elif isinstance(part, Searched):
+                continue
             elif not isinstance(part, Foreign) or part.dialect == DIALECT:
                 said.append(_write_part(part, message.role))
             elif message.role != "assistant":
@@ -298,9 +314,12 @@ def write_media(part: Media) -> dict[str, Any]:
 
 
 def write_output(
-    message: Message, names: Names, status: str = "completed", logprobs: Sequence[Any] = ()
+    message: Message, names: Names, status: str = "completed", logprobs: Sequence[Any] = (), *, sources: bool = False
 ) -> list[dict[str, Any]]:
-    """Write what a model answered as output items; `status` is that of the last one."""
+    """Write what a model answered as output items; `status` is that of the last one.
+
+    `sources` tells whether searches in the web are to say what they found.
+    """
     items: list[dict[str, Any]] = []
     said: list[dict[str, Any]] = []
 
@@ -323,6 +342,9 @@ def write_output(
         elif isinstance(part, Media) and part.kind == "image" and part.data:
             close()
             items.append(image_item(part))
+        elif isinstance(part, Searched):
+            close()
+            items.append(search_item(part, sources=sources))
         elif isinstance(part, Foreign) and part.dialect == DIALECT:
             close()
             items.append(dict(part.value))
@@ -330,12 +352,30 @@ def write_output(
     spoken = [part for item in items if item["type"] == "message" for part in item["content"]]
     texts = [part for part in spoken if part["type"] == "output_text"]
     if texts and isinstance(notes := message.extra.get("annotations"), list):
-        texts[-1]["annotations"] = [own_annotation(note) for note in notes]
+        _annotate(texts, notes)
     if texts and logprobs:
         texts[0]["logprobs"] = list(logprobs)
     if items and status != "completed" and "status" in items[-1]:
         items[-1]["status"] = status
     return items
+
+
+def _annotate(texts: Sequence[dict[str, Any]], notes: Sequence[Any]) -> None:
+    """Give each note to the text that it is about, counted from the beginning of that one; the last has the others."""
+    begins = list(accumulate((len(text["text"]) for text in texts), initial=0))
+    for note in notes:
+        told = own_annotation(note)
+        at = told.get("start_index") if isinstance(told, dict) else None
+        place = bisect_right(begins, at, hi=len(texts)) - 1 if isinstance(at, int) and at >= 0 else len(texts) - 1
+        texts[place]["annotations"].append(shifted(told, begins[place]) if isinstance(at, int) else told)
+
+
+def shifted(note: Any, begin: int) -> Any:
+    """Return a note that is counted from a later beginning."""
+    if not begin or not isinstance(note, dict):
+        return note
+    names = [name for name in ("start_index", "end_index") if isinstance(note.get(name), int)]
+    return note | {name: max(0, note[name] - begin) for name in names}
 
 
 def image_item(part: Media) -> dict[str, Any]:
@@ -348,6 +388,16 @@ def image_item(part: Media) -> dict[str, Any]:
         "result": part.data,
         "output_format": form,
     }
+
+
+def search_item(part: Searched, *, sources: bool) -> dict[str, Any]:
+    """Write a search in the web, with what it found if that was asked for."""
+    action: dict[str, Any] = {"type": "search", "query": part.queries[0] if part.queries else ""}
+    action["queries"] = list(part.queries)
+    if sources:
+        action["sources"] = [{"type": "url", "url": url} for url in part.sources]
+    status = "failed" if part.failed else "completed"
+    return {"id": new_id("ws"), "type": "web_search_call", "status": status, "action": action}
 
 
 def text_part(text: str, logprobs: Sequence[Any] = ()) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from nexus.core.errors import NexusError
-from nexus.llm.errors import MissingParameter, UnknownResponse, Unsupported
+from nexus.llm.errors import MissingParameter, UnknownResponse, Unsupported, WrongType
 from nexus.llm.forms.cache_marks import marked_for
 from nexus.llm.forms.chat.tools import check_choice, narrowed
 from nexus.llm.forms.free_form import as_function
@@ -30,7 +30,8 @@ from nexus.llm.forms.responses.items import (
     write_items,
 )
 from nexus.llm.forms.shown import told_by_user
-from nexus.llm.forms.unsaid import refuse_unsaid
+from nexus.llm.forms.unsaid import refuse_fields, refuse_unsaid
+from nexus.llm.forms.web_search import read_search, search_for
 from nexus.llm.forms.wishes import tier_of
 from nexus.llm.types import (
     Call,
@@ -41,6 +42,7 @@ from nexus.llm.types import (
     Text,
     Tool,
     ToolChoice,
+    WebSearch,
 )
 
 _any = msgspec.json.Decoder()
@@ -57,7 +59,9 @@ _IDLE = {
 # What the two forms of one maker call alike.
 _ALIKE = ("metadata", "moderation", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention")
 _MAKER = DIALECT.partition(".")[0]
-_SEARCH = "web_search_options"
+_SEARCH_FIELDS = frozenset(
+    ("type", "external_web_access", "filters", "search_context_size", "search_content_types", "user_location")
+)
 
 _SEALED = frozenset(("item_reference", "compaction", "compaction_trigger", "mcp_approval_response"))
 
@@ -168,12 +172,14 @@ def read_request(body: dict[str, Any], history: list[dict[str, Any]] | None = No
     top = rest.pop("top_logprobs", None)
     wants_logprobs = "message.output_text.logprobs" in include or bool(top)
     choice = rest.pop("tool_choice", None)
-    tools = _read_tools(rest.pop("tools", None) or (), choice)
+    tools, searches = _read_tools(rest.pop("tools", None) or (), choice)
     for i, item in enumerate(items):
         if item.get("type") == ADDED:
-            tools += _read_tools(item.get("tools") or (), choice, f"input.{i}.tools")
+            more, found = _read_tools(item.get("tools") or (), choice, f"input.{i}.tools")
+            tools, searches = tools + more, searches + found
     user = rest.pop("user", None)
     chosen = _read_choice(choice, rest.pop("parallel_tool_calls", None))
+    search = _chosen_search(searches, tools, chosen, choice)
     check_choice(chosen, tools)
     return ChatRequest(
         dialect=DIALECT,
@@ -181,6 +187,7 @@ def read_request(body: dict[str, Any], history: list[dict[str, Any]] | None = No
         messages=messages,
         tools=tuple(_allowed(tools, choice)),
         tool_choice=chosen,
+        search=search,
         max_tokens=rest.pop("max_output_tokens", None),
         temperature=rest.pop("temperature", None),
         top_p=rest.pop("top_p", None),
@@ -235,8 +242,12 @@ def _check_readable(history: Sequence[dict[str, Any]], given: Sequence[dict[str,
                 raise MissingParameter(f"{field} is required with this model.", field=field)
 
 
-def _read_tools(tools: Sequence[dict[str, Any]], choice: Any, place: str = "tools") -> list[Tool]:
+def _read_tools(
+    tools: Sequence[dict[str, Any]], choice: Any, place: str = "tools"
+) -> tuple[list[Tool], list[WebSearch]]:
+    """Return the functions among tools, and the searches in the web."""
     read: list[Tool] = []
+    searches: list[WebSearch] = []
     for i, tool in enumerate(tools):
         kind = tool.get("type")
         if kind == "namespace":
@@ -253,9 +264,40 @@ def _read_tools(tools: Sequence[dict[str, Any]], choice: Any, place: str = "tool
             read.append(_read_function(tool, f"{place}.{i}"))
         elif spare_tool(tool) and not isinstance(choice, dict):
             continue
+        elif is_search(tool) and not spare_tool(tool):
+            searches.append(_read_search(tool, f"{place}.{i}"))
         else:
             raise Unsupported(f"The tool {kind} is not supported with this model.", field=f"{place}.{i}.type")
-    return read
+    return read, searches
+
+
+def _read_search(tool: dict[str, Any], place: str) -> WebSearch:
+    filters, sought = tool.get("filters"), tool.get("search_content_types")
+    refuse_fields(tool, _SEARCH_FIELDS, (), f"{place}.")
+    if filters is not None and not isinstance(filters, dict):
+        raise WrongType(f"{place}.filters must be an object.", field=f"{place}.filters")
+    refuse_fields(filters or {}, ("allowed_domains",), (), f"{place}.filters.")
+    if sought not in (None, [], ["text"]):
+        field = f"{place}.search_content_types"
+        raise Unsupported(f"{field}: this model searches for texts only.", field=field)
+    where, domains = tool.get("user_location"), (filters or {}).get("allowed_domains")
+    return read_search(tool, where, name=f"{place}.type", place=place, domains=domains)
+
+
+def _chosen_search(
+    searches: Sequence[WebSearch], tools: Sequence[Tool], chosen: ToolChoice | None, choice: Any
+) -> WebSearch | None:
+    """Return the search that the model may use. Raises `Unsupported` for several, and where one is insisted on."""
+    if len(searches) > 1:
+        raise Unsupported("This model has one search in the web only.", field=searches[1].name)
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        if not any(is_search(tool) for tool in _listed(choice)):
+            return None
+        if not tools or len(_listed(choice)) == 1:
+            raise Unsupported("tool_choice: this model cannot be held to a search.", field="tool_choice")
+    if searches and not tools and chosen is not None and chosen.mode == "required":
+        raise Unsupported("tool_choice: this model cannot be made to search.", field="tool_choice")
+    return searches[0] if searches else None
 
 
 def _joined(*words: str | None) -> str:
@@ -276,7 +318,12 @@ def _listed(choice: dict[str, Any]) -> list[dict[str, Any]]:
 
 def spare_tool(tool: dict[str, Any]) -> bool:
     """Tell whether a tool is one that agents offer by habit and do without: a search in an old copy of the web."""
-    return str(tool.get("type", "")).startswith("web_search") and tool.get("external_web_access") is False
+    return is_search(tool) and tool.get("external_web_access") is False
+
+
+def is_search(tool: dict[str, Any]) -> bool:
+    """Tell whether a tool is a search in the web, of whichever version."""
+    return str(tool.get("type", "")).startswith("web_search")
 
 
 def _read_function(tool: dict[str, Any], field: str, space: str | None = None) -> Tool:
@@ -368,7 +415,7 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, thinks: boo
     body |= _write_alike(request)
     if request.tools:
         body["tools"] = [_write_tool(tool, i) for i, tool in enumerate(request.tools)]
-    if (search := request.extra.get(_SEARCH)) is not None and request.dialect.startswith(_MAKER):
+    if (search := search_for(request, ("search", "size", "domains", "location"))) is not None:
         body["tools"] = [*body.get("tools", ()), _write_search(search)]
     if (choice := request.tool_choice) is not None:
         body["tool_choice"] = {"type": "function", "name": choice.name} if choice.mode == "tool" else choice.mode
@@ -390,17 +437,15 @@ def write_request(request: ChatRequest, model: str, *, stream: bool, thinks: boo
 def _write_alike(request: ChatRequest) -> dict[str, Any]:
     """Write what the maker's other form says in the same words. Raises `Unsupported` for what it says alone."""
     same = request.dialect.startswith(_MAKER)
-    refuse_unsaid(request, DIALECT, (*_ALIKE, _SEARCH) if same else ())
+    refuse_unsaid(request, DIALECT, _ALIKE if same else ())
     tier = request.service_tier if same else tier_of(request)
     return {"service_tier": tier} | {name: request.extra[name] for name in _ALIKE if same and name in request.extra}
 
 
-def _write_search(options: Any) -> dict[str, Any]:
-    """Write the search in the web that chat completions ask for by a field as the tool that it is here."""
-    told = options if isinstance(options, dict) else {}
-    place = told.get("user_location") or {}
-    where = {"type": "approximate"} | (place.get("approximate") or {}) if place else None
-    return _given(type="web_search", search_context_size=told.get("search_context_size"), user_location=where)
+def _write_search(search: WebSearch) -> dict[str, Any]:
+    where = {"type": "approximate"} | search.location if search.location is not None else None
+    filters = {"allowed_domains": list(search.domains)} if search.domains else None
+    return _given(type="web_search", search_context_size=search.size, user_location=where, filters=filters)
 
 
 def _given(**fields: Any) -> dict[str, Any]:
