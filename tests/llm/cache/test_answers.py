@@ -566,3 +566,28 @@ def test_text_tasks_get_what_is_kept_when_the_provider_is_away(
     assert translate(gateway, "good day").status_code == 200
     assert translate(gateway, "good night").status_code == 503
     assert [(row.status, row.cached) for row in gateway.rows] == [("ok", False), ("ok", True), ("error", False)]
+
+
+def test_the_same_bytes_are_another_question_where_anything_beside_them_differs(
+    make_gateway: Callable[..., Gateway], upstream: FakeUpstream
+) -> None:
+    """What is kept of bytes that were understood before holds for their route, project, path and headers alone."""
+    routes = [cached(), cached(any_temperature=True) | {"name": "warm"}]
+    gateway = make_gateway(routes=routes, retries=0)
+    cold, warm = json.dumps(BODY), json.dumps(BODY | {"model": "warm", "temperature": 1})
+    assert [how(ask(gateway, cold)) for _ in range(3)] == ["miss", "hit", "hit"]
+    assert [how(ask(gateway, warm)) for _ in range(3)] == ["miss", "hit", "hit"]
+    assert [how(ask(gateway, warm.replace("warm", "r"))) for _ in range(2)] == ["bypass", "bypass"]
+    gemini = json.dumps({"contents": [{"parts": [{"text": TEXT}]}], "generationConfig": {"temperature": 0}})
+    told = [
+        HTTP.post(f"{gateway.url}/v1beta/models/{model}:generateContent", content=gemini, timeout=20)
+        for model in ("r", "warm", "r", "warm")
+    ]
+    # The chat that was asked at temperature 0 before is the same question in another dialect.
+    assert [how(response) for response in told] == ["hit", "miss", "hit", "hit"]
+    messages = json.dumps({"model": "r", "max_tokens": 9, "temperature": 0, "messages": BODY["messages"]})
+    told = []
+    for beta in ("one", "one", "two"):
+        headers = {"anthropic-version": "2023-06-01", "anthropic-beta": beta}
+        told.append(HTTP.post(f"{gateway.url}/v1/messages", content=messages, headers=headers, timeout=20))
+    assert [how(response) for response in told] == ["miss", "hit", "miss"]

@@ -5,6 +5,7 @@ Who asks while the same question is under way joins that call instead of making 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from nexus.storage.cache import Cache
 Ask = Callable[[], Awaitable[Kept]]
 Begin = Callable[[], Awaitable[Hearing]]
 
+_MOST_UNDERSTOOD = 4096
 OUTAGE = (Unavailable, UpstreamError, RateLimited, DeadlineExceeded)
 
 
@@ -37,9 +39,15 @@ class Question(NamedTuple):
     dialect: Dialect | None
     """None for code of this process, which takes answers in our own form."""
     entry: Entry
-    request: ChatRequest
     key: CacheKey
     wish: Wish
+
+
+class _Understood(NamedTuple):
+    """The key of a request that came in these bytes before, for a route as it was then."""
+
+    route: Route
+    key: CacheKey | None
 
 
 class AnswerCache:
@@ -53,19 +61,34 @@ class AnswerCache:
         self._store = store
         self._index = index
         self._flights: dict[str, ChatFlight] = {}
+        self._understood: dict[tuple[object, ...], _Understood] = {}
 
     def question(self, route: Route, call: Call, dialect: Dialect | None, entry: Entry) -> Question | None:
         """Return the request with its key; None for one that goes past the cache. Raises `InvalidRequest`."""
         assert route.cache is not None
         wish = wish_of(call.received, route.cache, entry.invocation.key_id)
-        request = None if wish.passes_by or call.alone else _own_form(call)
-        if request is None or not may_be_kept(request, route.cache):
+        key = None if wish.passes_by or call.alone else self._key(route, route.cache, call, entry.project)
+        if key is None:
             if wish.mode == "only":
                 raise NotCached
             mark(entry, b"bypass")
             return None
-        key = key_of(request, call, route, entry.invocation.project_id)
-        return Question(route, route.cache, call, dialect, entry, request, key, wish)
+        return Question(route, route.cache, call, dialect, entry, key, wish)
+
+    def _key(self, route: Route, policy: CachePolicy, call: Call, project: str) -> CacheKey | None:
+        """Return where the answer is kept, None for one that is not; the same bytes are understood only once."""
+        told = (project, call.dialect, call.model, call.apart, call.headers, hashlib.blake2b(call.body).digest())
+        if call.body and (known := self._understood.get(told)) is not None and known.route is route:
+            return known.key
+        request = _own_form(call)
+        if request is None:
+            return None
+        key = key_of(request, call, route, project) if may_be_kept(request, policy) else None
+        if call.body:
+            if len(self._understood) >= _MOST_UNDERSTOOD:
+                self._understood.clear()
+            self._understood[told] = _Understood(route, key)
+        return key
 
     async def answer(self, question: Question, ask: Ask) -> bytes:
         """Return a whole answer in the caller's dialect, kept or fresh. Raises `NotCached` and what `ask` raises."""
@@ -162,7 +185,7 @@ class AnswerCache:
         if policy.enabled and self._index is not None:
             invocation = question.entry.invocation
             owner = (invocation.project_id, invocation.key_id)
-            meaning = await self._index.meaning(question.request, question.call, question.route, owner)
+            meaning = await self._index.meaning(question.call.parse(), question.call, question.route, owner)
         if meaning is not None and self._index is not None and question.wish.mode != "refresh":
             found = self._index.find(meaning, policy)
             data = await self._store.get(found[0]) if found is not None else None

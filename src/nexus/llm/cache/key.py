@@ -68,7 +68,7 @@ def wish_of(received: Iterable[tuple[bytes, bytes]], policy: CachePolicy, key_id
     """
     mode: Mode = "use"
     ttl = None
-    for name, value in received:
+    for name, value in [line for line in received if line[0].startswith(b"x-nexus-cache")]:
         if name == b"x-nexus-cache":
             found = _MODES.get(value.strip().lower())
             if found is None:
