@@ -64,16 +64,23 @@ def begin(session: Session, row: ResponseRow, events: ResponseEventRow | None, s
         session.add(events)
 
 
-def take_up(session: Session, project_id: str, response_id: str, worker: str) -> list[bytes] | None:
+class TakenUp(NamedTuple):
+    """What was told of a response before, and by whom last."""
+
+    events: list[bytes]
+    worker: str | None
+
+
+def take_up(session: Session, project_id: str, response_id: str, worker: str) -> TakenUp | None:
     """Let `worker` be the only one that adds events; return those there are, None where the response has ended."""
     found = session.get(ResponseRow, (project_id, response_id), with_for_update=True)
     if found is None or found.deleted or found.status not in OPEN:
         return None
-    found.worker = worker
+    before, found.worker = found.worker, worker
     if found.status != "in_progress":
         found.status = "in_progress"
         found.body = msgspec.json.encode(msgspec.json.decode(found.body) | {"status": "in_progress"})
-    return [row.data for row in told(session, project_id, response_id, -1, None)]
+    return TakenUp([row.data for row in told(session, project_id, response_id, -1, None)], before)
 
 
 def tell(

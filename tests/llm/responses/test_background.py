@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from sqlalchemy import select
 from tests.forked import Forked
 from tests.llm.conftest import WHO, Gateway, fast, serving
 from tests.llm.scripts import failing, slowly, stream_of
@@ -22,6 +23,7 @@ from tests.llm.scripts import failing, slowly, stream_of
 from nexus.access.types import Principal, Scope
 from nexus.core.clock import SystemClock
 from nexus.ledger.service import Ledger
+from nexus.ledger.tables import InvocationRow
 from nexus.llm import storage
 from nexus.llm.responses.service import ResponsesService, responses_form
 from nexus.llm.service import LLMService
@@ -124,6 +126,23 @@ def eventually(condition: Callable[[], Any], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def check_usage(place: Place, usage: Any, *estimated: bool) -> None:
+    """One row for each attempt, and a response that has used what they have together."""
+
+    def rows() -> list[InvocationRow]:
+        return place.database.read_now(lambda session: list(session.scalars(select(InvocationRow))))
+
+    eventually(lambda: len(rows()) >= len(estimated))
+    found = sorted(rows(), key=lambda row: row.created_at)
+    assert sorted(row.estimated for row in found) == sorted(estimated)
+    assert (usage.input_tokens, usage.output_tokens) == (
+        sum(row.input_tokens or 0 for row in found),
+        sum(row.output_tokens or 0 for row in found),
+    )
+    assert usage.total_tokens == usage.input_tokens + usage.output_tokens
+    assert all(row.input_tokens and row.output_tokens and row.route and row.provider for row in found)
 
 
 def run_of(place: Place, response_id: str) -> Any:
@@ -276,9 +295,11 @@ def test_a_stream_that_breaks_is_told_to_its_last_word(lite: Place, carries_on: 
     assert (events[-1].type == "response.completed") is carries_on
     if carries_on:
         assert words(events) == events[-1].response.output_text == TEXT
+        check_usage(lite, events[-1].response.usage, True, False)
     else:
         assert TEXT.startswith(words(events))
         assert (events[-1].type, words(events).count("word") > 8) == ("response.failed", True)
+        check_usage(lite, events[-1].response.usage, True)
 
 
 @pytest.mark.slow
@@ -311,6 +332,7 @@ def test_a_killed_engine_costs_no_word_that_was_told(place: Place) -> None:
     assert [event.to_dict() for event in client.responses.retrieve(first[0].response.id, stream=True)] == [
         event.to_dict() for event in whole
     ]
+    check_usage(place, rest[-1].response.usage, True, False)
 
 
 @pytest.mark.slow
@@ -333,6 +355,9 @@ def test_an_engine_that_thaws_adds_nothing_to_what_another_tells(lite: Place) ->
     assert numbers(whole) == list(range(len(whole)))
     assert words(whole) == whole[-1].response.output_text == TEXT
     assert len(lite.upstream.seen) == 2
+    # The one that thaws has a row of its own to write, of the same name as the one that was written in its stead.
+    time.sleep(1.0)
+    check_usage(lite, whole[-1].response.usage, True, False)
 
 
 @pytest.mark.slow

@@ -19,16 +19,19 @@ from nexus.core.ids import new_id
 from nexus.llm import storage
 from nexus.llm.dialect import Dialect
 from nexus.llm.errors import UnknownResponse, Unsupported
-from nexus.llm.forms.responses.answers import echo_of, response_head
+from nexus.llm.forms.responses.answers import echo_of, read_usage, response_head, wants_sources
 from nexus.llm.forms.responses.items import DIALECT, Names, offered
 from nexus.llm.forms.responses.requests import ResponsesCall
+from nexus.llm.money.accounting import Entry
 from nexus.llm.responses.carried import CarriedWriter
+from nexus.llm.responses.so_far import SoFar
 from nexus.llm.responses.telling import Teller, batch_of, first_events, last_event, so_far_of
-from nexus.llm.routing.continuation import continuing, may_continue
+from nexus.llm.routing.continuation import continuing, may_continue, summed
 from nexus.llm.routing.delivery import MOVES_ON
 from nexus.llm.service import LLMService
 from nexus.llm.storage import OPEN, Ended
 from nexus.llm.tables import ResponseRow
+from nexus.llm.types import Tally, Usage
 from nexus.runs import storage as run_storage
 from nexus.runs.service import RunService
 from nexus.runs.types import RetryPolicy, RunSpec, RunStatus, StepSpec
@@ -36,6 +39,7 @@ from nexus.storage.db import Database, DatabaseUnavailable
 
 RESPOND = "llm.respond"
 _TRIES: Final = 3
+_CHARACTERS_PER_TOKEN: Final = 4
 # What the model or its provider refuses is told at once; only our own database is worth another try.
 _RETRIES: Final = RetryPolicy(max=5, on=[DatabaseUnavailable.code])
 _LOST: Final = {"code": "server_error", "message": "The response could not be made: its run has ended without it."}
@@ -149,23 +153,35 @@ class Background:
         return status
 
     async def _respond_streamed(
-        self, principal: Principal, row: ResponseRow, call: ResponsesCall, origin: dict[str, Any], tries: int = _TRIES
+        self,
+        principal: Principal,
+        row: ResponseRow,
+        call: ResponsesCall,
+        origin: dict[str, Any],
+        tries: int = _TRIES,
+        known: Usage | None = None,
     ) -> str:
+        """Make the response, or go on with it. `known` is what the attempt before has used and has on record."""
         worker = new_id("wrk")
         kept = await self._database.write(storage.take_up, row.project_id, row.id, worker)
         if kept is None:
             return await self._status(row)
-        so_far, teller = so_far_of(kept), Teller(self._database, row, worker)
+        so_far, teller = so_far_of(kept.events), Teller(self._database, row, worker)
         goes_on = so_far.may_go_on and may_continue(call)
-        names = Names.of(offered(_any.decode(call.body), call.history))
-        writer = CarriedWriter(so_far, names, goes_on=goes_on)
+        asked_for = _any.decode(call.body)
+        names = Names.of(offered(asked_for, call.history))
+        writer = CarriedWriter(so_far, names, goes_on=goes_on, sources=wants_sources(asked_for))
+        entry: Entry | None = None
         try:
-            wanted = await teller.tell(writer.begin())
             call = await self._with_files(principal, call)
             if call.previous is not None:
                 await self._recall(principal, call)
+            if so_far.begun and known is None:
+                known = await self._record_lost(principal, call, kept.worker, so_far, origin)
+            wanted = await teller.tell(writer.begin(_with(so_far.used, known)))
             asked = continuing(call, so_far.said) if goes_on else call
             with self._llm.entry(principal, asked, **origin) as entry:
+                entry.invocation.id = _invocation_of(worker)
                 flow = await self._llm.open_chunks(asked, entry)
                 entry.first_token()
                 try:
@@ -177,13 +193,14 @@ class Background:
         except DatabaseUnavailable:
             raise
         except NexusError as error:
+            used = _on_record(entry)
             if tries and isinstance(error, MOVES_ON) and await self._may_carry_on(row, call, worker):
-                return await self._respond_streamed(principal, row, call, origin, tries - 1)
-            last = writer.fail(_told(error))
+                return await self._respond_streamed(principal, row, call, origin, tries - 1, used or Usage())
+            last = writer.fail(_told(error), used)
             await teller.tell(last, Ended("failed", _encode(writer.response)))
             raise
         if wanted:
-            last = writer.end()
+            last = writer.ended(entry.usage())
             await teller.tell(last, Ended(writer.response["status"], _encode(writer.response)))
         return await self._status(row)
 
@@ -198,11 +215,55 @@ class Background:
         if not route.continuation or not may_continue(call):
             return False
         kept = await self._database.write(storage.take_up, row.project_id, row.id, worker)
-        return kept is not None and so_far_of(kept).may_go_on
+        return kept is not None and so_far_of(kept.events).may_go_on
+
+    async def _record_lost(
+        self, principal: Principal, call: ResponsesCall, worker: str | None, so_far: SoFar, origin: dict[str, Any]
+    ) -> Usage:
+        """Record the attempt of an engine that is gone, by what it has told; return what that must have used.
+
+        The row has the very name that the engine would have given it: should it come back to itself, it adds nothing.
+        """
+        used = Usage(
+            input_tokens=-(-(call.characters + so_far.heard) // _CHARACTERS_PER_TOKEN),
+            output_tokens=-(-so_far.made // _CHARACTERS_PER_TOKEN),
+            estimated=True,
+        )
+        if worker is not None:
+            route = await self._llm.registry.priced(call.model, project=principal.project_id)
+            entry = self._llm.entry(principal, call, **origin)
+            entry.invocation.id = _invocation_of(worker)
+            entry.goes_to(route, route.deployments[0])
+            entry.tally = Tally(usage=used)
+            entry.close(GeneratorExit())
+        return used
 
     async def _status(self, row: ResponseRow) -> str:
         found = await self._database.read(storage.response, row.project_id, row.id)
         return "deleted" if found is None else found.status
+
+
+def _invocation_of(worker: str) -> str:
+    return f"inv_{worker.partition('_')[2]}"
+
+
+def _with(before: dict[str, Any] | None, known: Usage | None) -> Usage | None:
+    told = read_usage(before)
+    return known if told is None else told if known is None else summed(told, known)
+
+
+def _on_record(entry: Entry | None) -> Usage | None:
+    """Return what an attempt has used, None where it came to nothing."""
+    if entry is None or not entry.closed or entry.invocation.input_tokens is None:
+        return None
+    row = entry.invocation
+    return Usage(
+        input_tokens=row.input_tokens or 0,
+        output_tokens=row.output_tokens or 0,
+        cache_read_tokens=row.cache_read_tokens or 0,
+        cache_write_tokens=row.cache_write_tokens or 0,
+        reasoning_tokens=row.reasoning_tokens or 0,
+    )
 
 
 def _told(error: NexusError) -> dict[str, str]:

@@ -14,7 +14,8 @@ class SoFar:
     """Reads events as `EventWriter` writes them, in their order.
 
     `response` is the response as it began, `number` that of the last event, `items` those that have ended and
-    `open` those that have not, by their place; `said` are the words of its messages.
+    `open` those that have not, by their place; `said` are the words of its messages. Of the last attempt to make it,
+    `used` is the usage before it, `heard` the characters said before it, and `made` those that it made.
     """
 
     def __init__(self, events: Iterable[dict[str, Any]] = ()) -> None:
@@ -29,6 +30,8 @@ class SoFar:
         self.logprobs: list[Any] = []
         self.annotations: list[Any] = []
         self.parts: list[dict[str, Any]] = []
+        self.used: dict[str, Any] | None = None
+        self.heard = self.made = 0
         self._said: list[str] = []
         self._plain = True
         for event in events:
@@ -68,11 +71,14 @@ class SoFar:
 
     def _see(self, event: dict[str, Any]) -> None:
         self.number = event["sequence_number"]
+        if isinstance(made := event.get("delta"), str):
+            self.made += len(made)
         kind = event["type"].removeprefix("response.")
         if kind == "created":
             self.response = event["response"]
         elif kind == "in_progress":
             self.begun = True
+            self.used, self.heard, self.made = event["response"].get("usage"), len(self.said), 0
         elif kind == "output_item.added":
             item = self.open[event["output_index"]] = event["item"]
             # Words after a later thought are no longer the same piece of text.

@@ -102,7 +102,7 @@ class ContinuedFlow:
         except NexusError:
             raise error from None
         await self._flow.close()
-        self._before = part.usage if self._before is None else _sum(self._before, part.usage)
+        self._before = part.usage if self._before is None else summed(self._before, part.usage)
         self._characters = self.tally.characters
         self._flow = flow
         self.tally.failure = self.tally.failed = None
@@ -138,7 +138,7 @@ class ContinuedFlow:
             if chunk.tool is None and chunk.part is None:
                 changes["signature"] = None
             if chunk.usage is not None and self._before is not None:
-                changes["usage"] = _sum(self._before, chunk.usage)
+                changes["usage"] = summed(self._before, chunk.usage)
             kept.append(msgspec.structs.replace(chunk, **changes))
         return kept
 
@@ -151,18 +151,19 @@ class ContinuedFlow:
         whole.events += 1
         whole.finished, whole.finish_reason, whole.done = part.finished, part.finish_reason, part.done
         if part.usage is not None:
-            whole.usage = _sum(self._before, part.usage)
+            whole.usage = summed(self._before, part.usage)
         elif part.done:
             # No figures: told as an estimate, so that the sum is not taken for the last part's alone.
             made = -(-part.characters // _CHARACTERS_PER_TOKEN)
-            whole.usage = _sum(self._before, Usage(input_tokens=self._before.input_tokens, output_tokens=made))
+            whole.usage = summed(self._before, Usage(input_tokens=self._before.input_tokens, output_tokens=made))
 
 
 def _is_more_than_text(chunk: Chunk) -> bool:
     return chunk.tool is not None or chunk.part is not None or bool(chunk.refusal) or chunk.finish_reason is not None
 
 
-def _sum(one: Usage, other: Usage) -> Usage:
+def summed(one: Usage, other: Usage) -> Usage:
+    """Return the usage of two attempts together."""
     told: dict[str, Any] = {}
     for name in Usage.__struct_fields__:
         a, b = getattr(one, name), getattr(other, name)
