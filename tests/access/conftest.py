@@ -13,6 +13,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from starlette.datastructures import State
+from tests.clock import MovedClock
 
 from nexus.access.asgi import Authentication
 from nexus.access.guard import requires
@@ -21,6 +22,7 @@ from nexus.access.routes import router
 from nexus.access.service import AccessService
 from nexus.access.settings import AccessSettings
 from nexus.access.types import Principal, Scope
+from nexus.core.clock import Clock
 from nexus.core.secrets import Keyring
 from nexus.core.services import Services
 from nexus.http.handlers import install
@@ -32,8 +34,10 @@ PASSWORD = "a plain but long sentence"
 ORIGIN = "http://localhost:8000"
 
 
-def make_access(database: Database, **settings: Any) -> AccessService:
-    return AccessService(database=database, keyring=KEYRING, cache=MemoryCache(), settings=AccessSettings(**settings))
+def make_access(database: Database, clock: Clock | None = None, **settings: Any) -> AccessService:
+    return AccessService(
+        database=database, keyring=KEYRING, cache=MemoryCache(), settings=AccessSettings(**settings), clock=clock
+    )
 
 
 @pytest.fixture
@@ -45,8 +49,13 @@ async def access(database: Database) -> AsyncIterator[AccessService]:
 
 
 @pytest.fixture
-async def any_access(any_database: Database) -> AsyncIterator[AccessService]:
-    service = make_access(any_database)
+def clock() -> MovedClock:
+    return MovedClock()
+
+
+@pytest.fixture
+async def any_access(any_database: Database, clock: MovedClock) -> AsyncIterator[AccessService]:
+    service = make_access(any_database, clock)
     await service.start()
     yield service
     await service.stop()

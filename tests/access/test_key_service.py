@@ -5,6 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.clock import MovedClock
 
 from nexus.access.errors import InvalidKey, KeyNotFound, KeyRevoked, ScopeNotHeld
 from nexus.access.roles import Role
@@ -133,14 +134,16 @@ async def test_nobody_rotates_a_key_that_may_more_than_they(any_access: AccessSe
     assert (await any_access.keys.rotate(keeper, weak.row.id)).token is not None
 
 
-async def test_rotation_overlaps_and_ends(any_access: AccessService, owner: Principal) -> None:
+async def test_rotation_overlaps_and_ends(any_access: AccessService, owner: Principal, clock: MovedClock) -> None:
     first = await any_access.keys.create(owner, name="k", scopes=[Scope.LLM_INVOKE])
-    second = await any_access.keys.rotate(owner, first.row.id, overlap_hours=1 / 3600)
+    second = await any_access.keys.rotate(owner, first.row.id, overlap_hours=1)
     assert first.token is not None
     assert second.token is not None
     assert first.row.id == second.row.id
     assert any_access.principal_from_key(first.token.reveal()) == any_access.principal_from_key(second.token.reveal())
-    await asyncio.sleep(1.05)
+    clock.ahead = 3599 - 60
+    assert any_access.principal_from_key(first.token.reveal())
+    clock.ahead = 3600
     with pytest.raises(InvalidKey):
         any_access.principal_from_key(first.token.reveal())
     assert any_access.principal_from_key(second.token.reveal()).key_id == first.row.id
@@ -156,12 +159,12 @@ async def test_rotation_overlaps_and_ends(any_access: AccessService, owner: Prin
         await any_access.keys.rotate(owner, first.row.id)
 
 
-async def test_a_key_expires_to_the_second(any_access: AccessService, owner: Principal) -> None:
-    soon = datetime.now(UTC) + timedelta(seconds=0.6)
+async def test_a_key_expires_to_the_second(any_access: AccessService, owner: Principal, clock: MovedClock) -> None:
+    soon = clock.now() + timedelta(seconds=600)
     made = await any_access.keys.create(owner, name="k", scopes=[Scope.LLM_INVOKE], expires_at=soon)
     assert made.token is not None
     assert any_access.principal_from_key(made.token.reveal())
-    await asyncio.sleep(0.7)
+    clock.ahead = 600
     with pytest.raises(InvalidKey):
         any_access.principal_from_key(made.token.reveal())
 

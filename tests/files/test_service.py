@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
+from tests.clock import MovedClock
 
 from nexus.access.types import Principal
 from nexus.files.errors import EmptyFile, FileNotFound, FileTooLarge
@@ -92,11 +93,13 @@ async def test_too_large_and_empty_leave_nothing(files: FileService, folder: Pat
     assert blobs_in(folder) == set()
 
 
-async def test_expired_files_are_gone_and_swept(files: FileService, folder: Path, any_database: Database) -> None:
-    soon = datetime.now(UTC) + timedelta(seconds=0.3)
+async def test_expired_files_are_gone_and_swept(folder: Path, any_database: Database) -> None:
+    clock = MovedClock()
+    files = FileService(database=any_database, blobs=LocalBlobs(folder), clock=clock)
+    soon = clock.now() + timedelta(seconds=60)
     file = await files.add(WHO, b"brief", "a.txt", expires_at=soon)
     assert await files.read(WHO, file.id) == b"brief"
-    await asyncio.sleep(0.4)
+    clock.ahead = 61
     with pytest.raises(FileNotFound):
         await files.get(WHO, file.id)
     assert await files.page(WHO) == []
