@@ -80,7 +80,7 @@ class Registry:
         # The folder only checks with isinstance, so an abstract contract will do.
         self._kinds = PluginFolder("nexus.llm.providers", Provider, noun="provider kind")  # type: ignore[type-abstract]
         self._rows = compatible_rows()
-        self._prices = PriceTable.shipped(published or PublishedPrices(), _rows(settings))
+        self.prices = PriceTable.shipped(published or PublishedPrices(), _rows(settings))
         self._price_at = 0.0
         self._pricing = threading.Lock()
         self._timeouts = Timeouts(**settings.timeouts.model_dump())
@@ -133,12 +133,12 @@ class Registry:
         with self._pricing:
             priced = self._price_at > 0
             if priced:
-                self._prices.look_up(_wanted(known.values(), accounts))
+                self.prices.look_up(_wanted(known.values(), accounts))
             self._accounts = accounts
             self.routes = {name: self._with_prices(route) if priced else route for name, route in known.items()}
             self.left_out = left_out
             if priced:
-                self._price_at = self._prices.changes_at
+                self._price_at = self.prices.changes_at
 
     def has_own_provider(self, name: str) -> bool:
         """Tell whether a provider of this name comes from the settings."""
@@ -177,13 +177,13 @@ class Registry:
             now = time.time()
             if now >= self._price_at:
                 if self._price_at:
-                    self._prices.renew(now)
-                self._prices.look_up(_wanted(self.routes.values(), self._accounts))
+                    self.prices.renew(now)
+                self.prices.look_up(_wanted(self.routes.values(), self._accounts))
                 for known, route in list(self.routes.items()):
                     self.routes[known] = self._with_prices(route)
             if (direct := self._direct(name)) is not None:
-                self._prices.look_up(_wanted([direct], self._accounts))
-            self._price_at = self._prices.changes_at
+                self.prices.look_up(_wanted([direct], self._accounts))
+            self._price_at = self.prices.changes_at
 
     def serve(self, local: LocalRoutes) -> None:
         """Know these models of this machine, in the place of those of an earlier call."""
@@ -308,14 +308,44 @@ class Registry:
         """Tell whether nothing has to be looked up for this name, be it a model's or not."""
         if name in self.routes or (direct := self._direct(name)) is None:
             return True
-        return all(map(self._prices.knows, _wanted([direct], self._accounts)))
+        return all(map(self.prices.knows, _wanted([direct], self._accounts)))
 
     def _with_prices(self, route: Route) -> Route:
         return msgspec.structs.replace(route, deployments=tuple(map(self._with_price, route.deployments)))
 
     def _with_price(self, deployment: Deployment) -> Deployment:
         wanted = _price_of(deployment, self._accounts)
-        return deployment if wanted is None else msgspec.structs.replace(deployment, price=self._prices.known(wanted))
+        return deployment if wanted is None else msgspec.structs.replace(deployment, price=self.prices.known(wanted))
+
+
+class PricesBeside:
+    """What models cost that nobody asked for: those that a provider lets take part in a call to another one."""
+
+    def __init__(self, registry: Registry) -> None:
+        """Go by what `registry` knows."""
+        self._registry = registry
+
+    async def look_up(self, route: Route, models: Sequence[str]) -> None:
+        """Look up the prices of `models` at the providers of a route; returns at once where they are known."""
+        known, prices = self._registry.routes, self._registry.prices
+        routes = (route, *(known[name] for name in route.fallbacks if name in known))
+        wanted = [self._wanted(place, model) for one in routes for place in one.deployments for model in models]
+        missing = [one for one in wanted if one is not None and not prices.knows(one)]
+        if missing:
+            await asyncio.to_thread(prices.look_up, missing)
+
+    def price_of(self, deployment: Deployment, model: str) -> Price | None:
+        """Return what another model of a deployment's provider costs, as far as that is known."""
+        for route in self._registry.routes.values():
+            for place in route.deployments:
+                if place.provider == deployment.provider and place.model == model and place.price is not None:
+                    return place.price
+        wanted = self._wanted(deployment, model)
+        return None if wanted is None else self._registry.prices.known(wanted)
+
+    def _wanted(self, deployment: Deployment, model: str) -> Priced | None:
+        account = next((one for one in self._registry.accounts() if one.name == deployment.provider), None)
+        return None if account is None else Priced(account.kind, model, account.base_url, account.name)
 
 
 def _card(route: Route) -> ModelCard:

@@ -40,7 +40,7 @@ from nexus.llm.money.pricing import Published
 from nexus.llm.money.quotas import Quotas
 from nexus.llm.named_files import NamedFiles
 from nexus.llm.provider import Provider
-from nexus.llm.registry import Registry
+from nexus.llm.registry import PricesBeside, Registry
 from nexus.llm.routing.delivery import Delivery, Target
 from nexus.llm.routing.health import Health
 from nexus.llm.routing.router import Router
@@ -105,11 +105,11 @@ class LLMService:
         self.cache = AnswerCache(store, SemanticIndex(embedder.vector) if embedder else None)
         self.limiter = limiter
         self.named_files = NamedFiles(files, limit=settings.max_files)
+        self._beside = PricesBeside(self.registry)
         self._quotas = Quotas()
         self.router.allows = self._quotas.allows
         self._admission = Admission(limiter, self.registry, answer_tokens=settings.reserve_tokens)
-        self._record = record
-        self._local = local
+        self._record, self._local = record, local
         self._sessions: dict[str, Sessions] = {}
         self._delivery = Delivery(registry=self.registry, router=self.router, client=self.client, shelf=shelf)
         self._embeddings = Embeddings(
@@ -205,6 +205,7 @@ class LLMService:
             answer_tokens=call.max_tokens or 0,
             hold=self._admission.open(principal),
             quotas=self._quotas,
+            price_of=self._beside.price_of,
             **origin,
         )
 
@@ -248,6 +249,8 @@ class LLMService:
         route = self.registry.at_hand(call.model)
         await self._admission.chat(call, entry, route)
         route = route or await self.registry.priced(call.model, project=entry.project)
+        if call.advisors:
+            await self._beside.look_up(route, call.advisors)
         if route.cache is not None and (question := self.cache.question(route, call, dialect, entry)) is not None:
             return await self.cache.answer(question, lambda: ask(self._delivery, route, call, dialect, entry))
 
@@ -266,6 +269,8 @@ class LLMService:
         route = self.registry.at_hand(call.model)
         await self._admission.chat(call, entry, route)
         route = route or await self.registry.priced(call.model, project=entry.project)
+        if call.advisors:
+            await self._beside.look_up(route, call.advisors)
         if route.cache is not None and (question := self.cache.question(route, call, dialect, entry)) is not None:
             return await self.cache.open(question, lambda: overhear(self._delivery, route, call, dialect, entry))
         if route.continuation:

@@ -208,7 +208,7 @@ class Usage(msgspec.Struct, kw_only=True):
     `cache_write_tokens` counts both lifetimes, `cache_write_1h_tokens` the part of it kept for an hour;
     `audio_cache_read_tokens` are sound read from the cache, and part of both other figures. `tier` is the
     service tier that the provider says it used, where it bills tiers differently. `estimated` is set where
-    the provider gave no figures.
+    the provider gave no figures. `advice` is what other models used, which is in none of the figures.
     """
 
     input_tokens: int = 0
@@ -224,6 +224,14 @@ class Usage(msgspec.Struct, kw_only=True):
     web_searches: int = 0
     tier: str | None = None
     estimated: bool = False
+    advice: tuple[Advice, ...] = ()
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """The tokens of another model, by its name at the provider, that advised the one that was asked."""
+
+    model: str
+    usage: Usage
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -463,6 +471,7 @@ class Call(msgspec.Struct, kw_only=True):
     `apart` is what makes the same request mean something else than in other dialects. `own_id` tells that the client
     comes back to its answer by its id, so that nobody else may have the same; `alone`, that only an answer of its
     own will do. `given` is the body as the client wrote it where files that it names have been put into `body`.
+    `advisors` are other models that the provider may let take part.
     """
 
     dialect: str
@@ -482,6 +491,7 @@ class Call(msgspec.Struct, kw_only=True):
     apart: str = ""
     own_id: bool = False
     alone: bool = False
+    advisors: tuple[str, ...] = ()
     given: bytes = b""
 
     @classmethod

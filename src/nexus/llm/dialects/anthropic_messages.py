@@ -64,6 +64,7 @@ class _Tool(msgspec.Struct):
     name: str | None = None
     input_schema: dict[str, Any] | None = None
     description: Any = None
+    model: Any = None
 
 
 class _Head(msgspec.Struct):
@@ -174,6 +175,7 @@ class AnthropicMessages(Dialect):
             fields=seen.fields,
             characters=seen.characters,
             max_tokens=head.max_tokens,
+            advisors=tuple(seen.advisors),
             headers=tuple((name, given[name]) for name in _HANDED_ON if name in given),
         )
 
@@ -320,6 +322,7 @@ class _Seen:
     def __init__(self) -> None:
         self.needs: set[Need] = set()
         self.fields: dict[Need, str] = {}
+        self.advisors: list[str] = []
         self.characters = 0
 
     def need(self, need: Need, field: str) -> None:
@@ -349,6 +352,8 @@ class _Seen:
             tool = _decode(_tool, raw, f"tools.{i}")
             self.need("tools", "tools")
             self.characters += len(bytes(raw))
+            if isinstance(tool.type, str) and tool.type.startswith("advisor_") and isinstance(tool.model, str):
+                self.advisors.append(tool.model)
             if tool.type in (None, "custom"):
                 _require(tool.name, str, f"tools.{i}.name")
                 _require(tool.input_schema, dict, f"tools.{i}.input_schema")

@@ -24,6 +24,7 @@ from nexus.core.ids import new_id
 from nexus.ledger.limiter import Hold
 from nexus.ledger.types import Invocation
 from nexus.llm.errors import AnswerFailed, UpstreamStalled
+from nexus.llm.money.advice import Advised, PriceOf, advised, with_advice
 from nexus.llm.money.failed_attempts import FailedAttempt, cost_with, tokens_of
 from nexus.llm.money.pricing import cost
 from nexus.llm.money.quotas import Quotas, Reserved
@@ -44,7 +45,8 @@ class Entry:
     """
 
     __slots__ = (
-        *("_begun", "_deployment", "_failed", "_first", "_quotas", "_record", "_recorded", "_reserved", "_route"),
+        *("_begun", "_deployment", "_failed", "_first", "_price_of", "_quotas"),
+        *("_record", "_recorded", "_reserved", "_route"),
         *("answer_tokens", "attempts", "cache", "carried", "characters", "gone"),
         *("headers", "hold", "invocation", "items", "sent", "tally"),
     )
@@ -64,10 +66,12 @@ class Entry:
         answer_tokens: int = 0,
         hold: Hold | None = None,
         quotas: Quotas | None = None,
+        price_of: PriceOf | None = None,
     ) -> None:
         """Open the account; `characters` is the length of the input, `answer_tokens` the most that may come of it.
 
-        `quotas` counts what goes to deployments that have limits of their own.
+        `quotas` counts what goes to deployments that have limits of their own; `price_of` knows what models cost
+        that take part unasked.
         """
         self._record = record
         self._begun = time.perf_counter()
@@ -77,6 +81,7 @@ class Entry:
         self._deployment: Deployment | None = None
         self._failed: Sequence[FailedAttempt] = ()
         self._quotas = quotas
+        self._price_of = price_of
         self._reserved: Reserved | None = None
         self.answer_tokens = answer_tokens
         self.attempts = 0
@@ -141,8 +146,8 @@ class Entry:
         if usage is None and (self.tally.characters or (self.sent and isinstance(error, UpstreamStalled))):
             usage = self._estimate()
         if deployment is not None and usage is not None:
-            attempt = FailedAttempt(deployment, usage, error.code if error is not None else None, self.tally.failed)
-            self._failed = (*self._failed, attempt)
+            code, others = error.code if error is not None else None, tuple(self._others(usage))
+            self._failed = (*self._failed, FailedAttempt(deployment, usage, code, self.tally.failed, others))
         self._settle_quota(usage)
         self.tally = Tally()
         self.sent = False
@@ -196,7 +201,7 @@ class Entry:
         ended = time.perf_counter()
         row, deployment, failed = self.invocation, self._deployment, self._failed
         if error is not None or self.gone:
-            row.status, row.error_code = self._verdict(error)
+            row.status, row.error_code = _verdict(error, gone=self.gone)
         row.latency_ms = (ended - self._begun) * 1000
         if self._first is not None:
             row.first_token_ms = (self._first - self._begun) * 1000
@@ -215,6 +220,7 @@ class Entry:
             row.estimated = told.estimated
         if usage is not None:
             row.cost_usd = self._cost(usage)
+            row.estimated |= any(other.guessed for other in self._others(usage))
         if failed:
             row.cost_usd = cost_with(failed, *([row.cost_usd] if usage is not None else []))
         row.details = self._details(row.status)
@@ -248,7 +254,14 @@ class Entry:
     def _cost(self, usage: Usage) -> float | None:
         if self.invocation.cached:
             return 0.0
-        return cost(usage, self._deployment.price) if self._deployment is not None else None
+        if self._deployment is None:
+            return None
+        return with_advice(cost(usage, self._deployment.price), self._others(usage))
+
+    def _others(self, usage: Usage) -> list[Advised]:
+        if not usage.advice or self._deployment is None:
+            return []
+        return advised(usage, self._deployment, self._price_of)
 
     def _estimate(self) -> Usage:
         return Usage(
@@ -256,15 +269,6 @@ class Entry:
             output_tokens=-(-self.tally.characters // _CHARACTERS_PER_TOKEN),
             estimated=True,
         )
-
-    def _verdict(self, error: BaseException | None) -> tuple[Status, str | None]:
-        if self.gone:
-            return "client_disconnect", None
-        if error is None:
-            return "ok", None
-        if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            return "cancelled", None
-        return "error", error.code if isinstance(error, NexusError) else "internal_error"
 
     def _details(self, status: Status) -> dict[str, Any]:
         details: dict[str, Any] = dict(self.cache or ())
@@ -274,7 +278,20 @@ class Entry:
             details["attempts"] = self.attempts
         if self._failed:
             details["failed_attempts"] = [attempt.told() for attempt in self._failed]
+        if self.tally.usage is not None and (others := self._others(self.tally.usage)):
+            details["advice"] = [other.told() for other in others]
         finish = "client_disconnect" if status == "client_disconnect" else self.tally.finish_reason
         if finish is not None:
             details["finish_reason"] = finish
         return details
+
+
+def _verdict(error: BaseException | None, *, gone: bool) -> tuple[Status, str | None]:
+    """Return how a call ended, and the code of its error."""
+    if gone:
+        return "client_disconnect", None
+    if error is None:
+        return "ok", None
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return "cancelled", None
+    return "error", error.code if isinstance(error, NexusError) else "internal_error"

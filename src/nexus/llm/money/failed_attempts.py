@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from nexus.llm.money.advice import Advised, with_advice
 from nexus.llm.money.pricing import cost
 from nexus.llm.types import Deployment, Usage
 
 
 class FailedAttempt(NamedTuple):
-    """Where it went, what the provider read and wrote, and how it failed; `reason` is the provider's word for why."""
+    """Where it went, what the provider read and wrote, and how it failed; `reason` is the provider's word for why.
+
+    `others` are models that took part.
+    """
 
     deployment: Deployment
     usage: Usage
     error_code: str | None
     reason: str | None = None
+    others: tuple[Advised, ...] = ()
 
     @property
     def cost(self) -> float | None:
         """Return its dollars, None without a price."""
-        return cost(self.usage, self.deployment.price)
+        return with_advice(cost(self.usage, self.deployment.price), self.others)
 
     def told(self) -> dict[str, Any]:
         """Return what the ledger's row keeps of it."""
@@ -31,7 +36,10 @@ class FailedAttempt(NamedTuple):
             "output_tokens": self.usage.output_tokens,
             "estimated": self.usage.estimated,
             "cost_usd": self.cost,
-        } | ({"finish_reason": self.reason} if self.reason else {})
+        } | (
+            ({"finish_reason": self.reason} if self.reason else {})
+            | ({"advice": [other.told() for other in self.others]} if self.others else {})
+        )
 
 
 def tokens_of(failed: Sequence[FailedAttempt], last: Usage | None = None) -> Usage | None:

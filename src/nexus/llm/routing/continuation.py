@@ -167,5 +167,6 @@ def summed(one: Usage, other: Usage) -> Usage:
     told: dict[str, Any] = {}
     for name in Usage.__struct_fields__:
         a, b = getattr(one, name), getattr(other, name)
-        told[name] = a + b if type(a) is int and type(b) is int else a or b
+        adds = (type(a) is int and type(b) is int) or isinstance(a, tuple)
+        told[name] = a + b if adds else a or b
     return Usage(**told)

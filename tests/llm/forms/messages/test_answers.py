@@ -19,6 +19,7 @@ from nexus.llm.forms.messages.answers import (
     write_usage,
 )
 from nexus.llm.types import (
+    Advice,
     Choice,
     Chunk,
     Completion,
@@ -70,7 +71,10 @@ USAGES: list[tuple[Any, Usage | None]] = [
                 None,
             ],
         },
-        Usage(input_tokens=121, output_tokens=12, cache_read_tokens=20, tier="fast"),
+        Usage(
+            input_tokens=121, output_tokens=12, cache_read_tokens=20, tier="fast",
+            advice=(Advice(model="claude-opus-5", usage=Usage(input_tokens=10, output_tokens=2)),),
+        ),
     ),
     (
         {"cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": "x"}, "output_tokens": 1},
@@ -83,7 +87,7 @@ USAGES: list[tuple[Any, Usage | None]] = [
 def test_usage_is_read_with_its_tiers_and_never_believed_blindly(wire: Any, usage: Usage | None) -> None:
     assert read_usage(wire) == usage
     if usage is not None:
-        assert read_usage(write_usage(usage)) == msgspec.structs.replace(usage, tier=None)
+        assert read_usage(write_usage(usage)) == msgspec.structs.replace(usage, tier=None, advice=())
 
 
 def test_the_last_figures_of_a_stream_count_and_what_they_leave_out_stays() -> None:

@@ -22,6 +22,7 @@ from nexus.llm.forms.messages.searches import Searches
 from nexus.llm.forms.notes import Note, notes_in, url_note
 from nexus.llm.forms.signatures import sealed_id
 from nexus.llm.types import (
+    Advice,
     AnyPart,
     Choice,
     Chunk,
@@ -86,7 +87,7 @@ def read_usage(usage: Any) -> Usage | None:
     """Read a usage object, also one with missing, null or senseless figures; None when it says nothing.
 
     A summary that was made of the conversation is read for the same price, and is in none of the other figures;
-    neither is the advice of another model, whose price is another one: that is left out.
+    neither is the advice of another model, whose price is another one: that stands apart.
     """
     if not isinstance(usage, dict):
         return None
@@ -96,6 +97,10 @@ def read_usage(usage: Any) -> Usage | None:
         summed = isinstance(turn, dict) and turn.get("type") == "compaction"
         if summed and (more := _read_figures(turn)) is not None:
             found = more if found is None else _sum(found, more)
+        advised = isinstance(turn, dict) and turn.get("type") == "advisor_message"
+        if advised and found is not None and (other := _read_figures(turn)) is not None:
+            advice = Advice(model=str(turn.get("model") or ""), usage=other)
+            found = msgspec.structs.replace(found, advice=(*found.advice, advice))
     return found
 
 
