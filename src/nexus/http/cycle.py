@@ -33,7 +33,7 @@ class Cycle:
     """
 
     __slots__ = (
-        *("_arrival", "_chunked", "_connection", "_head", "_hears", "_left", "_until_close"),
+        *("_arrival", "_chunked", "_connection", "_head", "_hears", "_left", "_streams", "_until_close"),
         *("complete", "disconnected", "expects_continue", "held", "keep_alive", "more_body", "news", "pieces"),
         *("scope", "started", "task"),
     )
@@ -54,7 +54,7 @@ class Cycle:
         self._hears: Callable[[], None] | None = None
         self._head = b""
         self._left = 0
-        self._chunked = self._until_close = False
+        self._chunked = self._streams = self._until_close = False
 
     def ways(self) -> tuple[Push, Finish, Leaving, Whole]:
         """Return the short ways beside ASGI's own, in the order of `SHORT_WAYS`."""
@@ -167,7 +167,10 @@ class Cycle:
         """Send a piece of a body that has begun, at once; False where it must go by `send`, which waits."""
         if self._connection.write_paused or self.disconnected or self.complete or not self.started:
             return False
-        self._go_on(body, more=more)
+        if more and body and self._streams and not self._head:
+            self._connection.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        else:
+            self._go_on(body, more=more)
         return True
 
     def finish(self, status: int, lines: bytes, body: bytes) -> bool:
@@ -212,6 +215,7 @@ class Cycle:
                 self._chunked = True
                 lines += b"transfer-encoding: chunked\r\n"
         self._head = b"%s%s\r\n" % (STATUS_LINES[status], lines)
+        self._streams = self._chunked and self.scope["method"] != "HEAD"
         # How soon bytes follow is not known, and a client of a stream waits for its head.
         connection.loop.call_soon(self._write_head)
 

@@ -150,11 +150,15 @@ def test_a_name_may_stand_behind_its_data() -> None:
 def test_only_plain_events_are_taken_together(data: bytes, lines: bytes | None) -> None:
     splitter = EventSplitter()
     assert splitter.takes_plainly(b"\xef\xbb\xbf" + data) is None  # what comes first may begin with a mark
+    one = lines is not None and b"\n" not in lines
     assert splitter.takes_plainly(data) == lines
+    assert splitter.takes_one(data) is one
     splitter.feed(b": hi\n\n")
     assert splitter.takes_plainly(data) == lines
+    assert splitter.takes_one(data) is one
     splitter.feed(b"data: {")
     assert splitter.takes_plainly(data) is None
+    assert splitter.takes_one(data) is False
 
 
 PIECES = [
@@ -177,8 +181,8 @@ PIECES = [
 
 
 class OneByOne(OpenAIRelay):
-    def _pass_plain(self, data: bytes) -> bytes | None:
-        return None
+    def feed(self, data: bytes) -> bytes:
+        return self._pass(self._splitter.feed(data))
 
 
 @pytest.mark.parametrize("strip", [True, False])

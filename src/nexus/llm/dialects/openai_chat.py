@@ -100,7 +100,7 @@ class _Head(msgspec.Struct):
     reasoning_effort: str | None = None
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: Any = None
     refusal: Any = None
     reasoning_content: Any = None
@@ -108,21 +108,21 @@ class _Delta(msgspec.Struct):
     tool_calls: Any = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     message: _Delta | None = None
     text: Any = None
     finish_reason: Any = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     service_tier: Any = None
     usage: Any = None
     error: Any = None
 
 
-class _UsualEvent(_Event):
+class _UsualEvent(_Event, gc=False):
     usage: chat_answers.Figures | None = None
 
 
@@ -226,6 +226,17 @@ class OpenAIRelay:
 
     def feed(self, data: bytes) -> bytes:
         """Return the whole events in `data` and what was held back before it."""
+        tally = self.tally
+        if self._splitter.takes_one(data) and not tally.done:
+            # One event, as most reads of most streams are.
+            try:
+                event = _usual_event.decode(data[6:-2])
+            except (msgspec.MsgspecError, RecursionError):
+                event = None
+            if event is not None and event.error is None:
+                tally.events += 1
+                _count(tally, event)
+                return data if event.usage is None or event.choices or not self._strip else b""
         ends = data.endswith(_DONE)
         passed = self._pass_plain(data[: -len(_DONE)] if ends else data)
         if passed is None:
@@ -467,7 +478,7 @@ def _count(tally: Tally, event: _Event) -> None:
     for choice in event.choices or ():
         said = choice.delta or choice.message
         if said is not None:
-            if said.content is not None and isinstance(said.content, str):
+            if type(said.content) is str:
                 tally.characters += len(said.content)
             if said.refusal is not None and isinstance(said.refusal, str):
                 tally.characters += len(said.refusal)

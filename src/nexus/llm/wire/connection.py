@@ -193,10 +193,14 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._fail(UpstreamMalformed())
             return
-        if self._take is not None:
-            if self._chunks and not self._take(self._collected()):
-                self._take = None
-                self._wake()
+        take, chunks = self._take, self._chunks
+        if take is not None:
+            if chunks:
+                self._last = self._loop.time()
+                data = chunks.popleft() if len(chunks) == 1 else self._collected()
+                if not take(data):
+                    self._take = None
+                    self._wake()
         elif not self.head_done and self._headers_size > HEADER_LIMIT:
             self._fail(UpstreamMalformed("The provider sent headers that are too large."))
 
@@ -244,12 +248,14 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Queue a piece of the body, and stop reading while too much of it waits."""
         self._chunks.append(body)
+        if self._take is not None:
+            return  # it goes on as soon as all that came with it is read
         self._buffered += len(body)
         self._last = self._loop.time()
         if self._buffered > BUFFER_LIMIT and not self._paused and self.open:
             self._paused = True
             self.transport.pause_reading()
-        if self._waiter is not None and self._take is None:
+        if self._waiter is not None:
             self._wake()
 
     def on_message_begin(self) -> None:

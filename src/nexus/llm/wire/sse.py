@@ -48,6 +48,15 @@ class EventSplitter:
         self._begun = True
         return lines
 
+    def takes_one(self, data: bytes) -> bool:
+        """Tell whether `data` is one such event and no more: its data is `data[6:-2]` then."""
+        if data.count(b"\n") != 2 or not (data.startswith(b"data: {") and data.endswith(b"}\n\n")):
+            return False
+        if self._held or self._after_cr or b"\r" in data or not data.isascii():
+            return False
+        self._begun = True
+        return True
+
     @property
     def held(self) -> bytes:
         """Return the bytes of the event that is not whole yet."""
