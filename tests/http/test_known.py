@@ -174,6 +174,7 @@ def test_only_a_few_heads_are_learnt_where_each_is_another() -> None:
         b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntrailer: x\r\n\r\n",
         b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\nconnection: close\r\n\r\n",
         b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 1",
+        b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\nx-long: " + b"x" * 9000 + b"\r\n\r\n",
     ],
 )
 def test_what_is_not_plain_is_not_learnt(head: bytes) -> None:

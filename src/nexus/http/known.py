@@ -17,6 +17,8 @@ _FRAMING: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"trai
 _DIGITS: Final = 10
 _LEARNT: Final = 8
 """So many heads are learnt on a connection at the most: one that always sends others would gain nothing."""
+_LARGEST: Final = 8192
+"""Larger heads are not kept: there may be thousands of connections."""
 _OF_ONE_REQUEST: Final = frozenset({"state", *SHORT_WAYS})
 
 
@@ -56,7 +58,7 @@ def learn(data: bytes, url: bytes, scope: Scope) -> KnownHead | None:
 
     Only a head that is plain is learnt: what this simple reading finds in it must be what the parser found.
     """
-    end = data.find(b"\r\n\r\n")
+    end = data.find(b"\r\n\r\n", 0, _LARGEST)
     if end < 0 or scope["method"] != "POST" or scope["http_version"] != "1.1":
         return None
     head = data[: end + 4]
