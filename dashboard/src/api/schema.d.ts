@@ -666,6 +666,8 @@ export interface components {
             fallbacks: string[];
             /** Continuation */
             continuation: boolean;
+            /** Drop Unsupported */
+            drop_unsupported: string[];
             /** Cached */
             cached: boolean;
             /** Built In */

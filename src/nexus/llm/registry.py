@@ -81,8 +81,7 @@ class Registry:
         self._kinds = PluginFolder("nexus.llm.providers", Provider, noun="provider kind")  # type: ignore[type-abstract]
         self._rows = compatible_rows()
         self.prices = PriceTable.shipped(published or PublishedPrices(), _rows(settings))
-        self._price_at = 0.0
-        self._pricing = threading.Lock()
+        self._price_at, self._pricing = 0.0, threading.Lock()
         self._timeouts = Timeouts(**settings.timeouts.model_dump())
         if settings.timeout is not None:
             self._timeouts = msgspec.structs.replace(self._timeouts, total=settings.timeout)
@@ -274,6 +273,7 @@ class Registry:
             task=given.task,
             cache=_cache_policy(given.cache),
             continuation=given.continuation,
+            drop_unsupported=tuple(given.drop_unsupported),
             health=HealthPolicy(**given.health.model_dump()) if given.health else None,
         )
 

@@ -41,7 +41,7 @@ from nexus.llm.money.quotas import Quotas
 from nexus.llm.named_files import NamedFiles
 from nexus.llm.provider import Provider
 from nexus.llm.registry import PricesBeside, Registry
-from nexus.llm.routing.delivery import Delivery, Target
+from nexus.llm.routing.delivery import Delivery, Target, request_for
 from nexus.llm.routing.health import Health
 from nexus.llm.routing.router import Router
 from nexus.llm.session import Session, Sessions
@@ -155,7 +155,7 @@ class LLMService:
             await self._admission.chat(call, entry, self.registry.at_hand(call.model))
 
             async def attempt(target: Target) -> Completion:
-                asked = target.provider.chat(target.endpoint, target.deployment.model, call)
+                asked = request_for(target, call, entry)
                 return entry.takes(target.provider.completion(await self._delivery.fetch(target, asked, "", entry)))
 
             route = await self.registry.priced(call.model, project=entry.project)
@@ -255,7 +255,7 @@ class LLMService:
             return await self.cache.answer(question, lambda: ask(self._delivery, route, call, dialect, entry))
 
         async def attempt(target: Target) -> bytes:
-            asked = target.provider.chat(target.endpoint, target.deployment.model, call)
+            asked = request_for(target, call, entry)
             answer = await self._delivery.fetch(target, asked, dialect.name, entry)
             if target.provider.dialect == dialect.name:
                 entry.tally = dialect.inspect(answer.body)

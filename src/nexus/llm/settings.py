@@ -189,8 +189,16 @@ class HealthSettings(BaseModel):
     by_call: bool = False
 
 
+Droppable = Literal[
+    "seed", "presence_penalty", "frequency_penalty", "logit_bias", "top_k", "min_p", "repetition_penalty"
+]
+
+
 class RouteSettings(BaseModel):
-    """A public model name and where its calls go."""
+    """A public model name and where its calls go.
+
+    `drop_unsupported` names fields that are left out, instead of a 400, for a model that does not take them.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -202,6 +210,7 @@ class RouteSettings(BaseModel):
     task: Literal["chat", "embedding"] = "chat"
     cache: CacheSettings = CacheSettings()
     continuation: bool = False
+    drop_unsupported: list[Droppable] = []
     health: HealthSettings | None = None
 
     @model_validator(mode="after")

@@ -448,7 +448,10 @@ class HealthPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """Our public model name and where its calls go; `continuation` lets another deployment end a broken stream."""
+    """Our public model name and where its calls go; `continuation` lets another deployment end a broken stream.
+
+    `drop_unsupported` names fields that a model may be asked without where it cannot take them.
+    """
 
     name: str
     deployments: tuple[Deployment, ...]
@@ -458,6 +461,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     task: Literal["chat", "embedding"] = "chat"
     cache: CachePolicy | None = None
     continuation: bool = False
+    drop_unsupported: tuple[str, ...] = ()
     health: HealthPolicy | None = None
     built_in: bool = False
 

@@ -14,7 +14,7 @@ from nexus.llm.dialect import Dialect
 from nexus.llm.flow import Flow, Heard, Hearing, Overheard
 from nexus.llm.money.accounting import Entry
 from nexus.llm.routing.continuation import ContinuedFlow, may_continue
-from nexus.llm.routing.delivery import Delivery, Target
+from nexus.llm.routing.delivery import Delivery, Target, request_for
 from nexus.llm.types import Call, Deployment, Route
 
 
@@ -23,7 +23,7 @@ async def ask(delivery: Delivery, route: Route, call: Call, dialect: Dialect | N
     name = dialect.name if dialect is not None else ""
 
     async def attempt(target: Target) -> Kept:
-        asked = target.provider.chat(target.endpoint, target.deployment.model, call)
+        asked = request_for(target, call, entry)
         answer = await delivery.fetch(target, asked, name, entry)
         same = target.provider.dialect == name
         tally = dialect.inspect(answer.body) if same and dialect is not None else None

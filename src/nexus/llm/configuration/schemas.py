@@ -11,7 +11,7 @@ from nexus.core.clock import rfc3339
 from nexus.llm.account import Account
 from nexus.llm.configuration.service import Stored
 from nexus.llm.routing.standing import Standing
-from nexus.llm.settings import CacheSettings, DeploymentSettings, HealthSettings, TimeoutSettings
+from nexus.llm.settings import CacheSettings, DeploymentSettings, Droppable, HealthSettings, TimeoutSettings
 from nexus.llm.types import Deployment, Route
 
 Source = Literal["settings", "api", "built_in"]
@@ -42,6 +42,7 @@ class RoutePatch(BaseModel):
     task: Literal["chat", "embedding"] | None = None
     cache: CacheSettings | None = None
     continuation: bool | None = None
+    drop_unsupported: list[Droppable] | None = None
     health: HealthSettings | None = None
 
 
@@ -135,6 +136,7 @@ class RouteView(BaseModel):
     strategy: str
     fallbacks: list[str]
     continuation: bool
+    drop_unsupported: list[str]
     cached: bool
     built_in: bool
     demo: bool
@@ -153,6 +155,7 @@ class RouteView(BaseModel):
             strategy=route.strategy,
             fallbacks=list(route.fallbacks),
             continuation=route.continuation,
+            drop_unsupported=list(route.drop_unsupported),
             cached=route.cache is not None,
             built_in=route.built_in,
             demo=any(item.capabilities.demo for item in route.deployments),

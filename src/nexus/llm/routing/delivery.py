@@ -34,6 +34,7 @@ from nexus.llm.flow import Flow, Heard, Sink
 from nexus.llm.money.accounting import Entry
 from nexus.llm.provider import Provider
 from nexus.llm.registry import Registry
+from nexus.llm.routing.dropping import HEADER, with_less
 from nexus.llm.routing.router import Plan, Router, Step
 from nexus.llm.types import Call, Chunk, Deployment, Route, Tally, Timeouts
 from nexus.llm.wire.client import Answer, HttpAnswer, HttpClient, HttpRequest
@@ -60,6 +61,22 @@ class Target(msgspec.Struct, frozen=True):
     provider: Provider
     endpoint: Endpoint
     timeouts: Timeouts
+
+
+def request_for(target: Target, call: Call, entry: Entry) -> HttpRequest:
+    """Write the request of an attempt, without what the route lets be left out for a model that cannot take it.
+
+    The caller is told in a header. Raises `Unsupported` for what else the model cannot take.
+    """
+    place, model, droppable = target.endpoint, target.deployment.model, target.route.drop_unsupported
+    if entry.headers:
+        entry.headers = tuple(line for line in entry.headers if line[0] != HEADER)
+    if not droppable:
+        return target.provider.chat(place, model, call)
+    request, dropped = with_less(lambda asked: target.provider.chat(place, model, asked), call, droppable)
+    if dropped:
+        entry.headers += ((HEADER, ", ".join(dropped).encode()),)
+    return request
 
 
 class Delivery:
@@ -163,7 +180,7 @@ class Delivery:
 
     async def begin(self, target: Target, call: Call, entry: Entry, sink: Sink[S]) -> Flow[S]:
         """Send a stream's request and wait for its first words: what breaks before them, nobody has seen."""
-        request = target.provider.chat(target.endpoint, target.deployment.model, call)
+        request = request_for(target, call, entry)
         entry.sent = True
         end = asyncio.get_running_loop().time() + target.timeouts.first_token
         answer = self._client.send(request, target.timeouts, stream=True)
