@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
@@ -20,34 +19,16 @@ from nexus.llm.forms.gemini.answers import (
     write_usage,
 )
 from nexus.llm.forms.gemini.logprobs import read_logprobs, write_logprobs
-from nexus.llm.forms.gemini.names import plain
-from nexus.llm.forms.gemini.requests import read_request, write_request
 from nexus.llm.types import (
-    ChatRequest,
     Chunk,
     Foreign,
     Media,
-    Message,
     Text,
     Thinking,
     ToolCall,
     ToolDelta,
     Usage,
 )
-
-HELLO = [{"role": "user", "parts": [{"text": "hi"}]}]
-ASK = (Message(role="user", parts=(Text(text="hi"),)),)
-DUMMY = base64.b64encode(b"context_engineering_is_the_way_to_go").decode()
-
-
-def asked(model: str = "gemini-2.5-flash", **fields: Any) -> dict[str, Any]:
-    """Write a request of ours."""
-    return write_request(ChatRequest(**({"dialect": "other", "model": "x", "messages": ASK} | fields)), model)
-
-
-def understood(**fields: Any) -> ChatRequest:
-    """Read a request of Gemini's."""
-    return read_request(plain({"contents": HELLO} | fields), "m")
 
 
 def test_an_answer_both_ways() -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.llm.forms.messages.test_requests import HELLO, SONNET, asked, said, written
 
 from nexus.llm.errors import Unsupported
 from nexus.llm.forms.messages.claude import claude, effort_of
-from nexus.llm.forms.messages.requests import read_request, write_request
+from nexus.llm.forms.messages.requests import read_request
 from nexus.llm.types import (
-    ChatRequest,
-    Message,
     Reasoning,
     Text,
     Thinking,
@@ -22,25 +21,6 @@ from nexus.llm.types import (
 )
 
 OPUS = "claude-opus-4-8"
-SONNET = "claude-sonnet-4-5-20250929"
-HELLO = (Message(role="user", parts=(Text(text="hello"),)),)
-
-
-def said(role: Any, *parts: Any) -> Message:
-    return Message(role=role, parts=parts)
-
-
-def asked(*messages: Message, **more: Any) -> ChatRequest:
-    return ChatRequest(**({"dialect": "other", "model": "m", "messages": messages or HELLO} | more))
-
-
-def written(request: ChatRequest, model: str = SONNET) -> dict[str, Any]:
-    return write_request(request, model, stream=False)
-
-
-def content(*parts: Any, role: str = "user") -> list[dict[str, Any]]:
-    return written(asked(said(role, *parts)))["messages"][0]["content"]
-
 
 ASKED_TO_THINK: list[tuple[str, Reasoning, dict[str, Any]]] = [
     (SONNET, Reasoning(effort="low"), {"thinking": {"type": "enabled", "budget_tokens": 4096}}),

@@ -35,7 +35,6 @@ from nexus.llm.types import (
     ToolResult,
 )
 
-OPUS = "claude-opus-4-8"
 SONNET = "claude-sonnet-4-5-20250929"
 HELLO = (Message(role="user", parts=(Text(text="hello"),)),)
 
