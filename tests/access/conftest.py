@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
 from fastapi import FastAPI, Request
 from starlette.datastructures import State
 from tests.clock import MovedClock
@@ -35,9 +36,12 @@ ORIGIN = "http://localhost:8000"
 
 
 def make_access(database: Database, clock: Clock | None = None, **settings: Any) -> AccessService:
-    return AccessService(
+    service = AccessService(
         database=database, keyring=KEYRING, cache=MemoryCache(), settings=AccessSettings(**settings), clock=clock
     )
+    # As strong as they are outside, hashes of passwords take half the time of these tests; `test_passwords` has those.
+    service._passwords._hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    return service
 
 
 @pytest.fixture
