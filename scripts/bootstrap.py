@@ -54,16 +54,22 @@ def main(arguments: list[str]) -> None:
 def pytest_arguments(arguments: list[str]) -> list[str]:
     """Turn `--quick` and `--long` into pytest's own selections; the rest is pytest's.
 
-    Tests run in two processes side by side, unless told otherwise (`-n 0`).
+    Tests run in several processes side by side, unless told otherwise (`-n 0`): many of them wait for a limit of
+    time, a disk or a process of theirs, so that there is one more than there are cores, and no more than four.
     """
     selections = {"--quick": ["-m", "not slow and not long and not browser"], "--long": ["-m", "long"]}
     chosen = next((selections[word] for word in arguments if word in selections), ["-m", "not long"])
     rest = [word for word in arguments if word not in selections]
     return [
         *([] if "-m" in rest else chosen),
-        *([] if "-n" in rest else ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]),
+        *([] if "-n" in rest else ["-n", str(min(4, cores() + 1)), "--dist", "loadfile", "--no-loadscope-reorder"]),
         *rest,
     ]
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare(profile: str) -> None:

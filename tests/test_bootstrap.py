@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-XDIST = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+XDIST = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,21 @@ def bootstrap() -> ModuleType:
         (["-m", "browser", "tests/browser"], [*XDIST, "-m", "browser", "tests/browser"]),
     ],
 )
-def test_the_selections_are_pytest_s_own(bootstrap: ModuleType, given: list[str], chosen: list[str]) -> None:
+def test_the_selections_are_pytest_s_own(
+    bootstrap: ModuleType, given: list[str], chosen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "cores", lambda: 2)
     got = bootstrap.pytest_arguments(given)
     assert [word for word in got if not word.startswith("-p")] == chosen
+
+
+@pytest.mark.parametrize(("cores", "processes"), [(1, "2"), (2, "3"), (3, "4"), (64, "4")])
+def test_there_is_one_process_more_than_cores(
+    bootstrap: ModuleType, cores: int, processes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bootstrap.cores() >= 1
+    monkeypatch.setattr(bootstrap, "cores", lambda: cores)
+    assert bootstrap.pytest_arguments([])[3] == processes
 
 
 @pytest.mark.parametrize(
