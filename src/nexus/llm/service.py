@@ -41,7 +41,7 @@ from nexus.llm.money.quotas import Quotas
 from nexus.llm.named_files import NamedFiles
 from nexus.llm.provider import Provider
 from nexus.llm.registry import PricesBeside, Registry
-from nexus.llm.routing.delivery import Delivery, Target, request_for
+from nexus.llm.routing.delivery import Delivery, Target, request_for, written
 from nexus.llm.routing.health import Health
 from nexus.llm.routing.router import Router
 from nexus.llm.session import Session, Sessions
@@ -232,7 +232,7 @@ class LLMService:
             await self._admission.count(entry)
 
             async def attempt(target: Target) -> TokenCount:
-                asked = target.provider.count(target.endpoint, target.deployment.model, call)
+                asked = written(target, call, entry, target.provider.count)
                 if asked is None:
                     return TokenCount(tokens=max(1, -(-call.characters // 4)), estimated=True)
                 answer = await self._delivery.fetch(target, asked, call.dialect, entry)

@@ -80,6 +80,8 @@ def test_other_dialects_are_told_too(make: Callable[..., Gateway], upstream: Fak
     url = make("anthropic", ["seed"]).url
     answered = HTTP.post(f"{url}/v1beta/models/r:generateContent", json=body)
     assert (answered.status_code, answered.headers["x-nexus-dropped"]) == (200, "seed")
+    counted = {"generateContentRequest": {"model": "models/r"} | body}
+    assert HTTP.post(f"{url}/v1beta/models/r:countTokens", json=counted).status_code == 200
 
 
 @pytest.mark.parametrize("name", ["messages", "tools", "max_tokens", "n", "response_format", "novel"])

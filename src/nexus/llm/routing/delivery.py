@@ -64,7 +64,12 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def request_for(target: Target, call: Call, entry: Entry) -> HttpRequest:
-    """Write the request of an attempt, without what the route lets be left out for a model that cannot take it.
+    """Write the request of an attempt. Raises as `written` does."""
+    return written(target, call, entry, target.provider.chat)
+
+
+def written(target: Target, call: Call, entry: Entry, write: Callable[[Endpoint, str, Call], R]) -> R:
+    """Let a request be written without what the route lets be left out for a model that cannot take it.
 
     The caller is told in a header. Raises `Unsupported` for what else the model cannot take.
     """
@@ -72,8 +77,8 @@ def request_for(target: Target, call: Call, entry: Entry) -> HttpRequest:
     if entry.headers:
         entry.headers = tuple(line for line in entry.headers if line[0] != HEADER)
     if not droppable:
-        return target.provider.chat(place, model, call)
-    request, dropped = with_less(lambda asked: target.provider.chat(place, model, asked), call, droppable)
+        return write(place, model, call)
+    request, dropped = with_less(lambda asked: write(place, model, asked), call, droppable)
     if dropped:
         entry.headers += ((HEADER, ", ".join(dropped).encode()),)
     return request
