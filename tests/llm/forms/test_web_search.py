@@ -130,7 +130,7 @@ def test_searches_of_google_s_own_clients_are_billed(make: Callable[[str], Gatew
     ("model", "queries", "billed"),
     [
         ("gemini-2.5-flash", ["a", "b"], 1),
-        ("gemini-3-pro", ["a", "b", ""], 2),
+        ("gemini-3-pro", ["a", "b", "", "a"], 2),
         ("gemini-2.5-pro", [], 0),
         ("", None, 0),
     ],

@@ -111,6 +111,9 @@ def telling(exchange: Exchange) -> dict[str, Any] | None:
         if body.get("usage"):
             known = whole.get("usage", {})
             whole["usage"] = known | {key: value for key, value in body["usage"].items() if value is not None}
+        for candidate in body.get("candidates") or ():
+            if queries := (candidate.get("groundingMetadata") or {}).get("webSearchQueries"):
+                whole["webSearchQueries"] = queries
         if body.get("usageMetadata"):
             whole["usageMetadata"] = body["usageMetadata"]
         whole |= {name: body[name] for name in ("model", "service_tier", "object", "tool_usage") if body.get(name)}
@@ -140,6 +143,9 @@ def expected(form: Form, model: str, told: dict[str, Any]) -> Decimal | None:
     if searches := ((told.get("tool_usage") or {}).get("web_search") or {}).get("num_requests"):
         # Searches of the Responses form: the same of OpenAI's.
         usage.web_searches = searches
+    if queries := told.get("webSearchQueries"):
+        # Google bills them by the question for Gemini 2.5 and older, by the query since.
+        usage.web_searches = len(set(queries) - {""}) if model.startswith("gemini-3") else 1
     tier = told.get("service_tier")
     context = {"service_tier": tier} if isinstance(tier, str) else None
     try:

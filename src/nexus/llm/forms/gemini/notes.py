@@ -34,7 +34,7 @@ def count_searches(grounds: Any, model: str) -> int:
 
     Source: https://ai.google.dev/gemini-api/docs/google-search#pricing.
     """
-    queries = len(_queries(grounds))
+    queries = len(set(_queries(grounds)))
     return min(queries, 1) if _BY_QUESTION.search(model) else queries
 
 
