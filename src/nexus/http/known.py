@@ -1,7 +1,7 @@
 """Heads of requests that a connection has seen before: clients send the same one again and again, but for its length.
 
 What `httptools` has read once need not be read again: a request whose head is the same, byte for byte but for the
-digits of its Content-Length, means the same. Layers keep what they found out of a head in its `findings`.
+digits of its Content-Length, means the same. Layers keep what they found out of it under `nexus.known` in the scope.
 """
 
 from __future__ import annotations
