@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from nexus.ledger.journal import encode
-from nexus.ledger.rows import COLUMNS, values_of, values_of_lines
+from nexus.ledger.rows import COLUMNS, columns_of_lines, values_of
 from nexus.ledger.tables import InvocationRow
 from nexus.ledger.types import Invocation
 
@@ -33,7 +33,7 @@ def test_every_column_has_a_value() -> None:
 )
 def test_both_ways_come_to_the_same(changes: dict[str, object], is_sqlite: bool) -> None:
     one = invocation(created_at=datetime(2026, 11, 26, 23, 59, 59, 120, UTC), **changes)
-    [values] = values_of_lines([encode(one).rstrip(b"\n")], is_sqlite=is_sqlite)
+    [values] = zip(*columns_of_lines([encode(one).rstrip(b"\n")], is_sqlite=is_sqlite), strict=True)
     assert values == values_of(one, is_sqlite=is_sqlite)
     assert len(values) == len(COLUMNS)
     assert values[COLUMNS.index("day")] == "2026-11-26"
@@ -56,4 +56,12 @@ def test_both_ways_come_to_the_same(changes: dict[str, object], is_sqlite: bool)
 )
 def test_what_needs_care_is_not_taken_over(line: bytes) -> None:
     with pytest.raises((msgspec.DecodeError, ValueError)):
-        values_of_lines([line.rstrip(b"\n")], is_sqlite=True)
+        columns_of_lines([line.rstrip(b"\n")], is_sqlite=True)
+
+
+def test_one_torn_line_spoils_the_lot() -> None:
+    whole = encode(invocation()).rstrip(b"\n")
+    assert {len(column) for column in columns_of_lines([whole] * 3, is_sqlite=True)} == {3}
+    for torn in (whole[:40], whole + b"," + whole, b""):
+        with pytest.raises((msgspec.DecodeError, ValueError)):
+            columns_of_lines([whole, torn, whole], is_sqlite=True)

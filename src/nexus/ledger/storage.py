@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Integer, case, cast, func, insert, select
 from sqlalchemy.orm import Session
 
-from nexus.ledger.rows import COLUMNS, values_of, values_of_lines
+from nexus.ledger.rows import COLUMNS, columns_of_lines, values_of
 from nexus.ledger.tables import BudgetRow, FeedbackRow, InvocationRow
 from nexus.ledger.types import Invocation
 
@@ -61,50 +62,57 @@ class InvocationFilter:
         return found
 
 
-def _insert(mark: str, rows: int = 1) -> str:
+def _insert(rows: Iterable[str]) -> str:
     names = ", ".join(f'"{name}"' for name in COLUMNS)
-    row = f"({', '.join([mark] * len(COLUMNS))})"
     return (
         f"INSERT INTO {InvocationRow.__tablename__} ({names})"  # noqa: S608  our own names
-        f" VALUES {', '.join([row] * rows)} ON CONFLICT (id) DO NOTHING"
+        f" VALUES {', '.join(f'({row})' for row in rows)} ON CONFLICT (id) DO NOTHING"
     )
 
 
-_INSERTS: Final = {True: _insert("?"), False: _insert("%s")}
+_INSERTS: Final = {True: _insert([", ".join("?" * len(COLUMNS))]), False: _insert([", ".join(["%s"] * len(COLUMNS))])}
 _AT_ONCE: Final = 100
-# A statement of one row hands the interpreter over and back for each of them, which the calls of a busy process feel.
-_INSERT_MANY: Final = _insert("?", _AT_ONCE)
 
 
 def add_invocations(session: Session, invocations: Sequence[Invocation]) -> None:
     """Insert records; those whose id is there already are left alone."""
     is_sqlite = session.get_bind().dialect.name == "sqlite"
-    _add(session, [values_of(invocation, is_sqlite=is_sqlite) for invocation in invocations])
+    values = [values_of(invocation, is_sqlite=is_sqlite) for invocation in invocations]
+    session.connection().exec_driver_sql(_INSERTS[is_sqlite], values)
 
 
 def add_lines(session: Session, lines: Sequence[bytes]) -> None:
-    """Insert lines of the journal as they are: a quarter of the work. Those whose id is there are left alone.
+    """Insert lines of the journal as they are: an eighth of the work. Those whose id is there are left alone.
 
     Raises `msgspec.DecodeError` or `ValueError` where one of them is torn or does not fit its columns.
     """
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    # SQLite by the lot, so that calls get their turn between decoding and inserting; PostgreSQL in one journey.
-    at_once = _AT_ONCE if is_sqlite else max(len(lines), 1)
-    for start in range(0, len(lines), at_once):
-        _add(session, values_of_lines(lines[start : start + at_once], is_sqlite=is_sqlite))
-
-
-def _add(session: Session, rows: list[tuple[Any, ...]]) -> None:
     connection = session.connection()
     is_sqlite = connection.dialect.name == "sqlite"
-    if is_sqlite:
-        whole = len(rows) - len(rows) % _AT_ONCE
-        for start in range(0, whole, _AT_ONCE):
-            values = tuple(itertools.chain.from_iterable(rows[start : start + _AT_ONCE]))
-            connection.exec_driver_sql(_INSERT_MANY, values)
-        rows = rows[whole:]
-    if rows:
-        connection.exec_driver_sql(_INSERTS[is_sqlite], rows)
+    whole = len(lines) - len(lines) % _AT_ONCE if is_sqlite else 0
+    # SQLite by the lot, so that calls get their turn between decoding and inserting; PostgreSQL in one journey.
+    for start in range(0, whole, _AT_ONCE):
+        columns = columns_of_lines(lines[start : start + _AT_ONCE], is_sqlite=True)
+        same = tuple([column.count(column[0]) == _AT_ONCE for column in columns])
+        varied = [column for column, is_same in zip(columns, same, strict=True) if not is_same]
+        values = [column[0] for column, is_same in zip(columns, same, strict=True) if is_same]
+        values += itertools.chain.from_iterable(zip(*varied, strict=True))
+        connection.exec_driver_sql(_insert_lot(same), tuple(values))
+    if rest := lines[whole:]:
+        columns = columns_of_lines(rest, is_sqlite=is_sqlite)
+        connection.exec_driver_sql(_INSERTS[is_sqlite], list(zip(*columns, strict=True)))
+
+
+@lru_cache(maxsize=64)
+def _insert_lot(same: tuple[bool, ...]) -> str:
+    """Return SQLite's statement of a lot of rows: parameters are first the columns that are the same in all of them.
+
+    A statement of one row hands the interpreter over and back for each of them, which the calls of a busy process
+    feel; and to hand a parameter over takes longer than all that SQLite does with it.
+    """
+    shared, numbers = itertools.count(1), itertools.count(1 + sum(same))
+    heads = [next(shared) if is_same else None for is_same in same]
+    rows = (", ".join(f"?{next(numbers) if head is None else head}" for head in heads) for _ in range(_AT_ONCE))
+    return _insert(rows)
 
 
 def usage(session: Session, which: InvocationFilter, group_by: Sequence[str], limit: int) -> list[dict[str, Any]]:
