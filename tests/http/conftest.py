@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from nexus.core import cork
 from nexus.http.edge import build_edge
 from nexus.http.lifecycle import Lifecycle
 from nexus.http.server import Server, make_server
@@ -38,6 +39,13 @@ class Running:
         self.server.should_exit = True
         self.thread.join(10)
         assert not self.thread.is_alive()
+
+
+@pytest.fixture(params=["alone", "in a crowd"])
+def in_a_crowd(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have words go at once, and then as where many requests are under way."""
+    if request.param == "in a crowd":
+        monkeypatch.setattr(cork, "FROM", 0)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from nexus.http.lifecycle import Lifecycle
 from nexus.http.settings import HTTPSettings
 from nexus.http.types import FINISH, LEAVING, PUSH, WHOLE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_a_crowd")]
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from tests.http.conftest import Serve, exchange
 
 from nexus.http.body import read_body
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_a_crowd")]
 
 ONE_SHOT = b"POST /api/v1/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody"
 

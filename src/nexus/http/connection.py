@@ -10,6 +10,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
+from nexus.core.cork import corks
 from nexus.http.types import App
 
 
@@ -18,7 +19,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         *("_client", "_connections", "_idle", "_idle_since", "_patience", "_scheme", "_server", "_writable"),
-        *("app", "clock", "loop", "read_paused", "state", "tasks", "transport", "write_paused"),
+        *("app", "clock", "loop", "cork", "read_paused", "state", "tasks", "transport", "write_paused"),
     )
 
     transport: asyncio.Transport
@@ -29,6 +30,8 @@ class Connection(asyncio.Protocol):
         self.loop = loop or asyncio.get_running_loop()
         self.state = state
         self.tasks = state.tasks
+        self.cork = corks.of(self.loop)
+        self.cork.crowd = state.tasks
         self._connections: set[Any] = state.connections
         self._patience = config.timeout_keep_alive
         self.clock: asyncio.TimerHandle | None = None
@@ -94,7 +97,12 @@ class Connection(asyncio.Protocol):
         if left > 0:
             self._idle = self.loop.call_later(left, self._look_idle)
         else:
-            self.transport.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close, behind what has been said."""
+        self.cork.flush()
+        self.transport.close()
 
     def pause_reading(self) -> None:
         """Leave the client waiting."""

@@ -81,7 +81,7 @@ class Cycle:
 
     async def _break_off(self) -> None:
         if self.started:
-            self._connection.transport.close()
+            self._connection.close()
             return
         await self.send({"type": "http.response.start", "status": 500, "headers": _FAILED_HEADERS})
         await self.send({"type": "http.response.body", "body": _FAILED})
@@ -90,7 +90,7 @@ class Cycle:
         """Return what has arrived of the body, wait for more of it, or for the end of the exchange."""
         connection = self._connection
         if self.expects_continue and not connection.transport.is_closing():
-            connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            connection.cork.write(connection.transport, b"HTTP/1.1 100 Continue\r\n\r\n")
             self.expects_continue = False
         if not self.disconnected and not self.complete:
             if connection.read_paused:
@@ -168,7 +168,7 @@ class Cycle:
         if self._connection.write_paused or self.disconnected or self.complete or not self.started:
             return False
         if more and body and self._streams and not self._head:
-            self._connection.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+            self._connection.cork.write(self._connection.transport, b"%x\r\n%b\r\n" % (len(body), body))
         else:
             self._go_on(body, more=more)
         return True
@@ -183,7 +183,7 @@ class Cycle:
         own = _own.of(connection.state.default_headers)
         close = b"" if self.keep_alive else b"connection: close\r\n"
         head = (STATUS_LINES[status], own, lines, close, len(body), body)
-        connection.transport.write(b"%s%s%s%scontent-length: %d\r\n\r\n%s" % head)
+        connection.cork.write(connection.transport, b"%s%s%s%scontent-length: %d\r\n\r\n%s" % head)
         self._end()
         return True
 
@@ -222,7 +222,7 @@ class Cycle:
     def _write_head(self) -> None:
         if self._head and not self.disconnected:
             head, self._head = self._head, b""
-            self._connection.transport.write(head)
+            self._connection.cork.write(self._connection.transport, head)
 
     def _go_on(self, body: bytes, *, more: bool) -> None:
         out, self._head = self._head, b""
@@ -243,7 +243,7 @@ class Cycle:
             out += body
         connection = self._connection
         if out:
-            connection.transport.write(out)
+            connection.cork.write(connection.transport, out)
         if not more:
             self._end()
 
@@ -251,5 +251,5 @@ class Cycle:
         self.complete = True
         self.tell()
         if not self.keep_alive:
-            self._connection.transport.close()
+            self._connection.close()
         self._connection.answered()

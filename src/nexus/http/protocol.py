@@ -263,7 +263,7 @@ class BoundedProtocol(Connection):
     def shutdown(self) -> None:
         """End: at once, or after the answer that is being given. Called by uvicorn's server."""
         if self._cycle is None or self._cycle.complete:
-            self.transport.close()
+            self.close()
         else:
             self._cycle.keep_alive = False
 
@@ -295,12 +295,12 @@ class BoundedProtocol(Connection):
             # The app's own answer is cut off, or it comes too late; its reading ends with a disconnect.
             self._serving.leave()
             if self._serving.started:
-                self.transport.close()
+                self.close()
                 return
             given = self._serving.scope.get("request_id")
         path = self._url.partition(b"?")[0].decode("latin-1") or "/"
-        self.transport.write(_refusal(path, error, str(given or new_id("req")), self.state.default_headers))
-        self.transport.close()
+        self.cork.write(self.transport, _refusal(path, error, str(given or new_id("req")), self.state.default_headers))
+        self.close()
 
 
 def _refusal(path: str, error: NexusError, request_id: str, headers: RawHeaders) -> bytes:

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import httptools
 
+from nexus.core.cork import corks
 from nexus.core.errors import NexusError
 from nexus.llm.errors import UpstreamMalformed, UpstreamStalled, UpstreamTruncated, UpstreamUnavailable
 from nexus.llm.types import Timeouts
@@ -34,9 +35,10 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection. Busy from `begin` until the answer is complete or has failed."""
 
     __slots__ = (
-        *("_between", "_buffered", "_chunks", "_end", "_headers_size", "_interim", "_last", "_loop", "_parser"),
-        *("_paused", "_streaming", "_take", "_timer", "_until_close", "_waiter", "busy", "complete", "failure"),
-        *("head_done", "headers", "idle_since", "open", "reusable", "status", "touched", "transport", "used"),
+        *("_between", "_buffered", "_chunks", "_end", "_headers_size", "_interim", "_last", "_loop", "_cork"),
+        *("_parser", "_paused", "_streaming", "_take", "_timer", "_until_close", "_waiter", "busy", "complete"),
+        *("failure", "head_done", "headers", "idle_since", "open", "reusable", "status", "touched"),
+        *("transport", "used"),
     )
 
     transport: asyncio.Transport
@@ -44,6 +46,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait for the transport."""
         self._loop = loop
+        self._cork = corks.of(loop)
         self._timer: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._take: Callable[[bytes], bool] | None = None
@@ -73,7 +76,7 @@ class Connection(asyncio.Protocol):
         self.busy = True
         self.used += 1
         self._watch(now)
-        self.transport.write(request)
+        self._cork.write(self.transport, request)
 
     def news(self) -> asyncio.Future[None]:
         """Return what is done when something has come. Raises what went wrong instead."""
