@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 FROM: Final = 2
 """So many requests are under way where words begin to wait for each other."""
-_MOST: Final = 32
+_MOST: Final = 16
 """So many writes wait for each other at the most: the first of them should not wait for all the work of a long turn."""
 _LARGE: Final = 16 * 1024
 """Larger pieces go at once, so that the transport tells in time when it has enough."""
