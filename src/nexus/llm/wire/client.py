@@ -164,16 +164,46 @@ class HttpClient:
         return Answer(self, request, timeouts, stream)
 
     async def fetch(self, request: HttpRequest, timeouts: Timeouts) -> HttpAnswer:
-        """Send and read a whole answer."""
+        """Send and read a whole answer. Raises as `Answer.begin` and `Answer.whole` do."""
+        pool, connection = await self._open(request, timeouts, stream=False)
+        if request.wrapping is None and (body := connection.whole()) is not None:
+            self._release(pool, connection)
+            return HttpAnswer(status=connection.status, headers=connection.headers, body=body)
         answer = Answer(self, request, timeouts, stream=False)
-        await answer.begin()
+        answer.goes_on(pool, connection)
+        async with answer:
+            return await answer.whole()
+
+    async def _open(self, request: HttpRequest, timeouts: Timeouts, *, stream: bool) -> tuple[_Pool, Connection]:
+        """Connect, send, and wait for status and headers; see `Answer.begin`."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         try:
-            whole = answer.at_once() or await answer.whole()
-        except BaseException:
-            answer.close()
-            raise
-        answer.release()
-        return whole
+            origin, data = render(request)
+        except ValueError:
+            raise UpstreamUnavailable("The provider's address or credential is not usable.") from None
+        pool = self._pool(loop, origin)
+        fresh = False
+        while True:
+            connection = None if fresh else self._unused(pool, started)
+            if connection is None:
+                connect = min(timeouts.connect, timeouts.total)
+                connection = await self._acquire(loop, pool, origin, connect, fresh=fresh)
+            kept = connection.used > 0
+            connection.begin(data, timeouts, stream=stream, started=started)
+            try:
+                while not connection.head_done:
+                    await connection.news()
+            except ConnectionLost:
+                self._drop(pool, connection)
+                if not kept or fresh:
+                    raise
+                fresh = True  # it had died while unused, so the request was never read
+            except BaseException:
+                self._drop(pool, connection)
+                raise
+            else:
+                return pool, connection
 
     def open_connections(self) -> int:
         """Return how many connections of this event loop are open."""
@@ -261,13 +291,14 @@ class HttpClient:
                 self._tls.load_verify_locations(self._ca_file)
         return self._tls
 
-    def _release(self, loop: asyncio.AbstractEventLoop, pool: _Pool, connection: Connection) -> None:
+    def _release(self, pool: _Pool, connection: Connection) -> None:
         """Keep a connection whose answer is complete, else close it."""
         connection.busy = False
         good = connection.open and connection.complete and connection.reusable and len(pool.idle) < _KEPT
         if not good or self.keepalive <= 0:
             self._drop(pool, connection)
             return
+        loop = connection.loop
         connection.idle_since = loop.time()
         pool.idle.append(connection)
         if pool.waiting:
@@ -320,8 +351,9 @@ class Answer:
         self._pool: _Pool | None = None
 
     async def __aenter__(self) -> Answer:
-        """Do as `begin` does."""
-        await self.begin()
+        """Do as `begin` does, unless that has been done."""
+        if self._connection is None:
+            await self.begin()
         return self
 
     async def begin(self) -> None:
@@ -329,35 +361,11 @@ class Answer:
 
         Raises `UpstreamUnavailable`, `UpstreamTimeout`, `UpstreamTruncated` or `UpstreamMalformed`.
         """
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        try:
-            origin, data = render(self._request)
-        except ValueError:
-            raise UpstreamUnavailable("The provider's address or credential is not usable.") from None
-        pool = self._pool = self._client._pool(loop, origin)  # noqa: SLF001  two halves of one thing
-        fresh = False
-        while True:
-            connection = None if fresh else self._client._unused(pool, started)  # noqa: SLF001
-            if connection is None:
-                connect = min(self._timeouts.connect, self._timeouts.total)
-                connection = await self._client._acquire(loop, pool, origin, connect, fresh=fresh)  # noqa: SLF001
-            self._connection = connection
-            kept = connection.used > 0
-            connection.begin(data, self._timeouts, stream=self._stream, started=started)
-            try:
-                while not connection.head_done:
-                    await connection.news()
-            except ConnectionLost:
-                self._leave(failed=True)
-                if not kept or fresh:
-                    raise
-                fresh = True  # it had died while unused, so the request was never read
-            except BaseException:
-                self._leave(failed=True)
-                raise
-            else:
-                return
+        self.goes_on(*await self._client._open(self._request, self._timeouts, stream=self._stream))  # noqa: SLF001
+
+    def goes_on(self, pool: _Pool, connection: Connection) -> None:
+        """Take over an exchange that has begun."""
+        self._pool, self._connection = pool, connection
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -368,20 +376,6 @@ class Answer:
     def close(self) -> None:
         """Close the connection at once."""
         self._leave(failed=True)
-
-    def release(self) -> None:
-        """Give the connection back if the answer was read to its end, else close it."""
-        self._leave(failed=False)
-
-    def at_once(self) -> HttpAnswer | None:
-        """Return the whole answer if all of it has come already, and nothing has been read of it."""
-        connection = self._connection
-        assert connection is not None
-        body = connection.whole()
-        if body is None:
-            return None
-        answer = HttpAnswer(status=connection.status, headers=connection.headers, body=body)
-        return answer if self._request.wrapping is None else self._unwrapped_whole(answer)
 
     @property
     def status(self) -> int:
@@ -454,4 +448,4 @@ class Answer:
         if failed:
             self._client._drop(pool, connection)  # noqa: SLF001
         else:
-            self._client._release(asyncio.get_running_loop(), pool, connection)  # noqa: SLF001
+            self._client._release(pool, connection)  # noqa: SLF001

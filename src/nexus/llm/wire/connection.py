@@ -35,17 +35,16 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection. Busy from `begin` until the answer is complete or has failed."""
 
     __slots__ = (
-        *("_between", "_buffered", "_chunks", "_end", "_headers_size", "_interim", "_last", "_loop", "_cork"),
-        *("_parser", "_paused", "_streaming", "_take", "_timer", "_until_close", "_waiter", "busy", "complete"),
-        *("failure", "head_done", "headers", "idle_since", "open", "reusable", "status", "touched"),
-        *("transport", "used"),
+        *("_between", "_buffered", "_chunks", "_cork", "_end", "_headers_size", "_interim", "_last", "_parser"),
+        *("_paused", "_streaming", "_take", "_timer", "_until_close", "_waiter", "busy", "complete", "failure"),
+        *("head_done", "headers", "idle_since", "loop", "open", "reusable", "status", "touched", "transport", "used"),
     )
 
     transport: asyncio.Transport
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait for the transport."""
-        self._loop = loop
+        self.loop = loop
         self._cork = corks.of(loop)
         self._timer: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -60,7 +59,6 @@ class Connection(asyncio.Protocol):
 
     def begin(self, request: bytes, timeouts: Timeouts, *, stream: bool, started: float) -> None:
         """Send a whole request. `started` (loop time) is when its total time began to run."""
-        self._parser = httptools.HttpResponseParser(self)
         self.status = 0
         self.headers: dict[str, str] = {}
         self.head_done = self.complete = self.touched = self._interim = self._until_close = False
@@ -71,7 +69,7 @@ class Connection(asyncio.Protocol):
         self._streaming = stream
         self._between = timeouts.between_tokens
         self._end = started + timeouts.total
-        now = self._loop.time()
+        now = self.loop.time()
         self._last = now + (timeouts.first_token - timeouts.between_tokens if stream else 0.0)
         self.busy = True
         self.used += 1
@@ -82,7 +80,7 @@ class Connection(asyncio.Protocol):
         """Return what is done when something has come. Raises what went wrong instead."""
         if self.failure is not None:
             raise self.failure
-        self._waiter = waiter = self._loop.create_future()
+        self._waiter = waiter = self.loop.create_future()
         return waiter
 
     async def read(self) -> bytes:
@@ -104,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._take = take
         try:
             while not self.complete and self.failure is None:
-                self._waiter = waiter = self._loop.create_future()
+                self._waiter = waiter = self.loop.create_future()
                 await waiter
                 if self._take is None:
                     return
@@ -118,7 +116,7 @@ class Connection(asyncio.Protocol):
         self._buffered = 0
         if self._paused:
             self._paused = False
-            self._last = self._loop.time()
+            self._last = self.loop.time()
             if self.open:
                 self.transport.resume_reading()
         return data
@@ -154,14 +152,14 @@ class Connection(asyncio.Protocol):
             if timer.when() <= when:
                 return
             timer.cancel()
-        self._timer = self._loop.call_at(max(when, now + 0.001), self._look)
+        self._timer = self.loop.call_at(max(when, now + 0.001), self._look)
 
     def _look(self) -> None:
         """Fail the exchange if a deadline has passed, else look again at the next one."""
         self._timer = None
         if not self.busy or self.complete:
             return
-        now = self._loop.time()
+        now = self.loop.time()
         if self._chunks:
             self._last = now  # whoever reads is slow, not the upstream
         if now >= self._end or (self._streaming and now >= self._last + self._between):
@@ -180,6 +178,8 @@ class Connection(asyncio.Protocol):
         """Take the transport."""
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
         self.transport = transport  # type: ignore[assignment]
+        # One for all answers: a connection is used again only where the last one has ended as it should.
+        self._parser = httptools.HttpResponseParser(self)
         self.open = True
 
     def data_received(self, data: bytes) -> None:
@@ -199,7 +199,7 @@ class Connection(asyncio.Protocol):
         take, chunks = self._take, self._chunks
         if take is not None:
             if chunks:
-                self._last = self._loop.time()
+                self._last = self.loop.time()
                 data = chunks.popleft() if len(chunks) == 1 else self._collected()
                 if not take(data):
                     self._take = None
@@ -254,7 +254,7 @@ class Connection(asyncio.Protocol):
         if self._take is not None:
             return  # it goes on as soon as all that came with it is read
         self._buffered += len(body)
-        self._last = self._loop.time()
+        self._last = self.loop.time()
         if self._buffered > BUFFER_LIMIT and not self._paused and self.open:
             self._paused = True
             self.transport.pause_reading()
