@@ -131,11 +131,12 @@ class Cycle:
         if self._arrival is not None:
             self._arrival.set()
 
-    def leaving(self, hears: Callable[[], None] | None) -> None:
-        """Tell `hears` when the client leaves before its answer is complete."""
+    def leaving(self, hears: Callable[[], None] | None) -> asyncio.Task[None]:
+        """Tell `hears` when the client leaves before its answer is complete; return the task of the answer."""
         self._hears = hears
         if hears is not None and self.disconnected:
             self._connection.loop.call_soon(hears)
+        return self.task
 
     def leave(self) -> None:
         """Note that nobody waits for the rest of the answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
@@ -36,8 +37,11 @@ Whole: TypeAlias = Callable[[], bytes | None]
 
 LEAVING: Final = "nexus.leaving"
 """Where a scope has a `Leaving`, if its server has one."""
-Leaving: TypeAlias = Callable[[Callable[[], None] | None], None]
-"""Takes whom to tell when the client leaves before its answer is complete; None for nobody any more."""
+Leaving: TypeAlias = Callable[[Callable[[], None] | None], asyncio.Task[None]]
+"""Takes whom to tell when the client leaves before its answer is complete, None for nobody any more.
+
+Returns the task that the app answers in.
+"""
 
 SHORT_WAYS: Final = (PUSH, FINISH, LEAVING, WHOLE)
 

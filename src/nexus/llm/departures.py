@@ -32,10 +32,10 @@ class Departure:
 
     def __enter__(self) -> None:
         """Begin."""
-        self._task = asyncio.current_task()
         if self._leaving is not None:
-            self._leaving(self._left)
+            self._task: asyncio.Task[None] | None = self._leaving(self._left)
             return
+        self._task = asyncio.current_task()
         loop = asyncio.get_running_loop()
         self._lookout = lookout = _lookouts.of(loop)
         lookout.add(self, loop)

@@ -60,6 +60,7 @@ class Router:
         self._budget = budget
         self._budgets: dict[str, RetryBudget] = {}
         self._standing: dict[str, Standing] = {}
+        self._lone: dict[str, tuple[Step, RetryBudget]] = {}
 
     def standing(self, deployment: Deployment) -> Standing:
         """Return how this deployment is doing."""
@@ -92,14 +93,24 @@ class Router:
         """
         if len(route.deployments) != 1:
             return None
+        known = self._lone.get(route.name)
+        if known is None or known[0].route is not route:
+            known = self._lone_place(route)
+        step, budget = known
+        if not step.standing.admits(now) or not self.within_limits(step.deployment, call, now):
+            return None
+        if call is not None and unfit(call, step.deployment) is not None:
+            return None
+        budget.count(now)
+        return step
+
+    def _lone_place(self, route: Route) -> tuple[Step, RetryBudget]:
+        """Return the only step of a route and its budget, which are kept for routes that have been set up."""
         (place,) = route.deployments
-        standing = self.standing(place)
-        if not standing.admits(now) or not self.within_limits(place, call, now):
-            return None
-        if call is not None and unfit(call, place) is not None:
-            return None
-        self.budget(route).count(now)
-        return Step(route, place, standing)
+        found = Step(route, place, self.standing(place)), self.budget(route)
+        if self.routes.get(route.name) is route:
+            self._lone[route.name] = found
+        return found
 
     def after(self, step: Step, call: Call | None) -> Plan:
         """Return where a call may go after its `only` step."""
@@ -183,6 +194,7 @@ class Router:
         """Anybody may ask for any model of a provider: names must not pile up."""
         busy = {key: item for key, item in self._standing.items() if item.in_flight or item.opened}
         self._standing = busy
+        self._lone.clear()
 
 
 class Plan:
