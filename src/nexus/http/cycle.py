@@ -13,11 +13,12 @@ from typing import Final
 
 from nexus.http.connection import Connection
 from nexus.http.heads import STATUS_LINES, OwnLines, write_headers
-from nexus.http.types import SHORT_WAYS, App, Finish, Leaving, Message, Push, RawHeaders, Scope, Whole
+from nexus.http.types import FINISH, LEAVING, PUSH, SHORT_WAYS, WHOLE, App, Message, RawHeaders, Scope
 
 log = logging.getLogger("uvicorn.error")
 
 _own: Final = OwnLines()
+_NO_WAYS: Final = dict.fromkeys(SHORT_WAYS)
 _FAILED: Final = b"Internal Server Error"
 _FAILED_HEADERS: Final[RawHeaders] = [
     (b"content-type", b"text/plain; charset=utf-8"),
@@ -39,26 +40,26 @@ class Cycle:
     )
 
     task: asyncio.Task[None]
-    scope: Scope
 
-    def __init__(self, connection: Connection, keep_alive: bool, expects_continue: bool) -> None:
-        """Nothing has been read or sent. `scope` is set before it runs."""
+    def __init__(
+        self, connection: Connection, scope: Scope, keep_alive: bool, expects_continue: bool, body: bytes | None = None
+    ) -> None:
+        """Put the short ways into `scope`. Nothing has been sent yet, nor read but for a `body` that is there whole."""
         self._connection = connection
+        self.scope = scope
+        scope[PUSH], scope[FINISH], scope[LEAVING], scope[WHOLE] = self.push, self.finish, self.leaving, self.whole
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
-        self.pieces: list[bytes] = []
+        self.news = body is not None
+        self.pieces = [] if body is None else [body]
         self.held = 0
-        self.more_body = True
-        self.news = self.disconnected = self.started = self.complete = False
+        self.more_body = body is None
+        self.disconnected = self.started = self.complete = False
         self._arrival: asyncio.Event | None = None
         self._hears: Callable[[], None] | None = None
         self._head = b""
         self._left = 0
         self._chunked = self._streams = self._until_close = False
-
-    def ways(self) -> tuple[Push, Finish, Leaving, Whole]:
-        """Return the short ways beside ASGI's own, in the order of `SHORT_WAYS`."""
-        return self.push, self.finish, self.leaving, self.whole
 
     async def run(self, app: App) -> None:
         """Let the app answer; an answer that it leaves unfinished ends the connection."""
@@ -76,8 +77,7 @@ class Cycle:
         finally:
             connection.tasks.discard(self.task)
             # They lead back to here, and circles wait long for the collector.
-            for name in SHORT_WAYS:
-                self.scope.pop(name, None)
+            self.scope.update(_NO_WAYS)
 
     async def _break_off(self) -> None:
         if self.started:
@@ -100,8 +100,7 @@ class Cycle:
             self.news = False
         if self.disconnected or self.complete:
             return {"type": "http.disconnect"}
-        pieces = self.pieces
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = b"".join(self.pieces)
         self.pieces, self.held = [], 0
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
@@ -109,21 +108,16 @@ class Cycle:
         """Return the body where all of it has come; None where `receive` has to be asked."""
         if self.more_body or self.disconnected or self.expects_continue or self._connection.read_paused:
             return None
-        pieces, self.pieces, self.held = self.pieces, [], 0
+        body = b"".join(self.pieces)
+        self.pieces, self.held = [], 0
         self.news = False
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return body
 
     async def _wait(self) -> None:
         if self._arrival is None:
             self._arrival = asyncio.Event()
         self._arrival.clear()
         await self._arrival.wait()
-
-    def take_whole(self, body: bytes) -> None:
-        """Have the whole body at once, before anyone has asked for it."""
-        self.pieces.append(body)
-        self.more_body = False
-        self.news = True
 
     def tell(self) -> None:
         """Say that there is something to receive."""

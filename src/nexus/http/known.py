@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from nexus.http.cycle import Cycle
 from nexus.http.protocol import BoundedProtocol
-from nexus.http.types import FINISH, KNOWN, LEAVING, PUSH, SHORT_WAYS, WHOLE, RawHeaders, Scope
+from nexus.http.types import KNOWN, SHORT_WAYS, RawHeaders, Scope
 
 _LENGTH: Final = b"content-length"
 _FRAMING: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"trailer"})
@@ -124,17 +124,14 @@ class KnowingProtocol(BoundedProtocol):
             self.stop_clock()
         scope, begin, length = found
         self._url = known.url
-        self._body_bytes = 0
-        cycle = self._cycle = Cycle(self, keep_alive=True, expects_continue=False)
         scope["state"] = self._shared.copy()
-        scope[PUSH], scope[FINISH], scope[LEAVING], scope[WHOLE] = cycle.ways()
-        cycle.scope = scope
-        self._serve(cycle, self.app)
         end = begin + length
-        if len(data) >= end:
-            cycle.take_whole(data[begin:end])
+        body = data[begin:end] if len(data) >= end else None
+        cycle = self._cycle = Cycle(self, scope, keep_alive=True, expects_continue=False, body=body)
+        self._serve(cycle, self.app)
+        if body is not None:
             return data[end:]
-        self._begun, self._in_headers, self._due = True, False, length
+        self._begun, self._in_headers, self._due, self._body_bytes = True, False, length, 0
         return self._take_due(data[begin:])
 
     def _take_due(self, data: bytes) -> bytes:

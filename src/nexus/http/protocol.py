@@ -20,7 +20,7 @@ from nexus.http.cycle import Cycle
 from nexus.http.errors import Overloaded, RequestTimeout
 from nexus.http.heads import STATUS_LINES, write_headers
 from nexus.http.problem import render, send_error
-from nexus.http.types import FINISH, LEAVING, PUSH, WHOLE, App, RawHeaders
+from nexus.http.types import App, RawHeaders, Scope
 
 log = logging.getLogger("uvicorn.error")
 
@@ -187,9 +187,7 @@ class BoundedProtocol(Connection):
         if self._target.url != self._url:  # clients mostly ask for the same again
             self._target = _target_of(self._url, self._root)
         _, path, below, raw_path, query = self._target
-        keep_alive = version != "1.0" and parser.should_keep_alive()
-        cycle = self._cycle = Cycle(self, keep_alive, self._expects_continue)
-        scope = cycle.scope = {
+        scope: Scope = {
             "type": "http",
             "asgi": _ASGI,
             "http_version": version,
@@ -206,7 +204,8 @@ class BoundedProtocol(Connection):
             "nexus.takes_lines": True,
             "nexus.path": below,
         }
-        scope[PUSH], scope[FINISH], scope[LEAVING], scope[WHOLE] = cycle.ways()
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        cycle = self._cycle = Cycle(self, scope, keep_alive, self._expects_continue)
         app = _answer_overloaded if len(self._connections) > self._limits.connections else self.app
         if self._serving is None or self._serving.complete:
             self._serve(cycle, app)
