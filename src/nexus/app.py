@@ -33,7 +33,6 @@ from nexus.compute.pool import ComputePool
 from nexus.core.errors import NexusError
 from nexus.files import routes as files_routes
 from nexus.http import handlers
-from nexus.http.access_log import Observe
 from nexus.http.dispatch import Dispatch
 from nexus.http.edge import build_edge
 from nexus.http.lifecycle import Lifecycle
@@ -100,7 +99,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle) -> App:
         lifecycle=lifecycle,
         checks={"database": _holds(checks["database"])},
         enter=traces.enter_request,
-        observe=_observer(meter),
+        observe=meter.observe,
         write=logs.write_access,
     )
     return traces.TraceRequests(edge) if exporting else edge
@@ -145,14 +144,6 @@ def _api(parts: Parts, sampler: Sampler) -> FastAPI:
     for module in ROUTERS:
         api.include_router(module.router)
     return api
-
-
-def _observer(meter: RequestMeter) -> Observe:
-    def observe(route: str, method: str, status: int, seconds: float) -> None:
-        metrics.observe_request(route, method, status, seconds)
-        meter.observe(route, status, seconds)
-
-    return observe
 
 
 def _holds(check: Check) -> Callable[[], Awaitable[bool]]:

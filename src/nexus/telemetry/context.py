@@ -5,27 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Final
 
 from nexus.telemetry.traceparent import Entered
 
-_ids: ContextVar[dict[str, str | None] | Entered] = ContextVar("nexus_ids")
+_ids: ContextVar[dict[str, str | None] | Entered | None] = ContextVar("nexus_ids", default=None)
 """A request as it came in, or the ids `request_id`, `trace_id`, `span_id`, `project_id`, `run_id`; never changed."""
+
+become: Final = _ids.set
+"""Sets exactly the ids of a request that came in for the rest of the present task: those of an earlier one are gone."""
+
+here: Final = _ids.get
+"""Returns the request whose ids are the present ones; where others have been set since, those; None without any."""
 
 
 def bind(**ids: str | None) -> None:
     """Set ids for the rest of the present task: `bind(project_id="prj_..")`."""
     _ids.set({**_present(), **ids})
-
-
-def become(request: Entered) -> None:
-    """Set exactly the ids of this request for the rest of the present task: those of an earlier one are gone."""
-    _ids.set(request)
-
-
-def entered() -> Entered | None:
-    """Return the request whose ids are the present ones, None where others have been set since or there is none."""
-    found = _ids.get(None)
-    return found if isinstance(found, Entered) else None
 
 
 def bind_request_id(request_id: str) -> None:
@@ -55,7 +51,7 @@ def current() -> dict[str, str]:
 
 
 def _present() -> dict[str, str | None]:
-    found = _ids.get(None)
+    found = _ids.get()
     if found is None:
         return {}
     return found.ids() if isinstance(found, Entered) else found

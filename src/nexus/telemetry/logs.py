@@ -19,7 +19,7 @@ from typing import Any, Final, TextIO
 import msgspec
 import orjson
 
-from nexus.telemetry.context import current, entered, ids
+from nexus.telemetry.context import current, here, ids
 from nexus.telemetry.redact import Redactor, redactor
 from nexus.telemetry.settings import TelemetrySettings
 from nexus.telemetry.traceparent import Entered
@@ -155,10 +155,10 @@ def write_access(
     handler = _json_handler()
     if handler is None:
         return False
-    request = entered()
+    request = here()
     # Of a route's own name and an id of ours nothing is secret.
     known = path == route and request_id.startswith("req_")
-    if known and request is not None:
+    if known and isinstance(request, Entered):
         handler.put((time.time(), request, method, path, status, ms, client))
         return True
     line = {"time": _rfc3339(time.time()), "level": "info", "logger": "nexus.access", "message": "request"}
@@ -198,7 +198,7 @@ def _text(served: Served) -> str:
 
 
 def _json_handler() -> BufferedHandler | None:
-    for handler in logging.getLogger().handlers:
+    for handler in logging.root.handlers:
         if isinstance(handler, BufferedHandler) and isinstance(handler.formatter, JSONFormatter):
             return handler
     return None

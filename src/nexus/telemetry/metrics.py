@@ -130,7 +130,7 @@ _hooks: list[Callable[[], None]] = []
 
 
 def observe_request(route: str, method: str, status: int, seconds: float) -> None:
-    """Count and time one answered request (the `observe` of `nexus.http.edge`), together with others."""
+    """Count and time one answered request, together with others."""
     _answered.append((route, method, status, seconds))
     if len(_answered) >= _AT_ONCE:
         _count_answered()

@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from nexus.telemetry.metrics import observe_request
+
 _QUIET: Final = ("/livez", "/readyz", "/metrics", "/api/v1/events")
 
 
 class RequestMeter:
-    """Counts finished requests over a sliding window. Thread-safe; memory is bounded."""
+    """Counts finished requests over a sliding window, and for `/metrics`. Thread-safe; memory is bounded."""
 
     def __init__(
         self, *, window: float = 10.0, most: int = 20_000, clock: Callable[[], float] = time.monotonic
@@ -24,8 +26,9 @@ class RequestMeter:
         self._seen: deque[tuple[float, str, int, float]] = deque(maxlen=most)
         self._guard = threading.Lock()
 
-    def observe(self, route: str, status: int, seconds: float) -> None:
-        """Take one finished request; probes and endless streams do not count."""
+    def observe(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Take one finished request (`observe` of the edge); probes and endless streams do not count here."""
+        observe_request(route, method, status, seconds)
         self._seen.append((self._clock(), route, status, seconds))  # every request comes by here, so without a lock
 
     def summary(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from random import getrandbits
 from typing import Final, NamedTuple
 
@@ -35,9 +36,8 @@ def parse_traceparent(value: str) -> TraceContext | None:
     return TraceContext(match[2], match[3], bool(int(match[4], 16) & 1))
 
 
-def fresh_bits() -> int:
-    """Return what ids of a trace and a span are made of. They have to be unique, not secret: no system call."""
-    return getrandbits(_BITS)
+fresh_bits: Final = partial(getrandbits, _BITS)
+"""Returns what ids of a trace and a span are made of. They have to be unique, not secret: no system call."""
 
 
 def child_of(parent: TraceContext | None, *, sampled: bool = False, bits: int | None = None) -> TraceContext:
