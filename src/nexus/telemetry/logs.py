@@ -38,6 +38,7 @@ _NOISY: Final = (
 )
 _LONGEST: Final = 16_384
 _LATEST: Final = 0.25
+_AT_ONCE: Final = 200
 _encode: Final = msgspec.json.Encoder().encode
 
 Served = tuple[float, Entered, str, str, int, float, str | None]
@@ -127,13 +128,22 @@ class BufferedHandler(logging.StreamHandler[TextIO]):
 
     def flush(self) -> None:
         """Write what waits."""
+        while self._write_some():
+            pass
+
+    def _write_some(self) -> bool:
+        """Write a lot of what waits; tell whether there was any."""
         self.acquire()
         try:
-            if lines := [self._waiting.popleft() for _ in range(len(self._waiting))]:
+            lines = [self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))]
+            if lines:
                 self.stream.write("\n".join(line if isinstance(line, str) else _text(line) for line in lines) + "\n")
             super().flush()
         except (OSError, ValueError):
-            return  # nobody reads any more
+            self._waiting.clear()  # nobody reads any more
+            return False
+        else:
+            return bool(lines)
         finally:
             self.release()
 
@@ -142,7 +152,8 @@ class BufferedHandler(logging.StreamHandler[TextIO]):
             self._something.wait()
             time.sleep(_LATEST)
             self._something.clear()
-            self.flush()
+            while self._write_some():
+                time.sleep(0)  # whoever serves has the next turn
 
 
 def write_access(
