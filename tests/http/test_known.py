@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 from nexus.http.known import KnowingProtocol, learn
 from nexus.http.protocol import BoundedProtocol, Limits
-from nexus.http.types import KNOWN
+from nexus.http.types import KNOWN, LENGTH
 
 
 class Wire(asyncio.Transport):
@@ -64,7 +64,9 @@ def tell(kind: type[BoundedProtocol], pieces: list[bytes]) -> tuple[list[Seen], 
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
         told = (scope["method"], scope["path"], scope["query_string"], scope["http_version"], list(scope["headers"]))
-        seen.append((*told, body, dict(scope.get("nexus.headers", scope["headers"])), sorted(scope.keys() - {KNOWN})))
+        seen.append(
+            (*told, body, dict(scope.get("nexus.headers", scope["headers"])), sorted(scope.keys() - {KNOWN, LENGTH}))
+        )
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
@@ -208,3 +210,27 @@ async def test_limits_and_gates_hold_for_known_heads(serve: Serve) -> None:
             await reader.readexactly(int(length[1]) if length else 0)
         writer.close()
         assert found == statuses, host
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [b"caller_id-12345", None])
+async def test_requests_of_one_head_have_the_id_that_it_gives_them_or_each_its_own(
+    serve: Serve, sent: bytes | None
+) -> None:
+    known: list[bool] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        known.append(KNOWN in scope)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    head = b"POST /x HTTP/1.1\r\nhost: localhost\r\n" + (b"x-request-id: %b\r\n" % sent if sent else b"")
+    reader, writer = await asyncio.open_connection("127.0.0.1", serve(app).port)
+    ids = []
+    for number in range(5):
+        writer.write(head + b"content-length: %d\r\n\r\n%b" % (number, b"x" * number))
+        answer = await reader.readuntil(b"\r\n\r\n")
+        ids.append(answer.partition(b"x-request-id: ")[2].partition(b"\r\n")[0])
+    writer.close()
+    assert known == [False, False, True, True, True]
+    assert ids == [sent] * 5 if sent else len(set(ids)) == 5

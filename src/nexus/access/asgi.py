@@ -41,6 +41,9 @@ PROTECTED_SEGMENTS: Final = frozenset(
 _MODELS: Final = ("/v1/", "/v1beta/", "/v2/")
 """Where most requests go; nothing there is public."""
 
+_PROOF: Final = "access.proof"
+"""Where a scope has that its key was proved by the same head before."""
+
 _METRICS: Final = Principal("system", "loopback", "", frozenset({Right.METRICS_READ}))
 
 
@@ -64,34 +67,30 @@ class Authentication:
         kind = scope["type"]
         if kind != "http":
             return self._app(scope, receive, send) if kind == "lifespan" else _close(receive, send)
-        scope.pop("principal", None)
-        path = path_of(scope)
-        if not is_public(scope["method"], path):
-            try:
-                principal = self._again(scope)
-                if principal is None:
+        try:
+            proof = scope.get(_PROOF)
+            principal = self._access.proved(proof, _address(scope)) if proof is not None else None
+            if principal is None:
+                scope.pop("principal", None)
+                path = path_of(scope)
+                if not is_public(scope["method"], path):
                     token = lone_key(scope)
                     if token is None:
                         shown = read_credentials(scope, path, self._access.public_url)
                         if shown.token is None and shown.cookie is not None:
                             return self._by_cookie(scope, receive, send, shown, shown.cookie)
                         token = shown.token
-                    principal = self._by_key(scope, path, token)
+                    scope["principal"] = self._by_key(scope, path, token)
+            else:
                 scope["principal"] = principal
-            except NexusError as error:
-                return self._refuse(scope, send, error)
+        except NexusError as error:
+            return self._refuse(scope, send, error)
         return self._app(scope, receive, send)
-
-    def _again(self, scope: Scope) -> Principal | None:
-        """Return who showed the same key by the same head before; None where that has to be looked at."""
-        known = scope.get(KNOWN)
-        proof = known.get("access.proof") if known is not None else None
-        return self._access.proved(proof, _address(scope)) if proof is not None else None
 
     def _by_key(self, scope: Scope, path: str, token: str | None) -> Principal:
         if token is not None:
             if KNOWN in scope:
-                scope[KNOWN]["access.proof"] = self._access.proof_of(token)
+                scope[KNOWN][_PROOF] = self._access.proof_of(token)
             return self._access.principal_from_key(token, _address(scope))
         # A public address means a proxy, which may be on this machine and say nothing of whom it speaks for.
         if path == "/metrics" and self._access.public_url is None and _is_loopback(scope):

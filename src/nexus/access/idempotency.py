@@ -33,7 +33,7 @@ from nexus.core.errors import InvalidInput, NexusError
 from nexus.core.ids import new_id
 from nexus.core.secrets import Keyring
 from nexus.http.problem import send_error
-from nexus.http.types import App, Message, Receive, Scope, Send, close_short_ways, header, path_of
+from nexus.http.types import KNOWN, App, Message, Receive, Scope, Send, close_short_ways, header, path_of
 from nexus.storage.db import Database
 
 _KEPT_FOR: Final = timedelta(hours=24)
@@ -43,6 +43,8 @@ _IN_MEMORY: Final = 1024 * 1024
 _PIECE: Final = 256 * 1024
 _BOUNDARY: Final = re.compile(rb'boundary="?([^";,\s]{1,70})', re.IGNORECASE)
 _FORM: Final = re.compile(rb"[\x21-\x7e]{1,255}")
+_PASSES: Final = "idempotency.passes"
+"""Where a scope has that the same head was let through before."""
 _KEPT_HEADERS: Final = frozenset({b"content-type", b"location", b"etag", b"cache-control"})
 
 
@@ -60,10 +62,14 @@ class Idempotency:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
+        if _PASSES in scope:
+            return self._app(scope, receive, send)
         if scope["type"] == "http" and scope["method"] == "POST" and _is_looked_at(path_of(scope)):
             key, principal = header(scope, b"idempotency-key"), scope.get("principal")
             if key is not None and isinstance(principal, Principal):
                 return self._once(scope, receive, send, principal, key)
+        elif KNOWN in scope:
+            scope[KNOWN][_PASSES] = True
         return self._app(scope, receive, send)
 
     async def _once(self, scope: Scope, receive: Receive, send: Send, principal: Principal, key: bytes) -> None:

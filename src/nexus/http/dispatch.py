@@ -10,7 +10,10 @@ from nexus.core.cause import HEADER, behind, run_of_key
 from nexus.core.errors import MethodNotAllowed
 from nexus.core.services import Services
 from nexus.http.problem import send_error
-from nexus.http.types import App, Handler, Receive, Scope, Send, header, path_of
+from nexus.http.types import KNOWN, App, Handler, Receive, Scope, Send, header, path_of
+
+_HOT: Final = "dispatch.hot"
+"""Where a scope has path and handler of the same head before."""
 
 API_PREFIXES: Final = (
     "/v1",
@@ -59,8 +62,7 @@ class Dispatch:
         if scope["type"] != "http":
             return self._api(scope, receive, send)
         scope["app_services"] = self._services
-        path = path_of(scope)
-        handler = self._hot.get((scope["method"], path))
+        path, handler = scope.get(_HOT) or self._exactly(scope)
         if handler is not None:
             scope["route_template"] = path
             return handler(scope, receive, send)
@@ -73,6 +75,13 @@ class Dispatch:
             return self._called(scope, receive, send)
         scope["route_template"] = "dashboard"
         return self._pages(scope, receive, send)
+
+    def _exactly(self, scope: Scope) -> tuple[str, Handler | None]:
+        path = path_of(scope)
+        found = path, self._hot.get((scope["method"], path))
+        if KNOWN in scope:
+            scope[KNOWN][_HOT] = found
+        return found
 
     async def _called(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve by the API, which knows the run whose step calls."""

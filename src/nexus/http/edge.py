@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from random import getrandbits
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect
@@ -34,6 +34,7 @@ from nexus.http.settings import HTTPSettings
 from nexus.http.types import (
     FINISH,
     KNOWN,
+    LENGTH,
     WHOLE,
     App,
     Finish,
@@ -50,6 +51,7 @@ log = logging.getLogger("nexus.http")
 
 _TOLD: Final = frozenset({b"cache-control"})
 _ID: Final = re.compile(rb"[A-Za-z0-9_-]{8,64}")
+_HEAD: Final = "edge.head"
 _LARGE_JSON: Final = (
     "/api/v1/vision/",
     "/v1/chat/completions",
@@ -62,6 +64,16 @@ _LARGE_JSON: Final = (
 
 Enter = Callable[[str, bytes | None], object]
 """Told request id and `traceparent` inside the request's own context, for logs and traces."""
+
+
+class _Head(NamedTuple):
+    """What the edge takes from a request's head."""
+
+    path: str
+    request_id: str | None
+    traceparent: bytes | None
+    limit: int | None = None
+    """The cap for its body, once it has been admitted."""
 
 
 def build_edge(
@@ -131,13 +143,15 @@ class Edge:
                 await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        path, headers, lifecycle = path_of(scope), headers_of(scope), self._lifecycle
-        sent = headers.get(b"x-request-id")
-        # Nobody has to guess it, so it need not be unpredictable, which costs a system call.
-        request_id = sent.decode() if sent and _ID.fullmatch(sent) else f"req_{getrandbits(104):026x}"
+        lifecycle = self._lifecycle
+        head: _Head = scope.get(_HEAD) or _read(scope)
+        path, request_id, traceparent, limit = head
+        if request_id is None:
+            # Nobody has to guess it, so it need not be unpredictable, which costs a system call.
+            request_id = f"req_{getrandbits(104):026x}"
         scope["request_id"] = request_id
         if self._enter is not None:
-            self._enter(request_id, headers.get(b"traceparent"))
+            self._enter(request_id, traceparent)
         if self._proxies.networks:
             self._proxies.apply(scope)
         exchange = Exchange(scope, receive, send)
@@ -151,14 +165,13 @@ class Edge:
                 return
             lifecycle.inflight += 1
             try:
-                limit = self._admitted(scope, path, headers)
-                length = headers.get(b"content-length")
-                if length is None or b"transfer-encoding" in headers:
-                    receive = exchange.counting(limit)
-                # To an announced length the server's parser holds the body.
-                if (problem := announced(length, limit)) is not None:
-                    await refuse(scope, exchange.receive_on, exchange.send, problem)
-                    return
+                if limit is None:
+                    limit = self._admitted(scope, head)
+                if LENGTH not in scope or scope[LENGTH] > limit:
+                    receive, problem = exchange.measured(limit)
+                    if problem is not None:
+                        await refuse(scope, exchange.receive_on, exchange.send, problem)
+                        return
                 await self._app(scope, receive, exchange.send)
                 if exchange.failure is not None:
                     await exchange.fail(exchange.failure)
@@ -180,16 +193,14 @@ class Edge:
         finally:
             self._record.report(scope, path, exchange.status, time.perf_counter() - started)
 
-    def _admitted(self, scope: Scope, path: str, headers: Mapping[bytes, bytes]) -> int:
+    def _admitted(self, scope: Scope, head: _Head) -> int:
         """Return the cap for the body. Raises what a request is refused for by its head alone."""
-        known = scope.get(KNOWN)
-        limit: int | None = known.get("edge.limit") if known is not None else None
-        if limit is None:
-            if (refusal := self._refusal(scope, path, headers)) is not None:
-                raise refusal
-            limit = self._limit(path, headers.get(b"content-type", b""))
-            if known is not None:
-                known["edge.limit"] = limit
+        headers = headers_of(scope)
+        if (refusal := self._refusal(scope, head.path, headers)) is not None:
+            raise refusal
+        limit = self._limit(head.path, headers.get(b"content-type", b""))
+        if KNOWN in scope:
+            scope[KNOWN][_HEAD] = head._replace(limit=limit)
         return limit
 
     def _refusal(self, scope: Scope, path: str, headers: Mapping[bytes, bytes]) -> NexusError | None:
@@ -208,6 +219,13 @@ class Edge:
         if _is_file(kind):
             return self._upload
         return self._large_json if path.startswith(_LARGE_JSON) else self._json
+
+
+def _read(scope: Scope) -> _Head:
+    headers = headers_of(scope)
+    sent = headers.get(b"x-request-id")
+    request_id = sent.decode() if sent and _ID.fullmatch(sent) else None
+    return _Head(path_of(scope), request_id, headers.get(b"traceparent"))
 
 
 @lru_cache(maxsize=64)
@@ -230,11 +248,16 @@ class Exchange:
         self._taken = self.limit = self.status = 0
         self.failure: NexusError | None = None
 
-    def counting(self, limit: int) -> Receive:
-        """Return what reads a body of at most so many bytes, and is the only way to it."""
+    def measured(self, limit: int) -> tuple[Receive, NexusError | None]:
+        """Return what reads a body of at most so many bytes, and what is wrong with the length that is announced."""
+        headers = headers_of(self._scope)
+        length = headers.get(b"content-length")
+        problem = announced(length, limit)
+        if length is not None and b"transfer-encoding" not in headers:
+            return self._receive, problem  # the server's parser holds the body to it
         self._scope.pop(WHOLE, None)
         self.limit = limit
-        return self.receive
+        return self.receive, problem
 
     async def receive(self) -> Message:
         """Pass on what arrives, as long as it is not too much. Raises `TooLarge`."""

@@ -1,7 +1,7 @@
 """Heads of requests that a connection has seen before: clients send the same one again and again, but for its length.
 
 What `httptools` has read once need not be read again: a request whose head is the same, byte for byte but for the
-digits of its Content-Length, means the same. Layers keep what they found out of it under `nexus.known` in the scope.
+digits of its Content-Length, means the same. Layers keep what they found out of it by `nexus.known` in the scope.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from nexus.http.cycle import Cycle
 from nexus.http.protocol import BoundedProtocol
-from nexus.http.types import KNOWN, SHORT_WAYS, RawHeaders, Scope
+from nexus.http.types import KNOWN, LENGTH, SHORT_WAYS, RawHeaders, Scope
 
 _LENGTH: Final = b"content-length"
 _FRAMING: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"trailer"})
@@ -33,11 +33,11 @@ class KnownHead:
         self._place = place
         self._headers: RawHeaders = scope["headers"]
         self._scope = {name: value for name, value in scope.items() if name not in _OF_ONE_REQUEST}
-        self._scope |= {"nexus.headers": dict(self._headers), KNOWN: {}}
+        self._scope["nexus.headers"] = dict(self._headers)
         self.url = url
 
-    def match(self, data: bytes) -> tuple[dict[str, Any], int, int] | None:
-        """Return the scope of a request that begins with this head, where its body begins, and how long it is."""
+    def match(self, data: bytes) -> tuple[dict[str, Any], int] | None:
+        """Return the scope of a request that begins with this head, and where its body begins."""
         at = self._at
         if not data.startswith(self._before):
             return None
@@ -46,11 +46,12 @@ class KnownHead:
         if end < 0 or not length.isdigit() or not data.startswith(self._after, end):
             return None
         scope = self._scope.copy()
+        scope[KNOWN], scope[LENGTH] = self._scope, int(length)
         if length != self._headers[self._place][1]:
             headers = scope["headers"] = self._headers.copy()
             headers[self._place] = (_LENGTH, length)
             scope["nexus.headers"] = scope["nexus.headers"] | {_LENGTH: length}
-        return scope, end + len(self._after), int(length)
+        return scope, end + len(self._after)
 
 
 def learn(data: bytes, url: bytes, scope: Scope) -> KnownHead | None:
@@ -122,16 +123,16 @@ class KnowingProtocol(BoundedProtocol):
             return data
         if self.clock is not None:
             self.stop_clock()
-        scope, begin, length = found
+        scope, begin = found
         self._url = known.url
         scope["state"] = self._shared.copy()
-        end = begin + length
+        end = begin + scope[LENGTH]
         body = data[begin:end] if len(data) >= end else None
         cycle = self._cycle = Cycle(self, scope, keep_alive=True, expects_continue=False, body=body)
         self._serve(cycle, self.app)
         if body is not None:
             return data[end:]
-        self._begun, self._in_headers, self._due, self._body_bytes = True, False, length, 0
+        self._begun, self._in_headers, self._due, self._body_bytes = True, False, scope[LENGTH], 0
         return self._take_due(data[begin:])
 
     def _take_due(self, data: bytes) -> bytes:

@@ -46,10 +46,14 @@ Returns the task that the app answers in.
 SHORT_WAYS: Final = (PUSH, FINISH, LEAVING, WHOLE)
 
 KNOWN: Final = "nexus.known"
-"""Where a scope has what layers found out of the same head on the same connection before, if its server keeps that.
+"""Where a scope has the one that it was copied from, if its server knows its head from the same connection.
 
-A dictionary of theirs: each keeps under a name of its own what depends on the head and the connection alone.
+What a layer puts there stands in the scopes of all later requests with this head, but for its length: each layer keeps
+under a name of its own what it found out of the head, and what depends on nothing but that and the connection.
 """
+
+LENGTH: Final = "nexus.length"
+"""Where a scope has the length of the body, if its head is known: nothing else says where the body ends."""
 
 
 def close_short_ways(scope: Scope) -> None:
