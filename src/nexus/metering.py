@@ -76,11 +76,9 @@ def _count_alike(
             metrics.LLM_TOKENS.labels(provider, model, name).inc(count)
     if dollars := sum(filter(None, map(_COST, calls))):
         metrics.LLM_COST.labels(project, model).inc(dollars)
-    waits = [wait for wait in map(_FIRST, calls) if wait is not None]
+    waits = [wait / 1000 for wait in map(_FIRST, calls) if wait is not None]
     if waits:
-        first_token = metrics.LLM_FIRST_TOKEN.labels(provider, model)
-        for wait in waits:
-            first_token.observe(wait / 1000)
+        metrics.LLM_FIRST_TOKEN.labels(provider, model).observe(*waits)
 
 
 metrics.before_render(count_waiting)
