@@ -14,10 +14,11 @@ from nexus.access.types import KeyLimits, Principal
 from nexus.ledger.budget_book import BudgetBook
 from nexus.ledger.budgets import BudgetReached
 from nexus.ledger.errors import BudgetExceeded, RateLimitExceeded
-from nexus.ledger.limiter import Hold, Limiter, Standing
+from nexus.ledger.limiter import Hold, Limiter
 from nexus.ledger.service import Ledger
 from nexus.ledger.tables import BudgetRow
 from nexus.ledger.types import Invocation
+from nexus.ledger.windows import Standing
 from nexus.storage.db import Database
 from nexus.storage.events import Events
 

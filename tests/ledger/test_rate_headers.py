@@ -5,8 +5,8 @@ import re
 import pytest
 
 from nexus.http.types import read_lines
-from nexus.ledger.limiter import Standing
 from nexus.ledger.rate_headers import rate_headers
+from nexus.ledger.windows import Standing
 
 REQUESTS = Standing(100, 97, 59.2)
 TOKENS = Standing(2_000_000, 0, 0.25)

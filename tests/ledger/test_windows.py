@@ -20,7 +20,7 @@ def test_a_limit_holds_within_a_minute_and_is_whole_again_after_it() -> None:
     assert window.room(70.0) == 2, "both of second 10 are a minute old"
     assert window.room(89.99) == 2
     assert window.room(90.0) == 3
-    assert window.standing(90.0)[1] == 0
+    assert window.standing(90.0).reset == 0
 
 
 def test_settling_changes_the_second_that_was_charged() -> None:
@@ -30,7 +30,7 @@ def test_settling_changes_the_second_that_was_charged() -> None:
     assert window.room(20.0) == 70
     window.correct(+90, 5.0, 21.0)
     assert window.room(21.0) == -20, "more was used than was reserved: what is owed stays owed"
-    assert window.standing(21.0)[0] == 0
+    assert window.standing(21.0).left == 0
     assert window.room(65.0) == 100
     window.correct(-50, 5.0, 66.0)
     assert window.room(66.0) == 100, "what is forgotten cannot be given back"

@@ -178,9 +178,7 @@ class BudgetBook:
             budget = self._budgets[row.id] = Budget(
                 row.id, amount=row.amount_usd, period=row.period, project_id=row.project_id, key_id=row.key_id
             )
-        if budget.amount != row.amount_usd:
-            budget.amount, budget.told = row.amount_usd, 0
-        budget.hard, budget.alerts = row.hard, tuple(sorted(row.alerts))
+        budget.change(row.amount_usd, hard=row.hard, alerts=row.alerts)
         return budget
 
     async def _load(self, budgets: list[Budget]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -54,6 +55,7 @@ class Budget:
     """
 
     __slots__ = (
+        "_tells_at",
         "alerts",
         "amount",
         "calls",
@@ -104,6 +106,7 @@ class Budget:
         self.told = 0
         self.start = self.ends = _ALWAYS
         self.ends_at = 0.0
+        self._aim()
 
     @property
     def scope(self) -> BudgetScope:
@@ -138,17 +141,25 @@ class Budget:
         self.spent = self.since = self.closed = 0.0
         self.closed_at = None
         self.told = 0
+        self._aim()
+
+    def change(self, amount: float, *, hard: bool, alerts: Sequence[int]) -> None:
+        """Take what the budget is now; of another amount everything is told anew."""
+        if amount != self.amount:
+            self.amount, self.told = amount, 0
+        self.hard, self.alerts = hard, tuple(sorted(alerts))
+        self._aim()
 
     def admits(self, dollars: float) -> bool:
         """Tell whether a call that may cost so much can begin.
 
         The last call that fits is followed by none; one that alone may cost more than is left runs alone.
         """
-        held = self.reserved + self.elsewhere
-        total = self.spent + self.since
-        if total >= self.amount:
+        total, amount = self.spent + self.since, self.amount
+        if total >= amount:
             return False
-        return held == 0 or total + held + dollars <= self.amount + 1e-9
+        held = self.reserved + self.elsewhere
+        return total + held + dollars <= amount + 1e-9 or held == 0
 
     def reserve(self, dollars: float, now: float = 0.0) -> None:
         """Hold what a call may cost; `now` is in seconds since 1970."""
@@ -156,19 +167,15 @@ class Budget:
         self.calls += 1
         self.reserved += dollars
 
-    def settle(self, reserved: float, dollars: float | None) -> None:
-        """Replace what was held for a call by what it did cost."""
+    def settle(self, reserved: float, dollars: float | None) -> bool:
+        """Replace what was held for a call by what it did cost; tell whether `reached` may have something to tell."""
         self.calls -= 1
+        left = self.reserved - reserved
         # Sums of floats leave dust, which would look like a call that never ends.
-        self.reserved = max(self.reserved - reserved, 0.0) if self.calls else 0.0
-        self.since += dollars or 0.0
-
-    def is_telling(self) -> bool:
-        """Tell quickly whether `reached` may have something to tell."""
-        for alert in self.alerts:
-            if alert > self.told:
-                return 100 * (self.spent + self.since) >= (alert - 1e-6) * self.amount
-        return False
+        self.reserved = left if left > 0 and self.calls else 0.0
+        if dollars:
+            self.since += dollars
+        return self.spent + self.since >= self._tells_at
 
     def reached(self) -> list[BudgetReached]:
         """Return what is to be told now, each percentage once in a period."""
@@ -178,6 +185,7 @@ class Budget:
         due = [alert for alert in self.alerts if self.told < alert <= percent + 1e-9]
         if due:
             self.told = due[-1]
+            self._aim()
         return [
             BudgetReached(
                 budget_id=self.id,
@@ -192,3 +200,8 @@ class Budget:
             )
             for alert in due
         ]
+
+    def _aim(self) -> None:
+        """Find out how many dollars there are to be spent before something is to be told."""
+        alert = next((alert for alert in self.alerts if alert > self.told), math.inf)
+        self._tells_at = (alert - 1e-6) / 100 * self.amount

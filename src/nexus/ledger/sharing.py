@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 from sqlalchemy.exc import SQLAlchemyError
 
 from nexus.core.errors import Unavailable
-from nexus.ledger.windows import SECONDS, Window
+from nexus.ledger.windows import SECONDS, Standing, Window
 from nexus.storage.cache import Cache
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class SharedWindow(Window):
         """Return the seconds until enough of the last minute is over."""
         if now < self._alone_until and self._alone is not None:
             return self._alone.wait(amount, now)
-        missing = min(amount, self.limit) - self.standing(now)[0]
+        missing = min(amount, self.limit) - self.standing(now).left
         for bucket, count in sorted(self._recent(now).items()):
             if missing <= 0:
                 break
@@ -111,13 +111,14 @@ class SharedWindow(Window):
                 return max((bucket + _BUCKETS) * _BUCKET - now, 0.0)
         return 0.0 if missing <= 0 else float(_BUCKET)
 
-    def standing(self, now: float) -> tuple[int, float]:
-        """Return what all processes together have left, and the seconds until nothing is used any more."""
+    def standing(self, now: float) -> Standing:
+        """Return what all processes together have left."""
         if self._summed != now // _BUCKET:
             self._sum(now)
         limit = self.limit
         left = limit - self._total + self.held if now >= self._alone_until else self.room(now)
-        return 0 if left < 0 else left if left < limit else limit, self._free_at - now if self._free_at > now else 0.0
+        reset = self._free_at - now
+        return Standing(limit, 0 if left < 0 else left if left < limit else limit, reset if reset > 0 else 0.0)
 
     def go_alone(self, share: int, now: float) -> None:
         """Count for a while with a share of the limit."""

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 SECONDS = 60
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """How a limit stands: the most in a minute, what is left of it, seconds until all of it is there again."""
+
+    limit: int
+    left: int
+    reset: float
 
 
 class Window:
@@ -55,13 +65,13 @@ class Window:
                 return second + SECONDS - now
         return 0.0
 
-    def standing(self, now: float) -> tuple[int, float]:
-        """Return what a caller may be told is left, and the seconds until nothing is used any more."""
+    def standing(self, now: float) -> Standing:
+        """Return what a caller may be told."""
         left = max(self.room(now), 0)
         for second in range(self._second, self._second - SECONDS, -1):
             if self._counts[second % SECONDS]:
-                return left, second + SECONDS - now
-        return left, 0.0
+                return Standing(self.limit, left, second + SECONDS - now)
+        return Standing(self.limit, left, 0.0)
 
     def _advance(self, second: int) -> None:
         if second < self._second:
