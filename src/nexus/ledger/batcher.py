@@ -43,6 +43,8 @@ class Batcher:
         self._journal = journal
         self._settings = settings
         self._observe = observe or _ignore
+        self.wakes_at = (1, settings.flush_rows)
+        """The counts of rows that `rows_waiting` has to hear of."""
         self._mutex = threading.Lock()
         self._something = threading.Event()
         self._enough = threading.Event()

@@ -115,12 +115,12 @@ class Journal:
             _encode_into(invocation, line)
             used = self._used
             end = used + len(line)
-            if self._map is None or end > _SEGMENT_SIZE:
+            segment = self._map
+            if segment is None or end > _SEGMENT_SIZE:
                 self._close_segment()
-                self._open_segment()
+                segment = self._open_segment()
                 used, end = 0, len(line)
-            assert self._map is not None
-            self._map[used:end] = line
+            segment[used:end] = line
             self._used = end
             self.rows_in_segment += 1
             return self.rows_in_segment
@@ -144,7 +144,7 @@ class Journal:
                 os.close(self._lock_file)
                 self._folder, self._lock_file = None, -1
 
-    def _open_segment(self) -> None:
+    def _open_segment(self) -> mmap.mmap:
         if self._folder is None:
             self._folder, self._lock_file = _claim_new_folder(self.root)
         self._number += 1
@@ -152,12 +152,13 @@ class Journal:
         segment = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             _reserve(segment)
-            self._map = mmap.mmap(segment, _SEGMENT_SIZE)
+            self._map = opened = mmap.mmap(segment, _SEGMENT_SIZE)
         except BaseException:
             os.close(segment)
             path.unlink(missing_ok=True)
             raise
         self._segment, self._used = segment, 0
+        return opened
 
     def _close_segment(self) -> None:
         if self._map is not None:

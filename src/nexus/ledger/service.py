@@ -69,7 +69,9 @@ class Ledger:
     def record(self, invocation: Invocation) -> None:
         """Keep the invocation for good. Thread-safe, microseconds, never raises for a full disk."""
         try:
-            self._batcher.rows_waiting(self._journal.append(invocation))
+            rows = self._journal.append(invocation)
+            if rows in self._batcher.wakes_at:
+                self._batcher.rows_waiting(rows)
         except OSError:
             self._batcher.keep_in_memory(invocation)
         for listener in self._listeners:

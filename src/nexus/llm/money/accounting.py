@@ -137,8 +137,6 @@ class Entry:
             expected = -(-self.characters // _CHARACTERS_PER_TOKEN) + self.answer_tokens
             self._reserved = self._quotas.take(deployment, expected)
         self.attempts += 1
-        self.tally = Tally()
-        self.sent = False
 
     def failed(self, error: NexusError | None = None) -> None:
         """Note that this attempt is over without an answer, and what its provider will bill for it all the same."""
@@ -199,7 +197,7 @@ class Entry:
             return
         self._recorded = True
         ended = time.perf_counter()
-        row, deployment, failed = self.invocation, self._deployment, self._failed
+        row, deployment, failed, hold = self.invocation, self._deployment, self._failed, self.hold
         if error is not None or self.gone:
             row.status, row.error_code = _verdict(error, gone=self.gone)
         row.latency_ms = (ended - self._begun) * 1000
@@ -209,8 +207,10 @@ class Entry:
             row.provider = deployment.provider
         if self._route is not None:
             row.route = self._route.name
-        row.items = self.items
+        if self.items is not None:
+            row.items = self.items
         usage = self.tally.usage or self.usage(row.status)
+        others = self._others(usage) if usage is not None and usage.advice else ()
         told = tokens_of(failed, usage) if self.carried or usage is None else usage
         if told is not None:
             row.input_tokens, row.output_tokens = told.input_tokens, told.output_tokens
@@ -219,17 +219,19 @@ class Entry:
             row.reasoning_tokens = told.reasoning_tokens
             row.estimated = told.estimated
         if usage is not None:
-            row.cost_usd = self._cost(usage)
-            row.estimated |= any(other.guessed for other in self._others(usage))
+            row.cost_usd = self._cost(usage, others)
+        if others:
+            row.estimated |= any(other.guessed for other in others)
         if failed:
             row.cost_usd = cost_with(failed, *([row.cost_usd] if usage is not None else []))
-        row.details = self._details(row.status)
-        self._settle_quota(usage)
-        if self.hold is not None:
+        row.details = self._details(row.status, others)
+        if self._reserved is not None:
+            self._settle_quota(usage)
+        if hold is not None:
             worked = None if row.cached else usage
             if failed:
                 worked = tokens_of(failed, worked)
-            self.hold.settle(worked.input_tokens + worked.output_tokens if worked is not None else None, row.cost_usd)
+            hold.settle(worked.input_tokens + worked.output_tokens if worked is not None else None, row.cost_usd)
         self._record(row)
 
     def _settle_quota(self, usage: Usage | None) -> None:
@@ -249,19 +251,18 @@ class Entry:
     def cost(self) -> float | None:
         """Return the dollars that this comes to so far; None without a price or without tokens."""
         usage = self.usage()
-        return 0.0 if self.invocation.cached else None if usage is None else self._cost(usage)
+        return 0.0 if self.invocation.cached else None if usage is None else self._cost(usage, self._others(usage))
 
-    def _cost(self, usage: Usage) -> float | None:
+    def _cost(self, usage: Usage, others: Sequence[Advised]) -> float | None:
         if self.invocation.cached:
             return 0.0
         if self._deployment is None:
             return None
-        return with_advice(cost(usage, self._deployment.price), self._others(usage))
+        dollars = cost(usage, self._deployment.price)
+        return with_advice(dollars, others) if others else dollars
 
-    def _others(self, usage: Usage) -> list[Advised]:
-        if not usage.advice or self._deployment is None:
-            return []
-        return advised(usage, self._deployment, self._price_of)
+    def _others(self, usage: Usage) -> Sequence[Advised]:
+        return advised(usage, self._deployment, self._price_of) if self._deployment is not None else ()
 
     def _estimate(self) -> Usage:
         return Usage(
@@ -270,15 +271,15 @@ class Entry:
             estimated=True,
         )
 
-    def _details(self, status: Status) -> dict[str, Any]:
-        details: dict[str, Any] = dict(self.cache or ())
+    def _details(self, status: Status, others: Sequence[Advised]) -> dict[str, Any]:
+        details = {**self.cache} if self.cache is not None else {}
         if self._deployment is not None and self._deployment.model != self.invocation.model:
             details["deployment"] = self._deployment.key
         if self.attempts > 1:
             details["attempts"] = self.attempts
         if self._failed:
             details["failed_attempts"] = [attempt.told() for attempt in self._failed]
-        if self.tally.usage is not None and (others := self._others(self.tally.usage)):
+        if others:
             details["advice"] = [other.told() for other in others]
         finish = "client_disconnect" if status == "client_disconnect" else self.tally.finish_reason
         if finish is not None:

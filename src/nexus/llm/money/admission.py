@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
 
 from nexus.access.types import Principal
 from nexus.ledger.limiter import Hold, Limiter
@@ -30,20 +30,19 @@ class Admission:
 
     def __init__(self, limiter: Limiter | None, registry: Registry, *, answer_tokens: int) -> None:
         """`answer_tokens` is what an answer is taken for where the call sets no limit of its own."""
-        self._limiter = limiter
+        self.open: Callable[[Principal], Hold | None] = limiter.open if limiter is not None else _unlimited
+        """Returns what must be admitted before the caller's next call, None where nothing limits them."""
         self._registry = registry
         self._answer_tokens = answer_tokens
-
-    def open(self, principal: Principal) -> Hold | None:
-        """Return what must be admitted before the caller's next call, None where nothing limits them."""
-        return None if self._limiter is None else self._limiter.open(principal)
 
     def chat(self, call: Call, entry: Entry, route: Route | None) -> Awaitable[None]:
         """Reserve for a chat, whose route may be at hand. Raises `RateLimitExceeded` or `BudgetExceeded`."""
         hold = entry.hold
         if hold is None:
             return _DONE
-        most = self._answer_tokens if call.max_tokens is None else call.max_tokens
+        most = call.max_tokens
+        if most is None:
+            most = self._answer_tokens
         usage = Usage(input_tokens=-(-entry.characters // _CHARACTERS_PER_TOKEN), output_tokens=most * call.choices)
         dollars = 0.0
         if hold.account.budgets:
@@ -69,6 +68,10 @@ class Admission:
         if hold.account.budgets:
             dollars = _dearest(await self._registry.priced(model, task=task, project=project), usage)
         await hold.admit(usage.input_tokens + usage.output_tokens, dollars)
+
+
+def _unlimited(_principal: Principal) -> None:
+    """Limit nobody."""
 
 
 def _dearest(route: Route, usage: Usage) -> float:

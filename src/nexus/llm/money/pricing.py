@@ -170,7 +170,7 @@ def cost(usage: Usage, price: Price | None) -> float | None:
         total += usage.reasoning_tokens * (price.reasoning - price.output)
     if usage.audio_input_tokens or usage.audio_output_tokens or usage.image_output_tokens:
         total += _media(usage, price)
-    return max(total, 0.0) / 1_000_000 + price.request + usage.web_searches * price.web_search
+    return (total if total > 0 else 0.0) / 1_000_000 + price.request + usage.web_searches * price.web_search
 
 
 def _cached(usage: Usage, price: Price) -> float:
