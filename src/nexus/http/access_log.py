@@ -38,8 +38,10 @@ class AccessLog:
 
     def report(self, scope: Scope, path: str, status: int, seconds: float) -> None:
         """Note one request; a status of 0 (499): the client left before there was an answer."""
-        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        route = route_of(scope)
+        method: str = scope["method"]
+        if method not in _METHODS:
+            method = "OTHER"
+        route: str = scope.get("route_template") or _matched(scope)
         status = status or 499
         if self._observe is not None:
             self._observe(route, method, status, seconds)
@@ -54,11 +56,8 @@ class AccessLog:
             )
 
 
-def route_of(scope: Scope) -> str:
-    """Return the template of the route that served this request, or `unmatched`."""
-    named = scope.get("route_template")
-    if named is not None:
-        return str(named)
+def _matched(scope: Scope) -> str:
+    """Return the template of the FastAPI route that served this request, or `unmatched`."""
     context = scope.get("fastapi", {}).get("effective_route_context")
     path = getattr(context, "path", None) or getattr(scope.get("route"), "path", None)
     return str(path) if path else "unmatched"

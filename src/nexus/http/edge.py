@@ -245,7 +245,7 @@ class Exchange:
         self._finish: Finish | None = scope.get(FINISH)
         if self._finish is not None:
             scope[FINISH] = self.finish
-        self._taken = self.limit = self.status = 0
+        self.status = 0
         self.failure: NexusError | None = None
 
     def measured(self, limit: int) -> tuple[Receive, NexusError | None]:
@@ -256,7 +256,7 @@ class Exchange:
         if length is not None and b"transfer-encoding" not in headers:
             return self._receive, problem  # the server's parser holds the body to it
         self._scope.pop(WHOLE, None)
-        self.limit = limit
+        self._taken, self.limit = 0, limit
         return self.receive, problem
 
     async def receive(self) -> Message:

@@ -25,11 +25,11 @@ _OF_ONE_REQUEST: Final = frozenset({"state", *SHORT_WAYS})
 class KnownHead:
     """One head of a POST with a body of known length on a connection that stays open."""
 
-    __slots__ = ("_after", "_at", "_before", "_headers", "_place", "_scope", "url")
+    __slots__ = ("_after", "_at", "_before", "_headers", "_length", "_place", "_scope", "url")
 
     def __init__(self, head: bytes, at: int, end: int, place: int, url: bytes, scope: Scope) -> None:
         """Take a head whose length stands from `at` to `end`; see `learn`."""
-        self._before, self._after, self._at = head[:at], head[end:], at
+        self._before, self._length, self._after, self._at = head[:at], head[at:end], head[end:], at
         self._place = place
         self._headers: RawHeaders = scope["headers"]
         self._scope = {name: value for name, value in scope.items() if name not in _OF_ONE_REQUEST}
@@ -47,7 +47,7 @@ class KnownHead:
             return None
         scope = self._scope.copy()
         scope[KNOWN], scope[LENGTH] = self._scope, int(length)
-        if length != self._headers[self._place][1]:
+        if length != self._length:
             headers = scope["headers"] = self._headers.copy()
             headers[self._place] = (_LENGTH, length)
             scope["nexus.headers"] = scope["nexus.headers"] | {_LENGTH: length}

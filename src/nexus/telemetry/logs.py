@@ -163,8 +163,8 @@ def write_access(
 
     Returns False where lines are not written that way; then it is for `logging`.
     """
-    handler = _json_handler()
-    if handler is None:
+    handler = _JSONLines.handler
+    if handler is None or handler not in logging.root.handlers:
         return False
     request = here()
     # Of a route's own name and an id of ours nothing is secret.
@@ -208,11 +208,10 @@ def _text(served: Served) -> str:
     return _encode(_Line(_rfc3339(moment), *names, method, path, path, status, ms, client)).decode()
 
 
-def _json_handler() -> BufferedHandler | None:
-    for handler in logging.root.handlers:
-        if isinstance(handler, BufferedHandler) and isinstance(handler.formatter, JSONFormatter):
-            return handler
-    return None
+class _JSONLines:
+    """Who writes the lines of this process, if they are JSON."""
+
+    handler: BufferedHandler | None = None
 
 
 def _rfc3339(moment: float) -> str:
@@ -242,6 +241,7 @@ def configure(settings: TelemetrySettings, *, stream: TextIO | None = None) -> N
     plain = settings.log_format == "text" or (settings.log_format == "auto" and terminal)
     handler = BufferedHandler(target)
     handler.setFormatter(TextFormatter(colour=terminal) if plain else JSONFormatter())
+    _JSONLines.handler = None if plain else handler
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
