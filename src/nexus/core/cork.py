@@ -53,7 +53,7 @@ class Cork:
             try:
                 if not transport.is_closing():
                     transport.write(data)
-            except Exception as error:  # one of them must not keep the others from what is theirs
+            except (RuntimeError, OSError) as error:  # one that is gone must not keep the others from what is theirs
                 log.error("a transport took nothing", exc_info=error)
 
 

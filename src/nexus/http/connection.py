@@ -19,7 +19,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         *("_client", "_connections", "_idle", "_idle_since", "_patience", "_scheme", "_server", "_writable"),
-        *("app", "clock", "loop", "cork", "read_paused", "state", "tasks", "transport", "write_paused"),
+        *("app", "clock", "cork", "loop", "read_paused", "state", "tasks", "transport", "write_paused"),
     )
 
     transport: asyncio.Transport
