@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import time
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.clock import no_runaway
 
 from nexus.automation.errors import ExpressionError
 from nexus.automation.expressions import evaluate, holds, references
@@ -184,10 +184,8 @@ def test_there_are_at_least_300_of_them() -> None:
 
 @pytest.mark.parametrize("expression", HOSTILE, ids=range(len(HOSTILE)))
 def test_refuses_in_no_time(expression: str) -> None:
-    started = time.process_time()
-    with pytest.raises(ExpressionError):
+    with no_runaway(), pytest.raises(ExpressionError):
         evaluate(expression, SCOPE)
-    assert time.process_time() - started < 0.1
 
 
 @settings(max_examples=300)
@@ -262,9 +260,8 @@ def test_patterns_are_those_of_a_shell(pattern: str, text: str) -> None:
 
 @pytest.mark.parametrize("pattern", ["*" + "a" * 250 + "b", "*a" * 16, "?" * 256, "*" + "?" * 250 + "b*"])
 def test_no_pattern_takes_long(pattern: str) -> None:
-    started = time.process_time()
-    evaluate("matches(t, p)", {"t": "a" * 65_536, "p": pattern})
-    assert time.process_time() - started < 0.5
+    with no_runaway():
+        evaluate("matches(t, p)", {"t": "a" * 65_536, "p": pattern})
 
 
 OPERATORS = ["+", "-", "*", "/", "%", "==", "<", "in", "and", "or"]
@@ -290,7 +287,5 @@ FUNCTIONS = ["len", "lower", "number", "exists", "coalesce", "sum", "text", "fir
     )
 )
 def test_any_expression_of_the_language_ends_soon(expression: str) -> None:
-    started = time.process_time()
-    with contextlib.suppress(ExpressionError):
+    with no_runaway(), contextlib.suppress(ExpressionError):
         evaluate(expression, SCOPE)
-    assert time.process_time() - started < 0.1

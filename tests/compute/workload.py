@@ -64,7 +64,7 @@ def exit_quietly() -> None:
     os._exit(0)
 
 
-def gone(pid: int, within: float = 5.0) -> bool:
+def gone(pid: int, within: float = 30.0) -> bool:
     end = time.monotonic() + within
     while time.monotonic() < end:
         try:

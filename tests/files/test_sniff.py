@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import time
-
 import pytest
+from tests.clock import no_runaway
 
 from nexus.files.sniff import HEAD, content_type_of, is_active
 
@@ -55,9 +54,8 @@ def test_a_head_that_ends_inside_a_character_is_text() -> None:
 
 @pytest.mark.parametrize("unit", [b"<!---->", b"<!--", b"<!-- -->\n", b"<", b" "])
 def test_hostile_heads_are_quick(unit: bytes) -> None:
-    began = time.perf_counter()
-    content_type_of((unit * HEAD)[:HEAD], "text/plain")
-    assert time.perf_counter() - began < 0.5
+    with no_runaway():
+        content_type_of((unit * HEAD)[: 16 * HEAD], "text/plain")
 
 
 @pytest.mark.parametrize(

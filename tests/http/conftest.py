@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.clock import PATIENCE
 
 from nexus.core import cork
 from nexus.http.edge import build_edge
@@ -28,7 +29,7 @@ class Running:
         self.server: Server = make_server(app, settings, lifecycle, lifespan="off", **overrides)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while not self.server.started:
             assert time.monotonic() < deadline, "the server did not start"
             time.sleep(0.01)
@@ -37,7 +38,7 @@ class Running:
 
     def stop(self) -> None:
         self.server.should_exit = True
-        self.thread.join(10)
+        self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
 
 
@@ -65,15 +66,17 @@ def serve() -> Iterator[Serve]:
         server.stop()
 
 
-async def exchange(port: int, request: bytes, *, wait: float = 5.0) -> bytes:
-    """Send raw bytes and return all that comes back until the server closes or `wait` seconds pass."""
+async def exchange(port: int, request: bytes, *, still: float | None = None) -> bytes:
+    """Send raw bytes and return all that comes back until the server closes, or is still for so many seconds."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     received = b""
     try:
         writer.write(request)
-        async with asyncio.timeout(wait):
+        async with asyncio.timeout(PATIENCE) as limit:
             while data := await reader.read(65536):
                 received += data
+                if still is not None:
+                    limit.reschedule(asyncio.get_running_loop().time() + still)
     except (TimeoutError, ConnectionError):
         pass
     finally:

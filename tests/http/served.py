@@ -1,8 +1,12 @@
-"""A whole process for tests that end it by signal: `python -m tests.http.served GRACE`; prints its port."""
+"""A whole process for tests that end it by signal: `python -m tests.http.served GRACE`; prints its port.
+
+A request to /work says that it is at work, and is answered when a line comes.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import select
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -32,7 +36,9 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     elif scope["path"] == "/api/v1/events":
         await EventStream(ticks())(scope, receive, send)
     else:
-        await asyncio.sleep(float(scope["path"].rpartition("/")[2]))
+        print("at work", flush=True)
+        while not select.select([sys.stdin], [], [], 0)[0]:
+            await asyncio.sleep(0.02)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
         await send({"type": "http.response.body", "body": b"done"})
 

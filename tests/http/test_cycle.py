@@ -8,6 +8,7 @@ import logging
 from typing import Any
 
 import pytest
+from tests.clock import PATIENCE, soon
 from tests.http.conftest import Running, exchange
 
 from nexus.http.lifecycle import Lifecycle
@@ -92,12 +93,9 @@ async def test_who_is_gone_is_gone_for_pipelined_requests_too() -> None:
     with bare(app) as running:
         _, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(asked("/1") + asked("/2"))
-        await asyncio.wait_for(begun.wait(), 5)
+        await asyncio.wait_for(begun.wait(), PATIENCE)
         writer.transport.abort()
-        for _ in range(100):
-            if heard:
-                break
-            await asyncio.sleep(0.02)
+        await soon(lambda: heard)
     assert heard == ["/1http.disconnect"]
 
 
@@ -111,9 +109,9 @@ async def test_rubbish_behind_a_running_answer_does_not_get_into_it() -> None:
     with bare(app) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(asked("/1"))
-        got = await asyncio.wait_for(reader.readuntil(b"part\r\n"), 5)
+        got = await asyncio.wait_for(reader.readuntil(b"part\r\n"), PATIENCE)
         writer.write(asked("/2") + b"NOT HTTP\r\n\r\n")
-        rest = await asyncio.wait_for(reader.read(), 5)
+        rest = await asyncio.wait_for(reader.read(), PATIENCE)
         writer.close()
     assert b"transfer-encoding: chunked" in got
     assert b"HTTP/1.1" not in rest
@@ -128,11 +126,11 @@ async def test_a_client_that_waits_is_told_to_go_on_when_its_body_is_wanted() ->
             reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
             head, body = asked(path, body=b"body", extra="Expect: 100-Continue\r\n").split(b"\r\n\r\n")
             writer.write(head + b"\r\n\r\n")
-            got = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            got = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
             assert got.startswith(b"HTTP/1.1 100 Continue") == told
             if told:
                 writer.write(body)
-                assert (await asyncio.wait_for(reader.readuntil(b"body"), 5)).startswith(b"HTTP/1.1 200")
+                assert (await asyncio.wait_for(reader.readuntil(b"body"), PATIENCE)).startswith(b"HTTP/1.1 200")
             writer.close()
 
 
@@ -170,7 +168,7 @@ async def test_what_breaks_http_ends_the_connection(
             await answer(send, b"x")
 
     with caplog.at_level(logging.ERROR, "uvicorn.error"), bare(app) as running:
-        answered = await exchange(running.port, asked(path), wait=1 if path == "/twice" else 5)
+        answered = await exchange(running.port, asked(path), still=1 if path == "/twice" else None)
     assert answered.startswith(got)
     assert got or not answered
     assert answered.count(b"HTTP/1.1") == (1 if got else 0)
@@ -212,13 +210,13 @@ async def test_a_body_nobody_reads_waits_at_the_client() -> None:
             size, more = size + len(message["body"]), message["more_body"]
         await answer(send, b"%d" % size)
 
-    with bare(app, body_timeout=0.5) as running:
+    with bare(app, body_timeout=1.0) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         body = bytes(50_000_000)
         writer.write(asked("/", body=body))
         await asyncio.sleep(0.3)
         assert writer.transport.get_write_buffer_size() > 0
-        assert await asyncio.wait_for(reader.readuntil(b"50000000"), 10)
+        assert await asyncio.wait_for(reader.readuntil(b"50000000"), PATIENCE)
         writer.close()
 
 
@@ -231,8 +229,8 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         for path in ("/quick", "/slow"):
             writer.write(asked(path))
-            assert await asyncio.wait_for(reader.readuntil(b"done"), 5)
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.readuntil(b"done"), PATIENCE)
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         writer.close()
 
 
@@ -244,7 +242,7 @@ async def test_a_connection_too_many_is_told_so() -> None:
         kept = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(2)]
         for reader, writer in kept:
             writer.write(asked("/"))
-            await asyncio.wait_for(reader.readuntil(b"done"), 5)
+            await asyncio.wait_for(reader.readuntil(b"done"), PATIENCE)
         refused = await exchange(running.port, asked("/"))
         assert refused.startswith(b"HTTP/1.1 503")
         assert b"retry-after: 1" in refused
@@ -347,7 +345,7 @@ async def test_who_leaves_before_the_end_of_an_answer_is_told_of_once() -> None:
             await answer(send, b"")
             return
         loop.call_soon_threadsafe(asleep.set)
-        await asyncio.sleep(0.2)
+        await soon(lambda: not running.server.server_state.connections)
         if path == "/late":
             scope[LEAVING](lambda: told.append("after it"))
             await asyncio.sleep(0)
@@ -361,7 +359,7 @@ async def test_who_leaves_before_the_end_of_an_answer_is_told_of_once() -> None:
             over.clear()
             _, writer = await asyncio.open_connection("127.0.0.1", running.port)
             writer.write(asked(path))
-            await asyncio.wait_for(asleep.wait(), 10)
+            await asyncio.wait_for(asleep.wait(), PATIENCE)
             writer.transport.abort()
-            await asyncio.wait_for(over.wait(), 10)
+            await asyncio.wait_for(over.wait(), PATIENCE)
     assert told == ["/gone", "/late", "after it"]

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from typing import Any
 
 import httpx
 import pytest
 from pydantic import ValidationError
+from tests.clock import PATIENCE, soon
 
 from nexus.core.services import Services
 from nexus.http.body import read_body
@@ -198,7 +200,7 @@ async def test_slow_headers_end_in_408(serve: Serve) -> None:
     answer = await exchange(running.port, b"GET /v1/models HTTP/1.1\r\nHost: loc")
     assert status_of(answer) == 408
     assert b'{"error":{' in answer
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8, "and not after the usual ten seconds"
     # The clock starts anew with each request of a connection that is kept.
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     for _ in range(3):
@@ -206,7 +208,7 @@ async def test_slow_headers_end_in_408(serve: Serve) -> None:
         assert (await reader.readuntil(b"}"))[9:12] == b"200"
         await asyncio.sleep(0.3)
     writer.write(b"GET /x HTTP/1.1\r\nX-Slow: ")
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(8):
         assert (await reader.read(65536))[9:12] == b"408"
     writer.transport.abort()
 
@@ -219,7 +221,7 @@ async def test_slow_bodies_end_in_408(serve: Serve) -> None:
     writer.write(head(Content_Length="100000"))
     answer = b""
     began = time.monotonic()
-    while not answer and time.monotonic() - began < 5:
+    while not answer and time.monotonic() - began < PATIENCE:
         # Never silent for long, and yet far too slow.
         writer.write(b"x")
         try:
@@ -246,6 +248,7 @@ async def test_huge_headers_end_in_431(serve: Serve, dripped: bool) -> None:
                 break
             except TimeoutError:
                 continue
+        answer = answer or await asyncio.wait_for(reader.read(4096), PATIENCE)
         writer.transport.abort()
     else:
         answer = await exchange(running.port, request)
@@ -314,13 +317,18 @@ def test_probes_answer_any_host(serve: Serve) -> None:
 
 
 async def test_too_many_at_once_are_told_to_come_again(serve: Serve) -> None:
+    go_on = threading.Event()
+
     async def slow(scope: Any, receive: Any, send: Any) -> None:
-        await asyncio.sleep(0.5)
+        await soon(go_on.is_set)
         await echo(scope, receive, send)
 
     running = serve(slow, max_inflight=3)
     async with httpx.AsyncClient(base_url=running.url) as client:
-        answers = await asyncio.gather(*(client.get("/v1/models") for _ in range(8)))
+        asked = [asyncio.create_task(client.get("/v1/models")) for _ in range(8)]
+        await soon(lambda: sum(task.done() for task in asked) >= 5)
+        go_on.set()
+        answers = await asyncio.gather(*asked)
     refused = [answer for answer in answers if answer.status_code == 503]
     assert len(refused) == 5
     assert all(answer.headers["retry-after"] == "1" for answer in refused)

@@ -11,6 +11,8 @@ from nexus.core.errors import InvalidInput, NexusError, TooLarge
 from nexus.http import fetch
 from nexus.http.errors import FetchFailed, FetchTimeout, UrlNotAllowed
 from nexus.http.fetch import safe_fetch
+from nexus.testing.unreachable import server_context
+from nexus.testing.upstream import FakeUpstream
 
 from .test_urls import MALFORMED
 
@@ -130,13 +132,13 @@ async def test_by_default_nothing_private_is_reached(listener: Listener) -> None
     assert len(urls) > 50
     for url in urls:
         with pytest.raises(UrlNotAllowed) as caught:
-            await safe_fetch(url, timeout=5)
+            await safe_fetch(url, timeout=30)
         assert (caught.value.code, caught.value.status) == ("url_not_allowed", 400)
     names = ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:7f00:1", "2002:7f00:1::", "224.0.0.1"]
     for address in names:
         for answers in ([address], ["8.8.8.8", address], [address, "8.8.8.8"]):
             with pytest.raises(UrlNotAllowed):
-                await safe_fetch(f"http://evil.example:{port}/", resolver=hosts(evil_example=answers), timeout=5)
+                await safe_fetch(f"http://evil.example:{port}/", resolver=hosts(evil_example=answers), timeout=30)
     assert listener.connections == 0
 
 
@@ -161,7 +163,7 @@ async def test_redirects_lead_nowhere_inside(listener: Listener, location: str) 
     listener.answer = f"HTTP/1.1 302 Found\r\nLocation: {location.format(other=other)}\r\n\r\n".encode()
     resolver = hosts(rebound_example=["127.0.0.2"])
     with pytest.raises(UrlNotAllowed):
-        await safe_fetch(listener.url, allow=["127.0.0.1/32"], resolver=resolver, timeout=5)
+        await safe_fetch(listener.url, allow=["127.0.0.1/32"], resolver=resolver, timeout=30)
     assert (listener.connections, canary.connections) == (1, 0)
     canary.server.close()
 
@@ -232,13 +234,13 @@ async def test_endless_bodies_are_cut_at_the_cap(listener: Listener) -> None:
 async def test_stalls_end_in_time(listener: Listener, stall: bytes) -> None:
     async def slow(request: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(stall)
-        await asyncio.sleep(5)
+        await asyncio.sleep(60)
 
     listener.answer = slow
     began = time.monotonic()
     with pytest.raises(FetchTimeout):
         await safe_fetch(listener.url, timeout=0.3, allow=LOCAL)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 9, "and not after the usual ten seconds"
 
 
 @pytest.mark.parametrize(
@@ -265,15 +267,17 @@ async def test_unreachable_and_unknown_hosts(listener: Listener) -> None:
     with pytest.raises(FetchFailed):
         await safe_fetch(listener.url, allow=LOCAL)
     with pytest.raises(FetchFailed):
-        await safe_fetch("http://does-not-exist.invalid/", timeout=5)
+        await safe_fetch("http://does-not-exist.invalid/", timeout=30)
     with pytest.raises(NexusError):
         await safe_fetch(listener.url.replace("http:", "https:"), allow=LOCAL)
 
 
-async def test_tls_certificates_are_checked(listener: Listener) -> None:
-    with pytest.raises(FetchFailed):
-        await safe_fetch(listener.url.replace("http:", "https:"), allow=LOCAL, timeout=3)
-    assert listener.requests == []
+async def test_tls_certificates_are_checked() -> None:
+    with FakeUpstream(tls=server_context()) as upstream:
+        with pytest.raises(FetchFailed) as caught:
+            await safe_fetch(upstream.url, allow=LOCAL)
+        assert type(caught.value) is FetchFailed, "and it is not for having waited"
+        assert upstream.seen == []
 
 
 async def test_the_process_wide_allowance(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:

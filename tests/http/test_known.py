@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.clock import PATIENCE
 from tests.http.conftest import Serve
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -204,7 +205,7 @@ async def test_limits_and_gates_hold_for_known_heads(serve: Serve) -> None:
             writer.write(
                 b"POST /api/v1/x HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\n\r\n" % (host, size) + b"x" * size
             )
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
             found.append(head.split(b" ")[1])
             length = re.search(rb"content-length: (\d+)", head)
             await reader.readexactly(int(length[1]) if length else 0)

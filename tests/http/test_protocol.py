@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.clock import PATIENCE
 from tests.http.conftest import Serve, exchange
 
 from nexus.http.body import read_body
@@ -62,11 +63,11 @@ async def test_a_wish_for_another_protocol_is_passed_over(serve: Serve, wish: by
         writer.write(asked[place : place + 1])
         await writer.drain()
         await asyncio.sleep(0)
-    assert b"wish|" in await asyncio.wait_for(reader.readuntil(b"]"), 5)
+    assert b"wish|" in await asyncio.wait_for(reader.readuntil(b"]"), PATIENCE)
     writer.close()
 
 
 async def test_a_wish_for_a_tunnel_is_answered_once(serve: Serve) -> None:
-    answer = await exchange(serve(heard).port, b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", wait=1)
+    answer = await exchange(serve(heard).port, b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n", still=1)
     assert answer.count(b"HTTP/1.1 ") == 1
     assert answer.startswith(b"HTTP/1.1 ")

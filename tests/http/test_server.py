@@ -18,39 +18,54 @@ from .conftest import Serve
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
+AT_ONCE = 20  # seconds: less than the grace of a child
 
 
 class Child:
     def __init__(self, grace: int) -> None:
         command = [sys.executable, str(HERE / "served.py"), str(grace)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+        self.port = int(self.stdout.readline())
         self.url = f"http://127.0.0.1:{self.port}"
 
     def signal(self, number: int = signal.SIGTERM) -> float:
         self.process.send_signal(number)
         return time.monotonic()
 
+    async def at_work(self) -> None:
+        """Wait until a request is being worked on."""
+        assert await asyncio.to_thread(self.stdout.readline) == "at work\n"
+
+    async def listens_no_more(self) -> None:
+        with pytest.raises(ConnectionRefusedError):
+            await self._connect_again_and_again()
+
+    async def _connect_again_and_again(self) -> None:
+        while True:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            writer.transport.abort()
+
 
 @pytest.fixture
 def child(request: pytest.FixtureRequest) -> Iterator[Child]:
-    started = Child(getattr(request, "param", 6))
+    started = Child(getattr(request, "param", 25))
     yield started
     started.process.kill()
     started.process.communicate()
 
 
 async def wait(child: Child) -> int:
-    return await asyncio.to_thread(child.process.wait, 40)
+    return await asyncio.to_thread(child.process.wait, 60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_an_idle_server_ends_at_once_with_0(child: Child, number: int) -> None:
     began = child.signal(number)
     assert await wait(child) == 0
-    assert time.monotonic() - began < 3
-    assert child.process.stdout is not None
+    assert time.monotonic() - began < AT_ONCE
     assert "lifespan ended" in child.process.stdout.read()
 
 
@@ -63,7 +78,7 @@ async def test_an_open_event_stream_ends_with_an_event(child: Child) -> None:
             if line.startswith("id: 3"):
                 began = child.signal()
     assert await wait(child) == 0
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < AT_ONCE
     at = lines.index("event: error")
     problem = json.loads(lines[at + 1].removeprefix("data: "))
     assert (problem["code"], problem["retryable"]) == ("shutting_down", True)
@@ -72,12 +87,12 @@ async def test_an_open_event_stream_ends_with_an_event(child: Child) -> None:
 
 async def test_running_requests_end_properly_while_new_ones_are_refused(child: Child) -> None:
     async with httpx.AsyncClient(timeout=30) as client:
-        running = asyncio.create_task(client.get(child.url + "/work/1.5"))
-        await asyncio.sleep(0.3)
+        running = asyncio.create_task(client.get(child.url + "/work"))
+        await child.at_work()
         child.signal()
-        await asyncio.sleep(0.3)
-        with pytest.raises(httpx.ConnectError):
-            await client.get(child.url + "/work/0")
+        await child.listens_no_more()
+        assert not running.done()
+        print(file=child.stdin, flush=True)
         assert (await running).text == "done"
     assert await wait(child) == 0
 
@@ -85,13 +100,13 @@ async def test_running_requests_end_properly_while_new_ones_are_refused(child: C
 @pytest.mark.parametrize("child", [2], indirect=True)
 async def test_what_takes_longer_than_the_grace_is_cut_off(child: Child) -> None:
     async with httpx.AsyncClient(timeout=30) as client:
-        running = asyncio.create_task(client.get(child.url + "/work/60"))
-        await asyncio.sleep(0.3)
+        running = asyncio.create_task(client.get(child.url + "/work"))
+        await child.at_work()
         began = child.signal()
         answer = await running
     assert (answer.status_code, answer.json()["code"]) == (503, "shutting_down")
     assert await wait(child) == 0
-    assert 1.5 < time.monotonic() - began < 5
+    assert 1.5 < time.monotonic() - began < 20
 
 
 async def test_half_sent_headers_do_not_hold_up_the_end(child: Child) -> None:
@@ -100,22 +115,21 @@ async def test_half_sent_headers_do_not_hold_up_the_end(child: Child) -> None:
     await asyncio.sleep(0.2)
     began = child.signal()
     assert await wait(child) == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < AT_ONCE
     writer.transport.abort()
 
 
 async def test_a_second_signal_does_not_wait(child: Child) -> None:
     async with httpx.AsyncClient(timeout=30) as client:
-        running = asyncio.create_task(client.get(child.url + "/work/60"))
-        await asyncio.sleep(0.3)
+        running = asyncio.create_task(client.get(child.url + "/work"))
+        await child.at_work()
         began = child.signal()
-        await asyncio.sleep(0.5)
+        await child.listens_no_more()
         child.signal()
         assert (await running).status_code == 503
     assert await wait(child) == 0
-    assert time.monotonic() - began < 4
-    assert child.process.stdout is not None
-    assert "lifespan ended" in child.process.stdout.read()
+    assert time.monotonic() - began < AT_ONCE
+    assert "lifespan ended" in child.stdout.read()
 
 
 def test_a_server_at_rest_pauses_neither_for_its_tick_nor_for_nobody(serve: Serve) -> None:
@@ -128,5 +142,5 @@ def test_a_server_at_rest_pauses_neither_for_its_tick_nor_for_nobody(serve: Serv
         running.stop()
         return time.monotonic() - began
 
-    # Each of uvicorn's own ends takes a tenth of a second at least; of several, one finds this machine idle.
-    assert min(seconds_to_stop() for _ in range(5)) < 0.1
+    # Each of uvicorn's own ends takes a tenth of a second at least; of so many, one finds this machine idle.
+    assert any(seconds_to_stop() < 0.1 for _ in range(50))

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from PIL import ImageOps
+from PIL import ImageFile, ImageOps
 
 from nexus.testing.images import encoded, gradient, png_header
 from nexus.vision.errors import ImageTooLarge, ImageUnreadable
@@ -169,12 +168,11 @@ def test_what_is_no_whole_picture_is_refused_without_foreign_words(data: bytes) 
     assert caught.value.message == ImageUnreadable().message
 
 
-def test_a_bomb_is_refused_for_its_header_alone() -> None:
+def test_a_bomb_is_refused_for_its_header_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = png_header(30_000, 30_000, rows=30_000 // 50)
-    start = time.perf_counter()
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _self: pytest.fail("its pixels are looked at"))
     with pytest.raises(ImageTooLarge) as caught:
         decode(bomb, LIMITS)
-    assert time.perf_counter() - start < 0.5
     assert caught.value.status == 413
     assert caught.value.field == "image"
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 
 import pytest
+from tests.clock import soon
 
 from nexus.vision.errors import VisionBusy
 from nexus.vision.workers import Workers
@@ -20,39 +20,37 @@ async def test_more_than_workers_and_queue_are_refused(workers: Workers) -> None
 
     async def occupy() -> str:
         with workers.seat() as seat:
-            return await seat.run(lambda: gate.wait(5) and "done")
+            return await seat.run(lambda: gate.wait(60) and "done")
 
     running = [asyncio.create_task(occupy()) for _ in range(3)]
-    await asyncio.sleep(0.05)
+    await soon(lambda: workers.taken == 3)
     with pytest.raises(VisionBusy) as caught, workers.seat():
         pass
     assert (caught.value.status, caught.value.code) == (429, "vision_busy")
     assert caught.value.retry_after
     gate.set()
     assert await asyncio.gather(*running) == ["done"] * 3
-    await asyncio.sleep(0.02)
-    assert workers.taken == 0
+    await soon(lambda: workers.taken == 0)
     workers.close()
 
 
 async def test_a_caller_who_gives_up_keeps_the_seat_until_the_thread_is_free(workers: Workers) -> None:
     gate = threading.Event()
 
+    begun = threading.Event()
+
     async def occupy() -> None:
         with workers.seat() as seat:
-            await seat.run(gate.wait, 5)
+            await seat.run(lambda: (begun.set(), gate.wait(60)))
 
     task = asyncio.create_task(occupy())
-    await asyncio.sleep(0.05)
+    await soon(begun.is_set)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert workers.taken == 1
     gate.set()
-    deadline = time.monotonic() + 2
-    while workers.taken and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
-    assert workers.taken == 0
+    await soon(lambda: workers.taken == 0)
     workers.close()
 
 
@@ -61,17 +59,17 @@ async def test_work_that_has_not_begun_never_does_when_given_up(workers: Workers
 
     async def occupy(name: str) -> None:
         with workers.seat() as seat:
-            await seat.run(lambda: (begun.append(name), gate.wait(5)))
+            await seat.run(lambda: (begun.append(name), gate.wait(60)))
 
     tasks = [asyncio.create_task(occupy(name)) for name in ("a", "b", "c")]
-    await asyncio.sleep(0.05)
+    await soon(lambda: len(begun) == 2 and workers.taken == 3)
     tasks[2].cancel()
-    await asyncio.sleep(0.02)
+    await asyncio.wait(tasks[2:])
     gate.set()
     await asyncio.gather(*tasks, return_exceptions=True)
     workers.close()
-    assert begun == ["a", "b"]
-    assert workers.taken == 0
+    assert sorted(begun) == ["a", "b"]
+    await soon(lambda: workers.taken == 0)
 
 
 async def test_an_error_frees_the_seat(workers: Workers) -> None:
@@ -80,6 +78,5 @@ async def test_an_error_frees_the_seat(workers: Workers) -> None:
 
     with pytest.raises(ValueError, match="as planned"), workers.seat() as seat:
         await seat.run(fail)
-    await asyncio.sleep(0.02)
-    assert workers.taken == 0
+    await soon(lambda: workers.taken == 0)
     workers.close()
