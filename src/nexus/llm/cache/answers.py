@@ -20,6 +20,7 @@ from nexus.llm.dialect import Dialect
 from nexus.llm.errors import AnswerFailed, NotCached, UpstreamError
 from nexus.llm.flow import Hearing, Stream
 from nexus.llm.money.accounting import Entry
+from nexus.llm.routing.dropping import Headers, telling
 from nexus.llm.types import CachePolicy, Call, ChatRequest, Completion, Route, Tally
 from nexus.storage.cache import Cache
 
@@ -120,6 +121,7 @@ class AnswerCache:
             kept = await flight.whole()
             if flight.pays(question.entry):
                 again = False
+                _tell_payer(question.entry, kept.dropped)
             else:
                 self._serve(question, kept, b"hit")
         except OUTAGE:
@@ -159,6 +161,9 @@ class AnswerCache:
         again = not flight.pays(question.entry)
         if again:
             question.entry.served_from_cache(question.route, flight.tally)
+            _repeat(question.entry, flight.dropped)
+        else:
+            _tell_payer(question.entry, flight.dropped)
         return Listening(flight, question.call, question.dialect, question.entry, first, again=again)
 
     async def measure(self, project_id: str, route: str | None = None) -> tuple[int, int]:
@@ -231,6 +236,8 @@ class AnswerCache:
 
     def _serve(self, question: Question, kept: Kept, how: bytes) -> Kept:
         question.entry.served_from_cache(question.route, Tally.of(kept.completion))
+        if kept.dropped or question.entry.headers:
+            _repeat(question.entry, kept.dropped)
         mark(question.entry, how, kept.age)
         return kept
 
@@ -256,10 +263,24 @@ class Replay:
 
 def mark(entry: Entry, how: bytes, age: float | None = None) -> None:
     """Tell the caller, and the call's row in the ledger, how the cache took part."""
-    rest = tuple(line for line in entry.headers if not line[0].startswith(b"x-nexus-cache"))
-    told = ((b"x-nexus-cache", how),) if age is None else ((b"x-nexus-cache", how), (b"x-nexus-cache-age", b"%d" % age))
-    entry.headers = rest + told
+    told: Headers = ((b"x-nexus-cache", how),)
+    if age is not None:
+        told = ((b"x-nexus-cache", how), (b"x-nexus-cache-age", b"%d" % age))
+    if entry.headers:
+        told = tuple(line for line in entry.headers if not line[0].startswith(b"x-nexus-cache")) + told
+    entry.headers = told
     entry.cache = {"cache": how.decode()}
+
+
+def _repeat(entry: Entry, dropped: bytes) -> None:
+    """Tell the caller what the deployment that answered was not asked for, not what one that failed was not."""
+    entry.headers = telling(entry.headers, dropped)
+
+
+def _tell_payer(entry: Entry, dropped: bytes) -> None:
+    """Tell who may have taken a call over what its first caller knows already."""
+    _repeat(entry, dropped)
+    mark(entry, b"miss")
 
 
 def _is_fresh(kept: Kept, question: Question) -> bool:

@@ -15,6 +15,7 @@ from nexus.llm.errors import AnswerFailed, UpstreamMalformed, UpstreamUnavailabl
 from nexus.llm.flow import Heard, Hearing
 from nexus.llm.forms.assembly import Assembly
 from nexus.llm.money.accounting import Entry
+from nexus.llm.routing.dropping import dropped_in
 from nexus.llm.types import Call, Tally
 
 K = TypeVar("K")
@@ -120,6 +121,8 @@ class ChatFlight(Flight[Kept]):
         super().__init__(landed)
         self.call = call
         self.dialect = dialect
+        self.dropped = b""
+        """What its deployment was not asked for, as the first words came."""
         self.pieces: list[Heard] = []
 
     def fly_stream(self, begin: Callable[[], Awaitable[Hearing]], keep: Callable[[Kept], Awaitable[None]]) -> None:
@@ -130,6 +133,8 @@ class ChatFlight(Flight[Kept]):
             assembly = Assembly()
             flow = await begin()
             self.tally = flow.tally
+            assert self._first is not None
+            self.dropped = dropped_in(self._first.headers)
             try:
                 pieces: list[Heard] | None = flow.first
                 while pieces is not None:
@@ -140,7 +145,7 @@ class ChatFlight(Flight[Kept]):
                     pieces = await flow.next()
             finally:
                 await flow.close()
-            self.kept = Kept.of(assembly.completion())
+            self.kept = Kept.of(assembly.completion(), dropped=self.dropped)
             await keep(self.kept)
 
         self._depart(work)

@@ -10,18 +10,24 @@ from nexus.llm.types import CachePolicy, Call, Completion
 
 
 class Kept(Dated, frozen=True, kw_only=True):
-    """A whole answer and since when it is kept (Unix seconds); `body` is its provider's own, in `dialect`."""
+    """A whole answer and since when it is kept (Unix seconds); `body` is its provider's own, in `dialect`.
+
+    `dropped` are the fields that its deployment was not asked for, as the caller is told of them.
+    """
 
     completion: Completion
     ttl: float = 0.0
     dialect: str = ""
     form: str = ""
     body: bytes = b""
+    dropped: bytes = b""
 
     @classmethod
-    def of(cls, completion: Completion, *, dialect: str = "", form: str = "", body: bytes = b"") -> Kept:
+    def of(
+        cls, completion: Completion, *, dialect: str = "", form: str = "", body: bytes = b"", dropped: bytes = b""
+    ) -> Kept:
         """Wrap an answer that has just come."""
-        return cls(completion=completion, since=now(), dialect=dialect, form=form, body=body)
+        return cls(completion=completion, since=now(), dialect=dialect, form=form, body=body, dropped=dropped)
 
     def whole(self, call: Call, dialect: Dialect, *, again: bool = True) -> bytes:
         """Write it as a whole answer, for another call than the one that it came to if `again`.

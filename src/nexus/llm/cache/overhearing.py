@@ -15,6 +15,7 @@ from nexus.llm.flow import Flow, Heard, Hearing, Overheard
 from nexus.llm.money.accounting import Entry
 from nexus.llm.routing.continuation import ContinuedFlow, may_continue
 from nexus.llm.routing.delivery import Delivery, Target, request_for
+from nexus.llm.routing.dropping import dropped_in
 from nexus.llm.types import Call, Deployment, Route
 
 
@@ -32,7 +33,8 @@ async def ask(delivery: Delivery, route: Route, call: Call, dialect: Dialect | N
             entry.tally = tally
         else:
             entry.takes(completion)
-        return Kept.of(completion, dialect=name, form=call.form, body=answer.body if same else b"")
+        body, dropped = answer.body if same else b"", dropped_in(entry.headers)
+        return Kept.of(completion, dialect=name, form=call.form, body=body, dropped=dropped)
 
     return await delivery.along(route, entry, attempt, call)
 

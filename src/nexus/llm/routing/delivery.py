@@ -34,7 +34,7 @@ from nexus.llm.flow import Flow, Heard, Sink
 from nexus.llm.money.accounting import Entry
 from nexus.llm.provider import Provider
 from nexus.llm.registry import Registry
-from nexus.llm.routing.dropping import HEADER, with_less
+from nexus.llm.routing.dropping import telling, with_less
 from nexus.llm.routing.router import Plan, Router, Step
 from nexus.llm.types import Call, Chunk, Deployment, Route, Tally, Timeouts
 from nexus.llm.wire.client import Answer, HttpAnswer, HttpClient, HttpRequest
@@ -75,12 +75,12 @@ def written(target: Target, call: Call, entry: Entry, write: Callable[[Endpoint,
     """
     place, model, droppable = target.endpoint, target.deployment.model, target.route.drop_unsupported
     if entry.headers:
-        entry.headers = tuple(line for line in entry.headers if line[0] != HEADER)
+        entry.headers = telling(entry.headers, b"")
     if not droppable:
         return write(place, model, call)
     request, dropped = with_less(lambda asked: write(place, model, asked), call, droppable)
     if dropped:
-        entry.headers += ((HEADER, ", ".join(dropped).encode()),)
+        entry.headers = telling(entry.headers, ", ".join(dropped).encode())
     return request
 
 

@@ -11,8 +11,24 @@ from nexus.llm.errors import Unsupported
 from nexus.llm.types import Call
 
 R = TypeVar("R")
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Lines of an answer."""
 
-HEADER = b"x-nexus-dropped"
+_HEADER = b"x-nexus-dropped"
+
+
+def dropped_in(headers: Headers) -> bytes:
+    """Return what the lines of an answer say was left out, nothing where they do not."""
+    for name, value in headers:
+        if name == _HEADER:
+            return value
+    return b""
+
+
+def telling(headers: Headers, dropped: bytes) -> Headers:
+    """Return the lines of an answer with what was left out in the place of what they said before."""
+    rest = tuple(line for line in headers if line[0] != _HEADER)
+    return (*rest, (_HEADER, dropped)) if dropped else rest
 
 
 def with_less(write: Callable[[Call], R], call: Call, droppable: Sequence[str]) -> tuple[R, list[str]]:
