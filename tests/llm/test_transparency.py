@@ -267,6 +267,20 @@ def test_what_a_server_calls_otherwise_is_renamed(make_gateway: Callable[..., Ga
     assert sent["temperature"] == 0.5
 
 
+def test_ids_of_calls_are_such_as_mistral_takes(make_gateway: Callable[..., Gateway], upstream: FakeUpstream) -> None:
+    gateway = make_gateway(providers=[{"name": "up", "kind": "mistral", "base_url": upstream.url, "api_key": "k"}])
+    calls = [{"type": "tool_use", "id": f"toolu_{n}", "name": "f", "input": {}} for n in (1, 2)]
+    results = [{"type": "tool_result", "tool_use_id": f"toolu_{n}", "content": "x"} for n in (1, 2)]
+    messages = [*ASK, {"role": "assistant", "content": calls}, {"role": "user", "content": results}]
+    body = {"model": "up/m", "max_tokens": 9, "messages": messages}
+    assert HTTP.post(f"{gateway.url}/v1/messages", json=body).status_code == 200
+    made, *told = upstream.seen[0].json["messages"][1:]
+    ids = [call["id"] for call in made["tool_calls"]]
+    assert ids == [result["tool_call_id"] for result in told]
+    assert all(len(one) == 9 and one.isalnum() for one in ids)
+    assert len(set(ids)) == 2
+
+
 @pytest.mark.parametrize(
     ("kind", "field"), [("deepseek", "reasoning_content"), ("openrouter", "reasoning"), ("groq", None)]
 )

@@ -1,13 +1,17 @@
-"""Wishes that every form says in its own way: how long an answer is to be, and how soon and at what price it comes."""
+"""Wishes that every form says in its own way: how an answer is to look, and how soon and at what price it comes."""
 
 from __future__ import annotations
 
+import msgspec
+
 from nexus.llm.errors import InvalidRequest
-from nexus.llm.types import ChatRequest
+from nexus.llm.types import ChatRequest, ResponseFormat
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # For models that have no parameter for it; what is usual goes without saying.
 _VERBOSITY = {"low": "Keep your answer brief.", "high": "Answer in full detail."}
+_ONLY_JSON = "Answer with a single JSON object and nothing else: no words around it, no code fence."
+_BY_SCHEMA = "Answer with JSON that is valid by this schema and nothing else: no words around it, no code fence.\n"
 _VERBOSITIES = (None, "low", "medium", "high")
 _USUAL_TIERS = frozenset(("", "auto", "default", "standard", "standard_only", "on_demand", "scale"))
 _QUICK = frozenset(("fast", "priority"))
@@ -21,6 +25,13 @@ def verbosity_words(request: ChatRequest) -> str | None:
     if request.verbosity not in _VERBOSITIES:
         raise InvalidRequest("verbosity must be one of low, medium, high.", field="verbosity")
     return _VERBOSITY.get(request.verbosity or "")
+
+
+def json_words(form: ResponseFormat) -> str:
+    """Return the wish for JSON in words, for models that cannot be held to it otherwise."""
+    if form.kind == "json_object" or not form.schema:
+        return _ONLY_JSON
+    return _BY_SCHEMA + msgspec.json.encode(form.described).decode()
 
 
 def check_effort(effort: str | None) -> None:

@@ -80,6 +80,7 @@ class OpenAIProvider(OpenAIWire):
                 document_url=endpoint.options.get("document_url") is True,
                 cache_control=endpoint.options.get("cache_control") is True,
                 web_search=endpoint.options.get("web_search") is True,
+                short_ids=endpoint.options.get("short_ids") is True,
             )
             body = encode(chat_requests.write_request(call.parse(), model, stream=call.stream, ways=ways))
         return self.request(endpoint, "/chat/completions", body, model, headers)

@@ -42,6 +42,9 @@ ASKED_TO_THINK: list[tuple[str, Reasoning, dict[str, Any]]] = [
     ),
     (OPUS, Reasoning(effort="minimal"), {"output_config": {"effort": "low"}}),
     (OPUS, Reasoning(effort="none"), {"thinking": {"type": "disabled"}}),
+    ("claude-fable-5", Reasoning(effort="none"), {"output_config": {"effort": "low"}}),
+    ("claude-opus-5-5", Reasoning(budget_tokens=0), {"output_config": {"effort": "low"}}),
+    ("claude-haiku-5-5", Reasoning(budget_tokens=0), {"thinking": {"type": "disabled"}}),
     (OPUS, Reasoning(budget_tokens=5000), {"thinking": {"type": "adaptive"}}),
     (OPUS, Reasoning(summary="auto"), {"thinking": {"type": "adaptive", "display": "summarized"}}),
 ]

@@ -17,6 +17,7 @@ import msgspec
 
 from nexus.llm.errors import InvalidRequest, Unsupported
 from nexus.llm.forms.cache_marks import marked_for, read_mark, write_mark, write_own_mark
+from nexus.llm.forms.call_ids import short_id
 from nexus.llm.forms.chat.tools import (
     PLAIN,
     Manner,
@@ -79,7 +80,7 @@ class Ways(msgspec.Struct, frozen=True, kw_only=True):
     nowhere. `newer_limit`: the limit of output is `max_completion_tokens`; None leaves that to the model's name.
     `rename`: what parameters are called there; nothing for those that it does not know. `document_url`: documents
     have a part of this name, which takes addresses. `cache_control`: it takes marks as Anthropic has them.
-    `web_search`: it takes `web_search_options`.
+    `web_search`: it takes `web_search_options`. `short_ids`: ids of calls are nine letters and digits.
     """
 
     stream_usage: bool = True
@@ -89,6 +90,7 @@ class Ways(msgspec.Struct, frozen=True, kw_only=True):
     document_url: bool = False
     cache_control: bool = False
     web_search: bool = False
+    short_ids: bool = False
 
 
 def read_request(body: dict[str, Any]) -> ChatRequest:
@@ -268,7 +270,17 @@ def _write_messages(request: ChatRequest, model: str, *, own: bool, ways: Ways) 
         spoken = _write_foreign(message, parts, ways)
         if spoken != {"role": "assistant", "content": None} and (parts or not results):
             out.append(spoken)
+    if ways.short_ids:
+        _shorten_ids(out)
     return [*out, {"role": "user", "content": _write_content(tuple(shown))}] if shown else out
+
+
+def _shorten_ids(messages: list[dict[str, Any]]) -> None:
+    for message in messages:
+        if "tool_call_id" in message:
+            message["tool_call_id"] = short_id(message["tool_call_id"])
+        for call in message.get("tool_calls") or ():
+            call["id"] = short_id(call["id"])
 
 
 def _write_foreign(message: Message, parts: Sequence[AnyPart], ways: Ways) -> dict[str, Any]:

@@ -46,6 +46,7 @@ _FINISH: Final[dict[str, FinishReason]] = {
 }
 _MEDIA: Final[tuple[MediaKind, ...]] = ("image", "audio", "video", "document")
 _KEPT: Final = ("additionalModelResponseFields", "metrics", "performanceConfig", "serviceTier", "trace")
+_CHANNEL: Final = "<|channel|>"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -87,7 +88,7 @@ def read_finish(native: Any, *, called: bool, answered: bool) -> tuple[FinishRea
 def read_completion(body: dict[str, Any], *, name: str, model: str) -> Completion:
     """Read a whole answer; `name` becomes its id. Raises KeyError, TypeError, ValueError or AttributeError."""
     blocks = (body["output"].get("message") or {}).get("content") or ()
-    answered = any((block.get("toolUse") or {}).get("name") == ANSWER for block in blocks)
+    answered = any(_tool_name(use["name"]) == ANSWER for block in blocks if (use := block.get("toolUse")))
     parts = [part for block in blocks for part in _parts(block)]
     if answered:
         # What a model says around the JSON that was asked for would make it none.
@@ -124,9 +125,10 @@ def _parts(block: dict[str, Any]) -> list[AnyPart]:
         return [Text(text=_words(block["text"]))] if block["text"] else []
     if (use := block.get("toolUse")) is not None and use.get("type") != "server_tool_use":
         arguments = _encode(use.get("input", {})).decode()
-        if use["name"] == ANSWER:
+        name = _tool_name(use["name"])
+        if name == ANSWER:
             return [Text(text=arguments)]
-        return [ToolCall(id=_words(use["toolUseId"]), name=_words(use["name"]), arguments=arguments)]
+        return [ToolCall(id=_words(use["toolUseId"]), name=name, arguments=arguments)]
     if (thought := block.get("reasoningContent")) is not None:
         if (sealed := thought.get("redactedContent")) is not None:
             return [Thinking(redacted=_opened(sealed))]
@@ -158,6 +160,11 @@ def _note(cited: dict[str, Any], begin: int, end: int) -> dict[str, Any] | None:
     place = (cited.get("location") or {}).get("web") or {}
     url = place.get("url")
     return url_note(url, cited.get("title") or place.get("domain"), begin, end) if isinstance(url, str) else None
+
+
+def _tool_name(value: Any) -> str:
+    """Return the name of a tool; gpt-oss at times lets the mark of its channel run on into it."""
+    return _words(value).partition(_CHANNEL)[0] or value
 
 
 def _words(value: Any) -> str:
@@ -233,14 +240,15 @@ class EventReader:
 
     def _start(self, index: int, start: dict[str, Any]) -> list[Chunk]:
         if (use := start.get("toolUse")) is not None and use.get("type") != "server_tool_use":
-            if use["name"] == ANSWER:
+            name = _tool_name(use["name"])
+            if name == ANSWER:
                 self._answered = True
                 self._blocks[index] = _Answer()
                 return []
             self._called = True
             self._blocks[index] = _Call(self._calls)
             self._calls += 1
-            name, place = _words(use["name"]), self._calls - 1
+            place = self._calls - 1
             return [Chunk(tool=ToolDelta(position=place, id=_words(use["toolUseId"]), name=name, kind="function"))]
         self._blocks[index] = _Gathered(start)
         return []

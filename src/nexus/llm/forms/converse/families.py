@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from nexus.llm.forms.messages.claude import effort_of, thinking_fields
+from nexus.llm.forms.messages.claude import claude, effort_of, thinking_fields
 from nexus.llm.forms.wishes import check_effort
 from nexus.llm.types import Reasoning
 
@@ -27,6 +27,8 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     more: dict[str, str] = msgspec.field(default_factory=dict)
     reasoning: Literal["none", "claude", "effort", "qwen", "nova"] = "none"
     reasons: tuple[str, ...] = ("",)
+    bound: bool = True
+    short_ids: bool = False
     beside: frozenset[Kind] = frozenset(("text", "image", "document", "video", "audio"))
     status: bool = True
     leading_assistant: bool = False
@@ -39,6 +41,10 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     def structures(self, model: str) -> bool:
         """Tell whether the model takes a JSON schema for its answer, and `strict` for its tools."""
         return any(word in model for word in self.structured)
+
+    def binds(self, model: str) -> bool:
+        """Tell whether the model can be held to calling a tool."""
+        return self.bound and not (self.reasoning == "claude" and claude(model).unbound)
 
 
 # Of an unknown model everything is left to the model itself, which refuses what it does not take.
@@ -65,13 +71,14 @@ def plain_name(model: str) -> str:
 
 
 def thinking_of(
-    family: Family, model: str, asked: Reasoning, *, max_tokens: int | None, free: bool
+    family: Family, model: str, asked: Reasoning, *, max_tokens: int | None, free: bool, steered: bool = False
 ) -> dict[str, Any] | None:
     """Return the model's own fields for how much to think, {} to leave it at its default, None if it has no way.
 
     An effort is a wish: a model that knows fewer levels takes the nearest. A budget is a leave to think, which is no
     loss to a model that cannot. `free` is explained by `thinking_fields`, which knows about Claude and raises
-    `Unsupported`.
+    `Unsupported`. With `steered` the request limits the output or steers the choice of words, which Nova refuses
+    beside its highest effort.
     """
     if family.reasoning == "claude":
         told = thinking_fields(asked, model, max_tokens=max_tokens, free=free)
@@ -84,9 +91,12 @@ def thinking_of(
     if family.reasoning == "none" or not any(word in model for word in family.reasons):
         return None if asked.budget_tokens is None else {}
     level = level or effort_of(asked.budget_tokens or 0)
+    if family.reasoning == "effort" and "gpt-oss" not in model:
+        return {"reasoning": {"effort": "xhigh" if level == "max" else level}}
     if family.reasoning == "effort":
         return {"reasoning_effort": {"minimal": "low", "xhigh": "high", "max": "high"}.get(level, level)}
     if family.reasoning == "qwen":
         return {"reasoning_config": "low" if level in ("minimal", "low") else "high"}
-    level = {"minimal": "low", "low": "low", "medium": "medium"}.get(level, "high")
+    highest = "medium" if steered else "high"
+    level = {"minimal": "low", "low": "low", "medium": "medium"}.get(level, highest)
     return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": level}}

@@ -19,12 +19,13 @@ import msgspec
 
 from nexus.llm.errors import InvalidRequest, Unsupported, WrongType
 from nexus.llm.forms.cache_marks import kept_for
+from nexus.llm.forms.call_ids import short_id
 from nexus.llm.forms.converse.families import Family, thinking_of
 from nexus.llm.forms.converse.media import DocumentNames, write_media
 from nexus.llm.forms.shown import told_by_user
 from nexus.llm.forms.unsaid import as_client_says, refuse_unsaid
 from nexus.llm.forms.web_search import search_for
-from nexus.llm.forms.wishes import tier_of, verbosity_words
+from nexus.llm.forms.wishes import json_words, tier_of, verbosity_words
 from nexus.llm.types import (
     AnyPart,
     ChatRequest,
@@ -83,14 +84,14 @@ def _write_request(request: ChatRequest, model: str, family: Family, names: Mapp
     by_tool = answers_by_tool(request, model, family)
     more = _thinking(request, model, family, names, by_tool=by_tool)
     thinks = more.get("thinking", {}).get("type") in ("enabled", "adaptive")
-    if by_tool and thinks:
-        field = names.get("json_schema", "response_format")
-        raise Unsupported(f"{field}: this model cannot answer in JSON while it thinks.", field=field)
     more |= _parameters(request, family, thinks=thinks)
     system, messages = _Conversation(request, family).write()
     body: dict[str, Any] = {"messages": messages}
     if (words := verbosity_words(request)) is not None:
         system.append({"text": words})
+    form = request.response_format
+    if form is not None and not by_tool and _lacks_form(request, model, family):
+        system.append({"text": json_words(form)})
     if system:
         body["system"] = system
     if (tier := tier_of(request)) is not None:
@@ -101,7 +102,6 @@ def _write_request(request: ChatRequest, model: str, family: Family, names: Mapp
     if tools:
         body["toolConfig"] = tools
     more |= told
-    form = request.response_format
     if form is not None and form.kind == "json_schema" and family.structures(model):
         body["outputConfig"] = {"textFormat": _text_format(form)}
     if request.stop and family.stop_sequence:
@@ -121,6 +121,11 @@ def write_count(body: dict[str, Any]) -> dict[str, Any]:
 
 def answers_by_tool(request: ChatRequest, model: str, family: Family) -> bool:
     """Tell whether a tool has to stand in for the structured output that is asked for."""
+    return _lacks_form(request, model, family) and family.binds(model)
+
+
+def _lacks_form(request: ChatRequest, model: str, family: Family) -> bool:
+    """Tell whether JSON is asked for that the model cannot be held to by its API."""
     form, choice = request.response_format, request.tool_choice
     if form is None or form.kind == "text" or (form.kind == "json_schema" and family.structures(model)):
         return False
@@ -187,7 +192,9 @@ def _thinking(
         return {}
     bound = by_tool or (request.tool_choice is not None and request.tool_choice.mode in ("required", "tool"))
     free = not bound and not _lacks_thoughts(request.messages)
-    more = thinking_of(family, model, request.reasoning, max_tokens=request.max_tokens, free=free)
+    steers = (request.max_tokens, request.temperature, request.top_p, request.top_k)
+    steered = any(value is not None for value in steers)
+    more = thinking_of(family, model, request.reasoning, max_tokens=request.max_tokens, free=free, steered=steered)
     if more is None:
         field = names.get("reasoning", "reasoning")
         raise Unsupported(f"{field}: this model cannot be told how much to think.", field=field)
@@ -320,8 +327,10 @@ def _cache_point(lifetime: str) -> Block:
     return {"cachePoint": {"type": "default"} | ({"ttl": "1h"} if kept_for(lifetime) == "1h" else {})}
 
 
-def tool_id(given: str) -> str:
-    """Return an id that the API takes: the given one, or one made from it for the call and its result alike."""
+def tool_id(given: str, *, short: bool = False) -> str:
+    """Return an id that the model takes: the given one, or one made from it for the call and its result alike."""
+    if short:
+        return short_id(given)
     return given if _ID.match(given) else f"tooluse_{hashlib.sha256(given.encode()).hexdigest()[:24]}"
 
 
@@ -400,7 +409,7 @@ class _Conversation:
         if isinstance(part, Thinking):
             return self._thought(part)
         if isinstance(part, ToolCall):
-            return _write_call(part, field)
+            return _write_call(part, field, short=self._family.short_ids)
         if isinstance(part, ToolResult):
             return self._result(part, field)
         if isinstance(part, Searched):
@@ -433,7 +442,8 @@ class _Conversation:
                 raise Unsupported(f"{field}: this provider takes no sound in a tool's result.", field=field)
             else:
                 content.append(write_media(item, self._names, field))
-        result: dict[str, Any] = {"toolUseId": tool_id(part.id), "content": content or [{"text": "(no output)"}]}
+        call_id = tool_id(part.id, short=self._family.short_ids)
+        result: dict[str, Any] = {"toolUseId": call_id, "content": content or [{"text": "(no output)"}]}
         if part.is_error and self._family.status:
             result["status"] = "error"
         return {"toolResult": result}
@@ -445,7 +455,7 @@ def _with_words(blocks: list[Block]) -> list[Block]:
     return [*blocks, _NOTHING] if wordless else blocks
 
 
-def _write_call(part: ToolCall, field: str) -> Block:
+def _write_call(part: ToolCall, field: str, *, short: bool) -> Block:
     if part.kind != "function":
         raise Unsupported(f"{field}: this provider knows calls of functions only.", field=field)
     try:
@@ -454,7 +464,7 @@ def _write_call(part: ToolCall, field: str) -> Block:
         arguments = None
     if not isinstance(arguments, dict):
         raise InvalidRequest(f"{field}: the arguments of a call must be a JSON object.", field=field)
-    return {"toolUse": {"toolUseId": tool_id(part.id), "name": part.name, "input": arguments}}
+    return {"toolUse": {"toolUseId": tool_id(part.id, short=short), "name": part.name, "input": arguments}}
 
 
 def _mark(part: AnyPart) -> str | None:

@@ -15,18 +15,27 @@ from nexus.llm.errors import Unsupported
 from nexus.llm.forms.wishes import check_effort
 from nexus.llm.types import Reasoning
 
-_NAME = re.compile(r"claude-(?:[a-z]+-)?(?P<major>\d)(?:[-.](?P<minor>\d)(?!\d))?")
+_NAME = re.compile(r"claude-(?:(?P<line>[a-z]+)-)?(?P<major>\d)(?:[-.](?P<minor>\d)(?!\d))?")
+# From which version on the models of a line always think, and refuse to be held to a tool.
+_ALWAYS = {"fable": (5, 0), "opus": (5, 5), "sonnet": (5, 5)}
+_UNBOUND = {"fable": (5, 1), "opus": (5, 5), "sonnet": (5, 5)}
+_NEVER = (99, 0)
 # Thinking tokens for an effort by name, and the least that may be asked for.
 _BUDGETS = {"low": 4096, "medium": 8192, "high": 16_384, "xhigh": 32_000, "max": 32_000}
 _LEAST_BUDGET = 1024
 
 
 class Claude(NamedTuple):
-    """One generation: how it is told to think, its highest effort by name, how long an answer to ask for unasked."""
+    """One generation: how it is told to think, its highest effort by name, how long an answer to ask for unasked.
+
+    One that `always` thinks refuses to be told not to; an `unbound` one refuses to be held to a tool.
+    """
 
     thinking: Literal["none", "budget", "adaptive"]
     highest_effort: Literal["max", "xhigh"]
     answer_tokens: int
+    always: bool = False
+    unbound: bool = False
 
 
 @lru_cache(maxsize=1024)
@@ -40,7 +49,11 @@ def claude(model: str) -> Claude:
         return Claude("none", "max", 4096)
     if version < (3, 7):
         return Claude("none", "max", 8192)
-    return Claude("budget" if version < (4, 6) else "adaptive", "max" if version < (4, 7) else "xhigh", 32_000)
+    if version < (4, 6):
+        return Claude("budget", "max", 32_000)
+    line = found["line"] or ""
+    always, unbound = version >= _ALWAYS.get(line, _NEVER), version >= _UNBOUND.get(line, _NEVER)
+    return Claude("adaptive", "max" if version < (4, 7) else "xhigh", 32_000, always, unbound)
 
 
 def effort_of(budget: int) -> str:
@@ -75,7 +88,7 @@ def thinking_fields(asked: Reasoning, model: str, *, max_tokens: int | None, fre
 
 def _adaptive(asked: Reasoning, able: Claude, *, off: bool) -> dict[str, Any]:
     if off:
-        return {"thinking": {"type": "disabled"}}
+        return {"effort": "low"} if able.always else {"thinking": {"type": "disabled"}}
     effort = {"minimal": "low", "xhigh": able.highest_effort}.get(asked.effort or "", asked.effort)
     out: dict[str, Any] = {"effort": effort} if effort else {}
     if asked.effort != "minimal":

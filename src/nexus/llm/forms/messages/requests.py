@@ -21,7 +21,7 @@ from nexus.llm.forms.messages.searches import write_search
 from nexus.llm.forms.shown import told_by_user
 from nexus.llm.forms.unsaid import MESSAGES, as_client_says, refuse_fields, refuse_unsaid
 from nexus.llm.forms.web_search import search_for
-from nexus.llm.forms.wishes import tier_of, verbosity_words
+from nexus.llm.forms.wishes import json_words, tier_of, verbosity_words
 from nexus.llm.types import (
     AnyPart,
     ChatRequest,
@@ -55,7 +55,6 @@ _NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _SEAL = re.compile(r"[A-Za-z0-9+/=_-]+")
 # This form has a tier for those who have bought one, and takes it by itself unless told otherwise.
 _TIERS = {"priority": "auto"}
-_ONLY_JSON = "Answer with a single JSON object and nothing else: no words around it, no code fence."
 
 
 # Read.
@@ -319,7 +318,7 @@ def _write_messages(request: ChatRequest) -> tuple[list[dict[str, Any]], list[_T
         # The beginning of the answer, which must not end in white space.
         turns[-1].content[-1]["text"] = turns[-1].content[-1]["text"].rstrip()
     if request.response_format is not None and request.response_format.kind == "json_object":
-        system.append({"type": "text", "text": _ONLY_JSON})
+        system.append({"type": "text", "text": json_words(request.response_format)})
     return system, turns
 
 
