@@ -251,6 +251,27 @@ def test_events_become_pieces() -> None:
     assert chunks[-1].usage == Usage(input_tokens=15, cache_read_tokens=5, output_tokens=9)
 
 
+@pytest.mark.parametrize("delta", [None, {"stop_reason": "max_tokens"}])
+def test_what_stands_in_a_message_from_its_start_is_read(delta: dict[str, Any] | None) -> None:
+    result = {"type": "code_execution_tool_result", "tool_use_id": "srvtoolu_1", "content": {"stdout": "1"}}
+    call = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}, "caller": {"type": "code_execution"}}
+    cited = [{"type": "web_search_result_location", "url": "https://a", "title": "A"}]
+    content = [result, {"type": "text", "text": "so", "citations": cited}, call]
+    message = {"id": "msg_1", "model": "claude", "content": content, "stop_reason": "tool_use", "usage": {}}
+    later = [{"type": "message_delta", "delta": delta, "usage": {"output_tokens": 2}}] if delta else []
+    reader = AnswerReader()
+    told = [{"type": "message_start", "message": message}, *later, {"type": "message_stop"}]
+    chunks = [chunk for event in told for chunk in reader.read(event)]
+    assert chunks[0].role == "assistant"
+    assert [chunk.part.value for chunk in chunks if isinstance(chunk.part, Foreign)] == [result]
+    assert "".join(chunk.text or "" for chunk in chunks) == "so"
+    assert [chunk.extra["annotations"][0]["url_citation"]["url"] for chunk in chunks if chunk.extra] == ["https://a"]
+    assert [(tool.id, tool.arguments) for chunk in chunks if (tool := chunk.tool)] == [
+        ("toolu_1", ""), (None, '{"a":1}'),
+    ]  # fmt: skip
+    assert [chunk.finish_reason for chunk in chunks if chunk.finish_reason] == ["length" if delta else "tool_calls"]
+
+
 def test_a_call_without_deltas_has_the_input_it_began_with() -> None:
     reader = AnswerReader()
     found = []

@@ -360,7 +360,7 @@ class _Block:
         self.position = position
         self.pieces: list[str] = []
         self.given: dict[str, Any] = {}
-        self.cited: list[dict[str, Any]] = []
+        self.cited: list[dict[str, Any]] = list(start.get("citations") or ())
         self.begin = 0
 
 
@@ -376,6 +376,7 @@ class AnswerReader:
         self._usage: dict[str, Any] = {}
         self._said = 0
         self._begun = False
+        self._ended: dict[str, Any] | None = None
 
     @property
     def usage(self) -> Usage | None:
@@ -396,10 +397,23 @@ class AnswerReader:
             named = {name: _word(message.get(name)) for name in ("id", "model")}
             self._head = named | {"created": int(time.time())}
             merge_usage(self._usage, message.get("usage"))
-        elif kind == "message_delta":
+            return self._whole(message) if message.get("content") else []
+        if kind == "message_delta":
             merge_usage(self._usage, event.get("usage"))
+            self._ended = None
             return self._begin(self._finish(event.get("delta") or {}))
+        if kind == "message_stop" and self._ended is not None:
+            return self._begin(self._finish(self._ended))
         return []
+
+    def _whole(self, message: dict[str, Any]) -> list[Chunk]:
+        """Return what stands in a message from its start: results of code that ran on, and calls that it made."""
+        chunks: list[Chunk] = []
+        for i, block in enumerate(message["content"]):
+            place = ("whole", i)
+            chunks += [*self._start(place, block), *self._stop(place)]
+        self._ended = message if message.get("stop_reason") else None
+        return self._begin(chunks)
 
     def _begin(self, chunks: list[Chunk]) -> list[Chunk]:
         """Let the first piece of all say who speaks."""
