@@ -51,6 +51,11 @@ CHATS: dict[str, tuple[dict[str, Any], dict[str, Any], Told]] = {
         {},
         Told("hi", finish="stop", usage=USED),
     ),
+    "the object that was asked for": (
+        {"message": {"content": {"a": [1, "é"]}}, "finish_reason": "stop"},
+        {},
+        Told('{"a":[1,"é"]}', finish="stop", usage=USED),
+    ),
     "refused": (
         {"message": {"content": None, "refusal": "no"}, "finish_reason": "stop"},
         {},
@@ -146,6 +151,10 @@ STREAMS: dict[str, tuple[list[dict[str, Any]], Told]] = {
         [{"choices": [delta(role="assistant", content="")]}, {"choices": [delta(content="h")]},
          {"choices": [delta(content="i")]}, END, USES],
         Told("hi", finish="stop", usage=USED),
+    ),
+    "the object that was asked for": (
+        [{"choices": [delta(content={"a": 1})]}, END, USES],
+        Told('{"a":1}', finish="stop", usage=USED),
     ),
     "no role, null delta, empty choices": (
         [{"choices": []}, {"choices": [{"index": 0, "delta": None}]}, {"choices": [delta(content="hi")]}, END, USES],

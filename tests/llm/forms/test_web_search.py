@@ -108,6 +108,39 @@ def test_the_official_sdk_searches_in_a_response(
     assert len([event for event in events if event.type == "response.output_text.annotation.added"]) == 1
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"text": "", "thoughtSignature": "QUJD"},
+        {"text": "!", "thoughtSignature": "QUJD"},
+        {"functionCall": {"name": "f", "args": {}}},
+    ],
+)
+def test_what_is_cited_once_a_text_is_over_stands_on_that_text(
+    make: Callable[[str], Gateway], upstream: FakeUpstream, last: dict[str, Any]
+) -> None:
+    gateway = make("google")
+    pieces = [gemini({"text": "It rains."}, finish=None), ANSWERS["google"] | gemini(last)]
+    grounds = ANSWERS["google"]["candidates"][0]["groundingMetadata"] | {
+        "groundingSupports": [{"segment": {"startIndex": 3, "endIndex": 8}, "groundingChunkIndices": [1]}]
+    }
+    pieces[1]["candidates"][0]["groundingMetadata"] = grounds
+    told = b"".join(b"data: " + json.dumps(piece).encode() + b"\n\n" for piece in pieces)
+    upstream.answering = lambda seen: Script((stream_head(), chunked(told), b"0\r\n\r\n"))
+    client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="nx", max_retries=0, http_client=HTTP)
+    ask: Any = {"model": "r", "input": "weather?", "tools": [SEARCH], "store": False}
+    events = list(client.responses.create(**ask, stream=True))
+    (noted,) = (event for event in events if event.type == "response.output_text.annotation.added")
+    assert events[-1].type == "response.completed"
+    output = events[-1].response.output
+    texts = [part for item in output if item.type == "message" for part in item.content]
+    assert "".join(part.text for part in texts) == "It rains." + last.get("text", "")
+    (note,) = [note for text in texts for note in text.annotations]
+    assert (note.url, texts[0].text[note.start_index : note.end_index]) == ("https://b", "rains")
+    assert (noted.item_id, noted.content_index) == (output[noted.output_index].id, 0)
+    assert noted.annotation.to_dict() == note.to_dict()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_chat_completions_search_alike(make: Callable[[str], Gateway], upstream: FakeUpstream, kind: str) -> None:
     gateway = make(kind)

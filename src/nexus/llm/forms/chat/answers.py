@@ -274,7 +274,7 @@ def read_chunk(body: dict[str, Any], calls: dict[int, Calls]) -> list[Chunk]:
 def _read_delta(delta: dict[str, Any]) -> tuple[str | None, str | None]:
     """Return what is said and what is thought; some servers send parts in the place of a text."""
     content, thinking = delta.get("content"), delta.get("reasoning_content") or delta.get("reasoning")
-    if isinstance(content, list):
+    if isinstance(content, list | dict):
         parts = read_content(content)
         thinking = "".join(part.text for part in parts if isinstance(part, Thinking)) or thinking
         content = "".join(part.text for part in parts if isinstance(part, Text)) or None

@@ -391,9 +391,11 @@ def _is_said(part: AnyPart, role: Role) -> bool:
 
 
 def read_content(content: Any) -> list[AnyPart]:
-    """Read a content: a text, or parts."""
+    """Read a content: a text, or parts. Some servers answer with the object that they were asked for as JSON."""
     if isinstance(content, str):
         return [Text(text=content)]
+    if isinstance(content, dict):
+        return [Text(text=msgspec.json.encode(content).decode())]
     return [read_part(part) for part in content or ()]
 
 

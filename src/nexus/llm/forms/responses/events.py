@@ -21,6 +21,7 @@ from nexus.llm.forms.responses.items import (
     chat_annotation,
     image_item,
     message_item,
+    noted_text,
     own_annotation,
     read_output,
     reasoning_item,
@@ -240,6 +241,8 @@ class EventWriter:
         self._calls: dict[int, OpenItem] = {}
         self._items: dict[int, dict[str, Any]] = {}
         self._places = 0
+        # Of each text: how many characters came before it, where it stands, and the notes on it.
+        self._texts: list[tuple[int, dict[str, Any], list[Any]]] = []
         self._finish: FinishReason | None = None
         self._usage: Usage | None = None
 
@@ -286,14 +289,14 @@ class EventWriter:
             self._begin()
         if chunk.thinking:
             self._think(chunk.thinking)
-        if chunk.signature:
+        if chunk.signature and chunk.text is None and chunk.tool is None:
             self._opened("reasoning").signature = chunk.signature
         if chunk.text:
             self._say("output_text", chunk.text, (chunk.extra.get("logprobs") or {}).get("content") or [])
         if chunk.refusal:
             self._say("refusal", chunk.refusal, [])
         for note in chunk.extra.get("annotations") or ():
-            self._annotate(shifted(own_annotation(note), self._written))
+            self._annotate(own_annotation(note))
         if chunk.tool is not None:
             self._call(chunk.tool)
         if chunk.part is not None:
@@ -333,18 +336,20 @@ class EventWriter:
             self._said = kind
             part = text_part("") if kind == "output_text" else {"type": "refusal", "refusal": ""}
             self._emit("response.content_part.added", **self._content(item), part=part)
+            if kind == "output_text":
+                self._texts.append((self._written, self._content(item), item.annotations))
         item.text.append(text)
         item.logprobs += logprobs
         more = {"logprobs": logprobs} if kind == "output_text" else {}
         self._emit(f"response.{kind}.delta", **self._content(item), delta=text, **more)
 
     def _annotate(self, note: Any) -> None:
-        if self._open is None or self._said != "output_text":
-            return
-        item = self._open
-        at = self._content(item) | {"annotation_index": len(item.annotations)}
-        item.annotations.append(note)
-        self._emit("response.output_text.annotation.added", **at, annotation=note)
+        """Write a note on the text that it is about, which may be over."""
+        if self._texts:
+            begin, at, notes = self._texts[noted_text(note, [text[0] for text in self._texts])]
+            told = shifted(note, begin)
+            self._emit("response.output_text.annotation.added", **at, annotation_index=len(notes), annotation=told)
+            notes.append(told)
 
     def _content(self, item: OpenItem) -> dict[str, Any]:
         return {"item_id": item.id, "output_index": item.place, "content_index": len(item.parts)}
@@ -354,7 +359,7 @@ class EventWriter:
             return
         text, at = "".join(item.text), self._content(item)
         if self._said == "output_text":
-            part = text_part(text, item.logprobs) | {"annotations": list(item.annotations)}
+            part = text_part(text, item.logprobs) | {"annotations": item.annotations}
             self._written += len(text)
             self._emit("response.output_text.done", **at, text=text, logprobs=item.logprobs)
         else:

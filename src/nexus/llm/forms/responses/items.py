@@ -362,12 +362,16 @@ def write_output(
 
 def _annotate(texts: Sequence[dict[str, Any]], notes: Sequence[Any]) -> None:
     """Give each note to the text that it is about, counted from the beginning of that one; the last has the others."""
-    begins = list(accumulate((len(text["text"]) for text in texts), initial=0))
-    for note in notes:
-        told = own_annotation(note)
-        at = told.get("start_index") if isinstance(told, dict) else None
-        place = bisect_right(begins, at, hi=len(texts)) - 1 if isinstance(at, int) and at >= 0 else len(texts) - 1
-        texts[place]["annotations"].append(shifted(told, begins[place]) if isinstance(at, int) else told)
+    begins = list(accumulate((len(text["text"]) for text in texts[:-1]), initial=0))
+    for note in map(own_annotation, notes):
+        place = noted_text(note, begins)
+        texts[place]["annotations"].append(shifted(note, begins[place]))
+
+
+def noted_text(note: Any, begins: Sequence[int]) -> int:
+    """Return which of the texts that begin there a note is about; the last one where it does not say."""
+    at = note.get("start_index") if isinstance(note, dict) else None
+    return (bisect_right(begins, at) if isinstance(at, int) and at >= 0 else len(begins)) - 1
 
 
 def shifted(note: Any, begin: int) -> Any:
