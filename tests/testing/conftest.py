@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
-import boto3
-import openai
 import pytest
-from botocore.config import Config
-from google import genai
 
 from nexus.testing.upstream import FakeUpstream
+
+if TYPE_CHECKING:
+    import anthropic
+    import openai
+    from google import genai
+
+# pytest reads this file before it knows which tests there are, and in the process that only hands them out:
+# what the clients take to import, some seconds, is spent where one is used.
 
 
 @pytest.fixture(scope="session")
@@ -23,21 +26,30 @@ def upstream() -> Iterator[FakeUpstream]:
 
 @pytest.fixture(scope="session")
 def openai_client(upstream: FakeUpstream) -> openai.OpenAI:
+    import openai
+
     return openai.OpenAI(base_url=upstream.url, api_key="sk-own", max_retries=0)
 
 
 @pytest.fixture(scope="session")
 def anthropic_client(upstream: FakeUpstream) -> anthropic.Anthropic:
+    import anthropic
+
     return anthropic.Anthropic(base_url=upstream.address, api_key="sk-own", max_retries=0)
 
 
 @pytest.fixture(scope="session")
 def gemini_client(upstream: FakeUpstream) -> genai.Client:
+    from google import genai
+
     return genai.Client(api_key="own", http_options={"base_url": upstream.address})
 
 
 @pytest.fixture(scope="session")
 def bedrock_client(upstream: FakeUpstream) -> Any:
+    import boto3
+    from botocore.config import Config
+
     return boto3.client(
         "bedrock-runtime",
         region_name="us-east-1",
