@@ -55,6 +55,9 @@ for library in (httpx, httpx2):
     be_patient(library._config)
 
 
+# Until all tests are collected, next to nothing of what is made is garbage, and each look for it takes longer.
+gc.disable()
+
 # A machine that has other things to do fails no property.
 settings.register_profile("nexus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("nexus")
@@ -69,6 +72,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Let no collection of garbage look at all that has been imported, again and again: it stays."""
     gc.freeze()
+    gc.enable()
+    # As `nexus serve` has it.
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.hookimpl(wrapper=True)
