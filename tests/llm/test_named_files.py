@@ -25,10 +25,11 @@ from tests.llm.speakers import account, installed_kinds
 
 from nexus.access.types import Principal, Scope
 from nexus.core.clock import SystemClock
-from nexus.files.errors import FileNotFound
+from nexus.files.errors import FileNotFound, FileTooLarge
 from nexus.files.routes import router as file_routes
 from nexus.files.service import FileService
 from nexus.ledger.service import Ledger
+from nexus.llm.errors import InvalidRequest, Unsupported
 from nexus.llm.responses.service import ResponsesService, responses_form
 from nexus.llm.service import LLMService
 from nexus.llm.settings import LLMSettings
@@ -156,16 +157,21 @@ PLACES = {
     "anthropic_messages": "messages.0.content.1.source.file_id",
     "gemini": "contents.0.parts.1.fileData.fileUri",
 }
+CODES = {404: (FileNotFound.code,), 413: (FileTooLarge.code,), 400: (InvalidRequest.code, Unsupported.code)}
 ERRORS = (openai.APIStatusError, anthropic.APIStatusError, errors.APIError)
 
 
 def refusal(house: House, dialect: str, model: str, file_id: str, kind: str = "document") -> tuple[int, str]:
-    """Ask for what must be refused; return the status and the words."""
+    """Ask for what must be refused, and is on record as such; return the status and the words."""
     before = len(house.upstream.seen)
+    house.gateway.rows.clear()
     with pytest.raises(ERRORS) as refused:
         ASK[dialect](house, model, file_id, kind)
     assert len(house.upstream.seen) == before, "nothing reaches a provider"
     status: int = getattr(refused.value, "status_code", None) or refused.value.code  # type: ignore[union-attr]
+    row = house.gateway.row()
+    assert (row.kind, row.model, row.status, row.cost_usd, row.input_tokens) == ("chat", model, "error", None, None)
+    assert row.error_code in CODES[status]
     return status, str(refused.value)
 
 
@@ -416,6 +422,15 @@ def test_tokens_are_counted_with_the_file(house: House) -> None:
         assert told(house.sent)["contents"][0]["parts"][0]["inlineData"]["data"] == b64(PDF)
 
 
+def test_a_count_that_is_refused_for_a_file_is_on_record(house: House) -> None:
+    part: Any = {"type": "input_file", "file_id": UNKNOWN}
+    with pytest.raises(openai.NotFoundError) as gone:
+        house.openai().responses.input_tokens.count(model="openai/m", input=[{"role": "user", "content": [part]}])
+    assert gone.value.param == "input.0.content.0.file_id"
+    row = house.gateway.row()
+    assert (row.kind, row.model, row.status, row.error_code) == ("count", "openai/m", "error", "file_not_found")
+
+
 def test_streams_have_the_file_too(house: House) -> None:
     body = chat_body("openai/m", house.upload("a.pdf", PDF)) | {"stream": True}
     assert house.post("/v1/chat/completions", body).text.endswith("data: [DONE]\n\n")
@@ -501,6 +516,10 @@ def test_work_in_the_background_reads_the_file_when_it_runs(house: House) -> Non
     client.files.delete(file_id)
     with pytest.raises(FileNotFound):
         asyncio.run(house.store.background.respond(MINE, late.id))
+    assert [(row.model, row.status, row.error_code) for row in house.gateway.rows[-2:]] == [
+        ("huggingface/m", "ok", None),
+        ("huggingface/m", "error", "file_not_found"),
+    ]
     failed = client.responses.retrieve(late.id)
     assert failed.status == "failed"
     assert failed.error is not None
@@ -526,6 +545,8 @@ def test_a_stream_in_the_background_has_the_file_too(house: House) -> None:
     client.files.delete(file_id)
     with pytest.raises(FileNotFound):
         asyncio.run(house.store.background.respond(MINE, late))
+    row = house.gateway.rows[-1]
+    assert (row.status, row.error_code, row.stream) == ("error", "file_not_found", True)
     last: Any = list(client.responses.retrieve(late, stream=True))[-1]
     assert (last.type, last.response.error.code) == ("response.failed", "file_not_found")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from starlette.requests import ClientDisconnect
 
@@ -68,13 +69,14 @@ async def _chat(scope: Scope, receive: Receive, send: Send, dialect: Dialect) ->
     try:
         principal, service, body = await _enter(scope, receive)
         call = dialect.parse(body, path=_asked(scope), headers=headers_of(scope))
-        if may_name_files(call):
-            call = await _with_files(scope, principal, service, dialect, call)
-        call.received = scope["headers"]
         form = dialect.answering(call)
         entry = service.entry(principal, call, request_id=scope.get("request_id"))
         scope[HOLD] = entry.hold
         with Departure(scope, receive, entry):
+            if may_name_files(call):
+                call = await _with_files(scope, principal, service, dialect, call)
+                entry.characters = call.characters
+            call.received = scope["headers"]
             session = service.session(call, entry)
             if session is not None:
                 call = await session.prepare(principal, call)
@@ -120,9 +122,8 @@ async def _count(scope: Scope, receive: Receive, send: Send, dialect: Dialect) -
     try:
         principal, service, body = await _enter(scope, receive)
         call = dialect.parse(body, path=_asked(scope), headers=headers_of(scope))
-        if may_name_files(call):
-            call = await _with_files(scope, principal, service, dialect, call)
-        found = await service.count(principal, call)
+        named = partial(_with_files, scope, principal, service, dialect) if may_name_files(call) else None
+        found = await service.count(principal, call, named)
         extra = ((b"x-nexus-estimated", b"true"),) if found.estimated else ()
         await _send_json(scope, send, 200, found.body or dialect.count(found.tokens, call), more=extra)
     except _OVER:

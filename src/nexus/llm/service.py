@@ -11,7 +11,7 @@ Every call leaves exactly one row in the ledger, whatever happens to it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -223,12 +223,18 @@ class LLMService:
         found, provider = self.registry.account(account)
         return provider, await self._delivery.endpoint(found, provider)
 
-    async def count(self, principal: Principal, call: Call) -> TokenCount:
+    async def count(
+        self, principal: Principal, call: Call, named: Callable[[Call], Awaitable[Call]] | None = None
+    ) -> TokenCount:
         """Return how many tokens a request has: the provider's figure, or an estimate of ours.
 
-        Raises as `chat` does. Leaves a row in the ledger as every call, without tokens: counting is free.
+        `named` puts files into it. Raises as `chat` does, and what `named` raises. Leaves a row in the ledger as
+        every call, without tokens: counting is free.
         """
         with self.entry(principal, call, kind="count") as entry:
+            if named is not None:
+                call = await named(call)
+                entry.characters = call.characters
             await self._admission.count(entry)
 
             async def attempt(target: Target) -> TokenCount:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -72,6 +73,18 @@ def test_requests_are_counted_and_refused(limited: Make) -> None:
     assert refused.headers["ratelimit"].startswith('"req";r=0;t=')
     assert "x-ratelimit-limit-tokens" not in refused.headers
     assert [(row.status, row.error_code) for row in gateway.rows][-1] == ("error", "rate_limit_exceeded")
+
+
+def test_what_could_be_read_is_on_record_whatever_refuses_it(limited: Make, ledger: Ledger) -> None:
+    gateway = limited(rpm=1)
+    unread = [{"messages": "none"}, {"messages": [{"role": "nobody", "content": "x"}]}, {"temperature": "warm"}]
+    assert [ask(gateway, **bad).status_code for bad in unread] == [400] * 3
+    with serving(gateway.llm, ledger, replace(WHO, models=("up/other",))) as narrow:
+        assert ask(narrow).status_code == 404
+    assert not gateway.rows
+    assert [ask(gateway).status_code for _ in "12"] == [200, 429]
+    assert ask(limited(rpm=9), model="nobody/knows").status_code == 404
+    assert [row.error_code for row in gateway.rows] == [None, "rate_limit_exceeded", "model_not_found"]
 
 
 def test_the_sdk_understands_a_refusal(limited: Make, upstream: FakeUpstream) -> None:

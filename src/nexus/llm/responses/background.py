@@ -136,9 +136,7 @@ class Background:
             return await self._respond_streamed(principal, row, call, origin)
         head = _any.decode(row.body)
         try:
-            call = await self._with_files(principal, call)
-            if call.previous is not None:
-                await self._recall(principal, call)
+            call = await self._made_ready(principal, call, origin)
             with self._llm.entry(principal, call, **origin) as entry:
                 answer = _any.decode(await self._llm.answer(call, self._form, entry))
         except DatabaseUnavailable:
@@ -173,9 +171,7 @@ class Background:
         writer = CarriedWriter(so_far, names, goes_on=goes_on, sources=wants_sources(asked_for))
         entry: Entry | None = None
         try:
-            call = await self._with_files(principal, call)
-            if call.previous is not None:
-                await self._recall(principal, call)
+            call = await self._made_ready(principal, call, origin)
             if so_far.begun and known is None:
                 known = await self._record_lost(principal, call, kept.worker, so_far, origin)
             wanted = await teller.tell(writer.begin(_with(so_far.used, known)))
@@ -204,9 +200,18 @@ class Background:
             await teller.tell(last, Ended(writer.response["status"], _encode(writer.response)))
         return await self._status(row)
 
-    async def _with_files(self, principal: Principal, call: ResponsesCall) -> ResponsesCall:
-        filled = await self._llm.named_files.put_into(principal, call, self._form.files, self._form.parse)
-        assert isinstance(filled, ResponsesCall)
+    async def _made_ready(self, principal: Principal, call: ResponsesCall, origin: dict[str, Any]) -> ResponsesCall:
+        """Return the call with its files and what it refers to; one that is refused for those is on record too."""
+        try:
+            filled = await self._llm.named_files.put_into(principal, call, self._form.files, self._form.parse)
+            assert isinstance(filled, ResponsesCall)
+            if filled.previous is not None:
+                await self._recall(principal, filled)
+        except DatabaseUnavailable:
+            raise
+        except NexusError as error:
+            self._llm.entry(principal, call, **origin).close(error)
+            raise
         return filled
 
     async def _may_carry_on(self, row: ResponseRow, call: ResponsesCall, worker: str) -> bool:
