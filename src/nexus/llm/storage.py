@@ -64,11 +64,19 @@ def begin(session: Session, row: ResponseRow, events: ResponseEventRow | None, s
         session.add(events)
 
 
+class Asked(NamedTuple):
+    """Where an attempt went: a route, and the key of a deployment of it."""
+
+    route: str
+    deployment: str
+
+
 class TakenUp(NamedTuple):
-    """What was told of a response before, and by whom last."""
+    """What was told of a response before, and by whom last; where that one `asked`, if it had an answer."""
 
     events: list[bytes]
     worker: str | None
+    asked: Asked | None
 
 
 def take_up(session: Session, project_id: str, response_id: str, worker: str) -> TakenUp | None:
@@ -77,21 +85,34 @@ def take_up(session: Session, project_id: str, response_id: str, worker: str) ->
     if found is None or found.deleted or found.status not in OPEN:
         return None
     before, found.worker = found.worker, worker
+    asked, found.asked = found.asked, None
     if found.status != "in_progress":
         found.status = "in_progress"
         found.body = msgspec.json.encode(msgspec.json.decode(found.body) | {"status": "in_progress"})
-    return TakenUp([row.data for row in told(session, project_id, response_id, -1, None)], before)
+    events = [row.data for row in told(session, project_id, response_id, -1, None)]
+    return TakenUp(events, before, Asked(*asked) if asked else None)
 
 
 def tell(
-    session: Session, project_id: str, response_id: str, worker: str, events: ResponseEventRow, ended: Ended | None
+    session: Session,
+    project_id: str,
+    response_id: str,
+    worker: str,
+    events: ResponseEventRow,
+    ended: Ended | None,
+    asked: Asked | None,
 ) -> bool:
-    """Add events, and how the response ended if it did; False where `worker` has nothing to say any more."""
+    """Add events, and how the response ended if it did; False where `worker` has nothing to say any more.
+
+    `asked` tells where the events come from, where that is not known yet.
+    """
     columns = (ResponseRow.status, ResponseRow.worker, ResponseRow.deleted)
     found = session.execute(select(*columns).where(_is(project_id, response_id)).with_for_update()).one_or_none()
     if found is None or found.deleted or found.status not in OPEN or found.worker != worker:
         return False
     session.add(events)
+    if asked is not None:
+        session.execute(update(ResponseRow).where(_is(project_id, response_id)).values(asked=list(asked)))
     if ended is not None:
         changes = {"status": ended.status, "body": ended.body, "request": None}
         session.execute(update(ResponseRow).where(_is(project_id, response_id)).values(changes))

@@ -15,8 +15,8 @@ class ResponseRow(Base):
     """A response of a project, its own input and its body as the client got it, both JSON.
 
     `held_by` names the deployment whose provider keeps it too. `request` is what is still to be worked on by the
-    run `run_id`; only its attempt `worker` may add events. A deleted one stays without its content, so that nobody
-    else can ask its provider for it.
+    run `run_id`; only its attempt `worker` may add events, and `asked` is the route and the deployment that answers
+    it. A deleted one stays without its content, so that nobody else can ask its provider for it.
     """
 
     __tablename__ = "llm_response"
@@ -29,6 +29,7 @@ class ResponseRow(Base):
     held_by: Mapped[str | None] = mapped_column(String(400))
     run_id: Mapped[str | None] = mapped_column(String(40))
     worker: Mapped[str | None] = mapped_column(String(40))
+    asked: Mapped[list[str] | None] = mapped_column(JSON)
     input: Mapped[bytes] = mapped_column(LargeBinary)
     body: Mapped[bytes] = mapped_column(LargeBinary)
     request: Mapped[bytes | None] = mapped_column(LargeBinary)

@@ -336,6 +336,57 @@ def test_a_killed_engine_costs_no_word_that_was_told(place: Place) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("spoken", [True, False], ids=["answering", "not yet"])
+def test_what_a_dead_engine_used_is_of_the_deployment_that_answered_it(place: Place, spoken: bool) -> None:
+    """The first of its route failed, and the one that another route leads to took its place."""
+    price = {"input": 2.0, "output": 8.0}
+    places = [{"provider": "chat", "model": "broken", "price": {"input": 500.0, "output": 500.0}}]
+    others = [{"provider": "chat", "model": name, "price": price} for name in ("m", "n")]
+    place.llm["routes"] += [
+        {"name": "near", "deployments": places, "fallbacks": ["far"]},
+        {"name": "far", "deployments": others, "strategy": "weighted"},
+    ]
+
+    def answering(seen: Seen) -> Script:
+        if seen.json["model"] == "broken":
+            return failing("500")(seen)
+        if answered and not spoken:
+            return slowly(TEXT, gap=0.01, wait=0)(seen)
+        said = len(seen.json["messages"]) > 1
+        answered.append(seen.json["model"])
+        if not spoken:
+            return Script(("stall",))
+        left = TEXT.removeprefix(seen.json["messages"][-2]["content"]) if said else TEXT
+        return slowly(left, gap=0.01 if said else 0.15, wait=0)(seen)
+
+    answered: list[str] = []
+    place.llm["timeouts"] |= {"first_token": 30, "total": 30}
+    place.upstream.answering = answering
+    engine = place.engine()
+    stream = begin(sdk(place.api()), "near")
+    first = until(5, stream) if spoken else until(1, stream, "response.in_progress")
+    eventually(lambda: answered)
+    engine.kill()
+    place.engine()
+    assert words(first + list(stream)) == TEXT
+
+    def lost() -> list[InvocationRow]:
+        return place.database.read_now(
+            lambda session: list(session.scalars(select(InvocationRow).where(InvocationRow.status == "cancelled")))
+        )
+
+    eventually(lost)
+    (row,) = lost()
+    assert row.input_tokens
+    told = (row.route, row.details["deployment"], row.cost_usd)
+    spent = (row.input_tokens * price["input"] + (row.output_tokens or 0) * price["output"]) / 1e6
+    if spoken:
+        assert told == ("far", f"chat/{answered[0]}", pytest.approx(spent))
+    else:
+        assert told[:2] == ("near", "chat/broken")
+
+
+@pytest.mark.slow
 def test_an_engine_that_thaws_adds_nothing_to_what_another_tells(lite: Place) -> None:
     def answering(seen: Seen) -> Script:
         if len(lite.upstream.seen) == 1:

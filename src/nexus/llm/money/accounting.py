@@ -36,7 +36,7 @@ _CHARACTERS_PER_TOKEN = 4
 
 
 class Entry:
-    """One call's account. `sent` says whether an upstream had got the request when it ended.
+    """One call's account. `sent` says whether an upstream had got the request when it ended, `route` by which way.
 
     `headers` are lines that the answer carries to the caller besides its own. `hold` is what was reserved for the
     call of the caller's limits; closing settles it. An attempt that failed after its provider had begun to bill
@@ -46,9 +46,9 @@ class Entry:
 
     __slots__ = (
         *("_begun", "_deployment", "_failed", "_first", "_price_of", "_quotas"),
-        *("_record", "_recorded", "_reserved", "_route"),
+        *("_record", "_recorded", "_reserved"),
         *("answer_tokens", "attempts", "cache", "carried", "characters", "gone"),
-        *("headers", "hold", "invocation", "items", "sent", "tally"),
+        *("headers", "hold", "invocation", "items", "route", "sent", "tally"),
     )
 
     def __init__(
@@ -77,7 +77,6 @@ class Entry:
         self._begun = time.perf_counter()
         self._first: float | None = None
         self._recorded = False
-        self._route: Route | None = None
         self._deployment: Deployment | None = None
         self._failed: Sequence[FailedAttempt] = ()
         self._quotas = quotas
@@ -93,6 +92,7 @@ class Entry:
         self.hold = hold
         self.sent = False
         self.items: int | None = None
+        self.route: Route | None = None
         self.tally = Tally()
         self.invocation = Invocation(
             id=new_id("inv"),
@@ -132,7 +132,7 @@ class Entry:
         """Note where the next attempt goes; what an earlier one had said no longer counts."""
         if self._deployment is not None:
             self.failed()
-        self._route, self._deployment = route, deployment
+        self.route, self._deployment = route, deployment
         if self._quotas is not None and (deployment.rpm is not None or deployment.tpm is not None):
             expected = -(-self.characters // _CHARACTERS_PER_TOKEN) + self.answer_tokens
             self._reserved = self._quotas.take(deployment, expected)
@@ -152,7 +152,7 @@ class Entry:
 
     def served_from_cache(self, route: Route, tally: Tally) -> None:
         """Note that a kept answer of `route` serves this call: its tokens are told, and it costs nothing."""
-        self._route, self._deployment = route, None
+        self.route, self._deployment = route, None
         self.tally = tally
         self.invocation.cached = True
 
@@ -164,7 +164,7 @@ class Entry:
 
     def takes_over(self, other: Entry, tally: Tally) -> None:
         """Account for the call that `other` began and has handed over; `tally` is what is seen of it."""
-        self._route, self._deployment = other._route, other._deployment
+        self.route, self._deployment = other.route, other._deployment
         self.attempts, self.sent, self.tally = other.attempts, other.sent, tally
         self._failed = self._failed or other._failed
         self._reserved, other._reserved = other._reserved, None
@@ -205,8 +205,8 @@ class Entry:
             row.first_token_ms = (self._first - self._begun) * 1000
         if deployment is not None:
             row.provider = deployment.provider
-        if self._route is not None:
-            row.route = self._route.name
+        if self.route is not None:
+            row.route = self.route.name
         if self.items is not None:
             row.items = self.items
         usage = self.tally.usage or self.usage(row.status)

@@ -18,7 +18,7 @@ from nexus.core.errors import NexusError
 from nexus.core.ids import new_id
 from nexus.llm import storage
 from nexus.llm.dialect import Dialect
-from nexus.llm.errors import UnknownResponse, Unsupported
+from nexus.llm.errors import UnknownModel, UnknownResponse, Unsupported
 from nexus.llm.forms.responses.answers import echo_of, read_usage, response_head, wants_sources
 from nexus.llm.forms.responses.items import DIALECT, Names, offered
 from nexus.llm.forms.responses.requests import ResponsesCall
@@ -29,9 +29,9 @@ from nexus.llm.responses.telling import Teller, batch_of, first_events, last_eve
 from nexus.llm.routing.continuation import continuing, may_continue, summed
 from nexus.llm.routing.delivery import MOVES_ON
 from nexus.llm.service import LLMService
-from nexus.llm.storage import OPEN, Ended
+from nexus.llm.storage import OPEN, Asked, Ended, TakenUp
 from nexus.llm.tables import ResponseRow
-from nexus.llm.types import Tally, Usage
+from nexus.llm.types import Deployment, Route, Tally, Usage
 from nexus.runs import storage as run_storage
 from nexus.runs.service import RunService
 from nexus.runs.types import RetryPolicy, RunSpec, RunStatus, StepSpec
@@ -173,13 +173,14 @@ class Background:
         try:
             call = await self._made_ready(principal, call, origin)
             if so_far.begun and known is None:
-                known = await self._record_lost(principal, call, kept.worker, so_far, origin)
+                known = await self._record_lost(principal, call, kept, so_far, origin)
             wanted = await teller.tell(writer.begin(_with(so_far.used, known)))
             asked = continuing(call, so_far.said) if goes_on else call
             with self._llm.entry(principal, asked, **origin) as entry:
                 entry.invocation.id = _invocation_of(worker)
                 flow = await self._llm.open_chunks(asked, entry)
                 entry.first_token()
+                teller.asked = _asked(entry)
                 try:
                     wanted = wanted and await teller.pass_on(flow, writer)
                 finally:
@@ -223,7 +224,7 @@ class Background:
         return kept is not None and so_far_of(kept.events).may_go_on
 
     async def _record_lost(
-        self, principal: Principal, call: ResponsesCall, worker: str | None, so_far: SoFar, origin: dict[str, Any]
+        self, principal: Principal, call: ResponsesCall, kept: TakenUp, so_far: SoFar, origin: dict[str, Any]
     ) -> Usage:
         """Record the attempt of an engine that is gone, by what it has told; return what that must have used.
 
@@ -234,14 +235,24 @@ class Background:
             output_tokens=-(-so_far.made // _CHARACTERS_PER_TOKEN),
             estimated=True,
         )
-        if worker is not None:
-            route = await self._llm.registry.priced(call.model, project=principal.project_id)
+        if kept.worker is not None:
             entry = self._llm.entry(principal, call, **origin)
-            entry.invocation.id = _invocation_of(worker)
-            entry.goes_to(route, route.deployments[0])
+            entry.invocation.id = _invocation_of(kept.worker)
+            entry.goes_to(*await self._way_of(call, principal.project_id, kept.asked))
             entry.tally = Tally(usage=used)
             entry.close(GeneratorExit())
         return used
+
+    async def _way_of(self, call: ResponsesCall, project: str, asked: Asked | None) -> tuple[Route, Deployment]:
+        """Return where an attempt went; the first place of the call's route where that is not known, or is no more."""
+        if asked is not None:
+            with suppress(UnknownModel):
+                route = await self._llm.registry.priced(asked.route, project=project)
+                for deployment in route.deployments:
+                    if deployment.key == asked.deployment:
+                        return route, deployment
+        route = await self._llm.registry.priced(call.model, project=project)
+        return route, route.deployments[0]
 
     async def _status(self, row: ResponseRow) -> str:
         found = await self._database.read(storage.response, row.project_id, row.id)
@@ -250,6 +261,11 @@ class Background:
 
 def _invocation_of(worker: str) -> str:
     return f"inv_{worker.partition('_')[2]}"
+
+
+def _asked(entry: Entry) -> Asked | None:
+    route, deployment = entry.route, entry.deployment
+    return Asked(route.name, deployment.key) if route is not None and deployment is not None else None
 
 
 def _with(before: dict[str, Any] | None, known: Usage | None) -> Usage | None:

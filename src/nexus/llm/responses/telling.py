@@ -19,7 +19,7 @@ from nexus.llm.flow import Stream
 from nexus.llm.forms.responses.events import event_bytes
 from nexus.llm.responses.carried import CarriedWriter
 from nexus.llm.responses.so_far import SoFar
-from nexus.llm.storage import OPEN, Ended
+from nexus.llm.storage import OPEN, Asked, Ended
 from nexus.llm.tables import ResponseEventRow, ResponseRow
 from nexus.llm.types import Chunk
 from nexus.storage.db import Database
@@ -60,20 +60,24 @@ def so_far_of(batches: list[bytes]) -> SoFar:
 
 
 class Teller:
-    """Writes down the events of one response, as long as its `worker` is the one to do so."""
+    """Writes down the events of one response, as long as its `worker` is the one to do so.
+
+    What is `asked` for them is written down with the next ones.
+    """
 
     def __init__(self, database: Database, row: ResponseRow, worker: str) -> None:
         """Write for the response of `row`."""
         self._database = database
         self._row = row
         self._worker = worker
+        self.asked: Asked | None = None
 
     async def tell(self, data: bytes, ended: Ended | None = None) -> bool:
         """Write down events, and the end; False where the response has ended, or is another's."""
         if not data:
             return True
-        place = (self._row.project_id, self._row.id)
-        return await self._database.write(storage.tell, *place, self._worker, batch_of(*place, data), ended)
+        place, asked, self.asked = (self._row.project_id, self._row.id), self.asked, None
+        return await self._database.write(storage.tell, *place, self._worker, batch_of(*place, data), ended, asked)
 
     async def pass_on(self, stream: Stream[list[Chunk]], writer: CarriedWriter) -> bool:
         """Write down a stream as it comes, ten times a second at most; False as soon as nobody wants it."""
