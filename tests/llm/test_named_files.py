@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,9 +31,13 @@ from nexus.files.routes import router as file_routes
 from nexus.files.service import FileService
 from nexus.ledger.service import Ledger
 from nexus.llm.errors import InvalidRequest, Unsupported
+from nexus.llm.forms.named_files import has_mark
+from nexus.llm.hot import DIALECTS
+from nexus.llm.named_files import NamedFiles
 from nexus.llm.responses.service import ResponsesService, responses_form
 from nexus.llm.service import LLMService
 from nexus.llm.settings import LLMSettings
+from nexus.llm.types import Call, Media
 from nexus.runs.service import RunService
 from nexus.runs.settings import RunsSettings
 from nexus.storage.blobs.local import LocalBlobs
@@ -383,6 +388,36 @@ def test_all_files_of_a_request_have_one_limit(make_house: Callable[..., House])
     assert ask(one, two).status_code == 200
     refused = ask(one, two, one)
     assert (refused.status_code, refused.json()["error"]["param"]) == (413, "messages.0.content.2.file.file_id")
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"x", b"file", b"_" * 31, b"_" * 32, b"_" * 33, b"file_" * 500, b"A" * 2**20, b"file_0"]
+)
+def test_an_id_is_found_wherever_it_stands(before: bytes) -> None:
+    for after in (b"", b"_", b"_" * 1000):
+        assert has_mark(before + UNKNOWN.encode() + after)
+        assert has_mark(before + after) is (b"file_0" in before + after)
+
+
+@pytest.mark.parametrize("size", [10, 3 * 2**17 - 1, 3 * 2**17 + 1, 2_000_001])
+async def test_what_is_large_is_put_in_beside_the_event_loop(database: Database, tmp_path: Path, size: int) -> None:
+    files = FileService(database=database, blobs=LocalBlobs(tmp_path / "files"))
+    held = (PDF * (1 + size // len(PDF)))[:size]
+    file = await files.add(MINE, held, "a.pdf")
+    form = DIALECTS.get("openai_chat")
+    threads: list[int] = []
+
+    def read(body: bytes) -> Call:
+        threads.append(threading.get_ident())
+        return form.parse(body)
+
+    call = form.parse(json.dumps(chat_body("openai/m", file.id)).encode())
+    filled = await NamedFiles(files, limit=2**24).put_into(MINE, call, form.files, read)
+    part = filled.parse().messages[0].parts[0]
+    assert isinstance(part, Media)
+    assert part.data == b64(held)
+    assert filled.given == call.body
+    assert (threads == [threading.get_ident()]) is (size == 10)
 
 
 def test_a_kept_answer_belongs_to_what_the_file_holds(make_house: Callable[..., House]) -> None:

@@ -17,7 +17,7 @@ import openai
 import pytest
 from sqlalchemy import select
 from tests.forked import Forked
-from tests.llm.conftest import WHO, Gateway, fast, serving
+from tests.llm.conftest import PATIENT, WHO, Gateway, fast, serving
 from tests.llm.scripts import failing, slowly, stream_of
 
 from nexus.access.types import Principal, Scope
@@ -360,7 +360,7 @@ def test_what_a_dead_engine_used_is_of_the_deployment_that_answered_it(place: Pl
         return slowly(left, gap=0.01 if said else 0.15, wait=0)(seen)
 
     answered: list[str] = []
-    place.llm["timeouts"] |= {"first_token": 30, "total": 30}
+    place.llm["timeouts"] |= PATIENT
     place.upstream.answering = answering
     engine = place.engine()
     stream = begin(sdk(place.api()), "near")

@@ -17,6 +17,9 @@ from nexus.llm.types import Call, Media, Need, Text
 
 # Ids begin with the time, whose first letter stays the same until the year 3084.
 _MARK: Final = b"file_0"
+_FEW: Final = 32
+# A multiple of three, so that the pieces' base64 is that of the whole.
+_PIECE: Final = 3 * 2**17
 _MEDIA: Final[frozenset[Need]] = frozenset(("images", "audio", "documents"))
 _KINDS: Final[dict[str, Any]] = {"image": "image", "audio": "audio", "video": "video"}
 _WORDS: Final = frozenset(
@@ -62,8 +65,10 @@ class NamedFile(NamedTuple):
 
     @property
     def data(self) -> str:
-        """Return the content in base64."""
-        return base64.b64encode(self.content).decode()
+        """Return the content in base64, made in pieces: other threads get their turn between them."""
+        view = memoryview(self.content)
+        pieces = (view[at : at + _PIECE] for at in range(0, len(view), _PIECE))
+        return b"".join(map(base64.b64encode, pieces)).decode()
 
     def part(self, field: str, name: str | None = None) -> Text | Media:
         """Return it as a part of a message: words under their name, anything else as it is."""
@@ -139,12 +144,23 @@ class Opened:
 
 def may_name_files(call: Call) -> bool:
     """Tell, at next to no cost, whether a request may name files of ours: it needs what files are for."""
-    return bool(call.needs) and not call.needs.isdisjoint(_MEDIA) and _MARK in call.body
+    return bool(call.needs) and not call.needs.isdisjoint(_MEDIA) and has_mark(call.body)
 
 
 def has_mark(body: bytes) -> bool:
-    """Tell whether a body may name files of ours."""
-    return _MARK in body
+    """Tell whether a body may name files of ours.
+
+    Where media are at hand that is megabytes of base64, which has no underscore: one byte is found thirty times faster
+    than several.
+    """
+    at = -1
+    for _ in range(_FEW):
+        at = body.find(b"_", at + 1)
+        if at < 0:
+            return False
+        if body.startswith(_MARK, max(0, at - 4)):
+            return True
+    return body.find(_MARK, at) >= 0
 
 
 def spot_of(
@@ -169,4 +185,4 @@ def parts_of(holder: Any, name: str) -> Iterator[tuple[int, dict[str, Any], list
 
 
 def _has_mark(raw: msgspec.Raw) -> bool:
-    return _MARK in bytes(raw)
+    return has_mark(bytes(raw))
