@@ -59,6 +59,8 @@ ASKED = EmbeddingRequest(model="m", input=("a", "b"))
         (422, {"error": "Template error: x", "error_type": "template_error"}, UpstreamRejected, "Template error: x"),
         (422, {"error": ["first", "second"]}, UpstreamRejected, "first second"),
         (400, {"message": "plain"}, UpstreamRejected, "plain"),
+        (422, {"detail": "best_of must be > 0"}, UpstreamRejected, "best_of must be > 0"),
+        (422, {"detail": [{"loc": ["body", "n"], "msg": "Field required"}]}, UpstreamRejected, "Field required"),
         (422, "Template error: syntax", UpstreamRejected, "Template error: syntax"),
         (400, {"error": {"message": "The requested model 'x' is not supported", "param": "model",
                          "code": "model_not_supported"}}, UpstreamRejected, "The requested model 'x' is not supported"),

@@ -95,7 +95,7 @@ class HuggingFaceProvider(OpenAIProvider):
     def error(self, answer: HttpAnswer) -> NexusError:
         """Turn an error answer into ours: OpenAI's form from the router, `{"error": "..."}` or plain text else."""
         told = _told(answer)
-        message = _words(told.get("error", told.get("message")))
+        message = next((words for name in ("error", "message", "detail") if (words := _words(told.get(name)))), None)
         wait = told.get("estimated_time")
         if answer.status == 503 and isinstance(wait, int | float) and wait >= 0:
             return UpstreamUnavailable("The provider is loading the model.", retry_after=min(wait, _LONGEST_WAIT))
@@ -126,7 +126,7 @@ def _words(error: Any) -> str | None:
     if isinstance(error, dict):
         error = error.get("message")
     if isinstance(error, list):
-        error = " ".join(str(item) for item in error)
+        error = " ".join(str(item.get("msg") if isinstance(item, dict) else item) for item in error)
     return error[:2000] if isinstance(error, str) and error else None
 
 

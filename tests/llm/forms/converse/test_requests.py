@@ -303,8 +303,9 @@ def test_no_tools_and_tools_of_the_past() -> None:
 
 def test_specifications_of_tools() -> None:
     given = (Tool(name="a", description=" ", strict=True), Tool(name="", value={"systemTool": {"name": "nova_code"}}))
+    closed = {"type": "object", "properties": {}, "additionalProperties": False}
     assert written(SONNET, tools=given)["toolConfig"]["tools"] == [
-        {"toolSpec": {"name": "a", "inputSchema": {"json": {"type": "object", "properties": {}}}, "strict": True}},
+        {"toolSpec": {"name": "a", "inputSchema": {"json": closed}, "strict": True}},
         {"systemTool": {"name": "nova_code"}},
     ]
     assert "strict" not in written(NOVA, tools=given)["toolConfig"]["tools"][0]["toolSpec"]

@@ -63,7 +63,7 @@ def read_answer(body: dict[str, Any], headers: dict[str, str], model: str) -> Em
         rows = [row["embedding"] if isinstance(row, dict) else row for row in body["embeddings"]]
     vectors = tuple(struct.pack(f"<{len(row)}f", *row) for row in rows)
     told = headers.get("x-amzn-bedrock-input-token-count", "")
-    read = int(told) if told.isdigit() else body.get("inputTextTokenCount")
+    read = int(told) if told.isdigit() else body.get("inputTextTokenCount", body.get("inputTokenCount"))
     return Embedding(
         model=model,
         vectors=vectors,

@@ -22,6 +22,7 @@ from nexus.llm.forms.cache_marks import kept_for
 from nexus.llm.forms.call_ids import short_id
 from nexus.llm.forms.converse.families import Family, thinking_of
 from nexus.llm.forms.converse.media import DocumentNames, write_media
+from nexus.llm.forms.messages.schemas import for_claude
 from nexus.llm.forms.shown import told_by_user
 from nexus.llm.forms.unsaid import as_client_says, refuse_unsaid
 from nexus.llm.forms.web_search import search_for
@@ -103,7 +104,7 @@ def _write_request(request: ChatRequest, model: str, family: Family, names: Mapp
         body["toolConfig"] = tools
     more |= told
     if form is not None and form.kind == "json_schema" and family.structures(model):
-        body["outputConfig"] = {"textFormat": _text_format(form)}
+        body["outputConfig"] = {"textFormat": _text_format(form, family)}
     if request.stop and family.stop_sequence:
         body["additionalModelResponseFieldPaths"] = [family.stop_sequence]
     own = {name: value for name, value in request.extra.items() if name in OWN_FIELDS}
@@ -210,11 +211,13 @@ def _lacks_thoughts(messages: tuple[Message, ...]) -> bool:
     return not (isinstance(first, Thinking) and (first.signature or first.redacted))
 
 
-def _text_format(form: ResponseFormat) -> dict[str, Any]:
+def _text_format(form: ResponseFormat, family: Family) -> dict[str, Any]:
     told: dict[str, Any] = {"name": form.name} if form.name else {}
     if form.description:
         told["description"] = form.description
-    told["schema"] = msgspec.json.encode(_closed(form.schema or {"type": "object"})).decode()
+    asked = form.schema or {"type": "object"}
+    taken = for_claude(asked, lengths=True) if family.reasoning == "claude" else _closed(asked)
+    told["schema"] = msgspec.json.encode(taken).decode()
     return {"type": "json_schema", "structure": {"jsonSchema": told}}
 
 
@@ -300,6 +303,9 @@ def _write_tool(tool: Tool, i: int, model: str, family: Family) -> Iterator[Bloc
     spec = _spec(tool.name, tool.description, tool.parameters)
     if tool.strict and family.structures(model):
         spec["toolSpec"]["strict"] = True
+        if family.reasoning == "claude":
+            taken = for_claude(spec["toolSpec"]["inputSchema"]["json"], lengths=True)
+            spec["toolSpec"]["inputSchema"]["json"] = taken
     yield spec
     if tool.cache and family.cache == "all":
         yield _cache_point(tool.cache)

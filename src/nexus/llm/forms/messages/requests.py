@@ -17,6 +17,7 @@ from nexus.llm.errors import InvalidRequest, Unsupported
 from nexus.llm.forms.cache_marks import read_mark, write_mark
 from nexus.llm.forms.messages.blocks import read_block, read_content
 from nexus.llm.forms.messages.claude import claude, effort_of, thinking_fields
+from nexus.llm.forms.messages.schemas import for_claude
 from nexus.llm.forms.messages.searches import write_search
 from nexus.llm.forms.shown import told_by_user
 from nexus.llm.forms.unsaid import MESSAGES, as_client_says, refuse_fields, refuse_unsaid
@@ -419,6 +420,7 @@ def _write_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
         out["description"] = tool.description
     if tool.strict:
         out["strict"] = True
+        out["input_schema"] = schema if own else for_claude(schema)
     return out | write_mark(tool.cache)
 
 
@@ -454,19 +456,9 @@ def _add_output(body: dict[str, Any], request: ChatRequest, thinking: dict[str, 
         config["effort"] = thinking["effort"]
     wanted = request.response_format
     if wanted is not None and wanted.kind == "json_schema":
-        config["format"] = {"type": "json_schema", "schema": _closed(wanted.described)}
+        config["format"] = {"type": "json_schema", "schema": for_claude(wanted.described)}
     if config:
         body["output_config"] = config
-
-
-def _closed(schema: Any) -> Any:
-    """Return a JSON schema whose objects say that they have no further members, as this form demands."""
-    if isinstance(schema, list):
-        return [_closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {name: _closed(value) for name, value in schema.items()}
-    return {"additionalProperties": False} | closed if schema.get("type") == "object" else closed
 
 
 def _add_sampling(body: dict[str, Any], request: ChatRequest) -> None:
