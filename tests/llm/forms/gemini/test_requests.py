@@ -338,3 +338,12 @@ def test_what_only_gemini_can_say_is_named() -> None:
         with pytest.raises(Unsupported) as caught:
             understood(**fields)  # type: ignore[arg-type]
         assert caught.value.field == field
+
+
+@pytest.mark.parametrize("parts", [[{"text": ""}], [{"text": ""}, {"text": ""}]])
+def test_a_turn_of_the_user_without_words_is_one(parts: list[dict[str, Any]]) -> None:
+    nothing = {"role": "model", "parts": [{"text": ""}]}
+    request = understood(contents=[*HELLO, nothing, {"parts": parts}])
+    assert [(message.role, message.text) for message in request.messages] == [("user", "hi"), ("user", "")]
+    assert request.places is not None
+    assert request.places()[-1] == ["contents.2.parts.0"]

@@ -504,3 +504,19 @@ def test_marks_reach_servers_of_chat_completions_that_take_them() -> None:
     ]
     assert taken["tools"][0]["cache_control"] == {"type": "ephemeral"}
     assert "cache_control" not in json.dumps(chat_requests.write_request(request, "m", stream=False))
+
+
+ANSWERED = (said("user", Text(text="hi")), said("assistant", Text(text="hello")))
+
+
+@pytest.mark.parametrize("before", [(), (said("system", Text(text="be brief")),), ANSWERED])
+def test_a_question_without_words_is_still_asked(before: tuple[Message, ...]) -> None:
+    request = asked(*before, said("user", Text(text="")))
+    here, there = written(request), write_gemini(request, "gemini-2.5-flash")
+    assert here["messages"][-1] == {"role": "user", "content": [{"type": "text", "text": "."}]}
+    assert there["contents"][-1] == {"role": "user", "parts": [{"text": ""}]}
+    converse = write_converse(request, SONNET, family_of(SONNET))["messages"]
+    assert converse[-1] == {"role": "user", "content": [{"text": "."}]}
+    turns = [message for message in request.messages if message.role != "system"]
+    assert len(here["messages"]) == len(there["contents"]) == len(converse) == len(turns)
+    assert here.get("system") == ("be brief" if len(before) == 1 else None)

@@ -364,6 +364,8 @@ class _Conversation:
                 turns.append((role, blocks))
         if not turns or (turns[0][0] == "assistant" and not self._family.leading_assistant):
             turns.insert(0, ("user", [_NOTHING]))
+        if turns[-1][0] == "assistant" and self._request.messages[-1].role == "user":
+            turns.append(("user", [_NOTHING]))  # else the answer before would go on
         return system, [
             {"role": role, "content": content}
             for speaker, blocks in turns

@@ -152,9 +152,16 @@ def read_messages(body: dict[str, Any], detail: str | None = None) -> list[Messa
         said = tuple(part for part in parts_read if not isinstance(part, ToolResult))
         if results:
             messages.append(Message(role="tool", parts=results))
+        if not parts_read and _asks_nothing(content):
+            said = (Text(text=""),)
         if said:
             messages.append(Message(role="assistant" if role == "model" else "user", parts=said))
     return messages
+
+
+def _asks_nothing(content: dict[str, Any]) -> bool:
+    """Tell whether a turn of the user without words is one: it is answered, other than no turn."""
+    return (content.get("role") or "user") == "user" and bool(content.get("parts"))
 
 
 def _places(body: dict[str, Any]) -> list[list[str]]:
@@ -168,6 +175,8 @@ def _places(body: dict[str, Any]) -> list[list[str]]:
                 results.append(f"contents.{i}.parts.{j}")
             elif _read_part(part, CallNames(), "", None) is not None:
                 said.append(f"contents.{i}.parts.{j}")
+        if not said and not results and _asks_nothing(content):
+            said = [f"contents.{i}.parts.0"]
         places += [there for there in (results, said) if there]
     return places
 
@@ -365,8 +374,8 @@ def _write_messages(messages: tuple[Message, ...], model: str) -> tuple[list[dic
             settle([])
             if said:
                 contents.append({"role": "model", "parts": _sealed(said) if seals_calls else said})
-        elif said:
-            settle(said)
+        elif said or (message.role == "user" and not results and message is messages[-1]):
+            settle(said or [{"text": ""}])
     settle([])
     return system, contents
 

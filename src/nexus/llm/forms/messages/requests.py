@@ -310,6 +310,9 @@ def _write_messages(request: ChatRequest) -> tuple[list[dict[str, Any]], list[_T
             turns[-1].content.extend(blocks)
         elif blocks:
             turns.append(_Turn(role, blocks))
+    if request.messages and request.messages[-1].role == "user" and (not turns or turns[-1].role == "assistant"):
+        # A question without words: this form has no empty text, and without a turn the answer before would go on.
+        turns.append(_Turn("user", [{"type": "text", "text": "."}]))
     for turn in turns:
         if turn.role == "user":
             turn.content.sort(key=lambda block: block["type"] != "tool_result")
