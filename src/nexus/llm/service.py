@@ -31,6 +31,7 @@ from nexus.llm.dialect import Dialect
 from nexus.llm.embeddings import Embeddings
 from nexus.llm.errors import UnknownModel
 from nexus.llm.flow import Flow, Reading, Stream, Translation
+from nexus.llm.forms.named_files import refuse_ours_in
 from nexus.llm.local.children import LocalChildren
 from nexus.llm.local.embedder import Embedder
 from nexus.llm.local.runtime import LocalRuntime
@@ -150,7 +151,7 @@ class LLMService:
 
         Raises `UnknownModel`, `Unsupported`, `ContextTooLong` or an upstream's error.
         """
-        call = Call.of(request)
+        call = Call.of(refuse_ours_in(request))
         with self.entry(principal, call, kind=kind, **origin) as entry:
             await self._admission.chat(call, entry, self.registry.at_hand(call.model))
 
@@ -170,8 +171,8 @@ class LLMService:
             )
 
     def stream(self, principal: Principal, request: ChatRequest, *, kind: str = "chat", **origin: Any) -> ChatStream:
-        """Ask for a streamed answer: enter what this returns, then iterate over its chunks."""
-        call = Call.of(request, stream=True)
+        """Ask for a streamed answer: enter what this returns, then iterate over its chunks. Raises `Unsupported`."""
+        call = Call.of(refuse_ours_in(request), stream=True)
         return ChatStream(self, call, self.entry(principal, call, kind=kind, **origin))
 
     async def embed(

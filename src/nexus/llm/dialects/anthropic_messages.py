@@ -22,6 +22,7 @@ from nexus.llm.forms.messages import requests as messages_requests
 from nexus.llm.forms.messages.answers import merge_usage, read_error, read_stop, read_usage, write_answer
 from nexus.llm.forms.messages.named_files import NAMING
 from nexus.llm.forms.messages.stream import AnswerWriter
+from nexus.llm.forms.named_files import refuse_ours
 from nexus.llm.types import Call, ChatRequest, Chunk, Completion, ModelCard, Need, Tally, Usage
 from nexus.llm.wire.sse import EventSplitter, data_of
 
@@ -99,6 +100,7 @@ class _Block(msgspec.Struct):
     name: Any = None
     input: Any = None
     tool_use_id: Any = None
+    file_id: Any = None
 
 
 class _Message(msgspec.Struct):
@@ -398,6 +400,8 @@ class _Seen:
                 self.content(block.content, f"{place}.content")
         elif kind == "search_result":
             self.content(block.content, f"{place}.content")
+        elif kind == "container_upload":
+            refuse_ours(block.file_id, f"{place}.file_id")
 
     def source(self, source: dict[str, Any], kind: str, place: str) -> None:
         form = _require(source.get("type"), str, f"{place}.source.type")

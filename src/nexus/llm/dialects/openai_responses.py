@@ -25,6 +25,7 @@ from nexus.llm.errors import (
     from_stream,
 )
 from nexus.llm.forms.decoding import decode_checked, wrong_field
+from nexus.llm.forms.named_files import refuse_ours
 from nexus.llm.forms.responses.answers import echo_of, read_usage, wants_sources, write_response
 from nexus.llm.forms.responses.events import EventWriter
 from nexus.llm.forms.responses.items import ADDED, DIALECT, Names, offered
@@ -61,6 +62,9 @@ class _Reasoning(msgspec.Struct):
 class _Tool(msgspec.Struct):
     type: str
     name: str | None = None
+    container: Any = None
+    environment: Any = None
+    input_image_mask: Any = None
 
 
 class _Head(msgspec.Struct):
@@ -379,6 +383,8 @@ def _check_item(item: _Item, place: str) -> list[tuple[str, list[_Part]]]:
         _require(place, name=item.name, call_id=item.call_id, arguments=item.arguments)
     elif kind == ADDED:
         _check_added(item.tools, f"{place}.tools")
+    elif kind == "computer_call_output":
+        _refuse_ours(item.output, "file_id", f"{place}.output")
     elif kind == "custom_tool_call":
         _require(place, name=item.name, call_id=item.call_id, input=item.input)
     elif kind in ("function_call_output", "custom_tool_call_output"):
@@ -395,9 +401,25 @@ def _check_added(tools: Any, place: str) -> None:
     if tools is None:
         raise MissingParameter(f"{place} is required.", field=place)
     try:
-        msgspec.convert(tools, list[_Tool])
+        _check_tools(msgspec.convert(tools, list[_Tool]), place)
     except msgspec.ValidationError as error:
         raise wrong_field(str(error), place) from None
+
+
+def _check_tools(tools: list[_Tool], place: str) -> None:
+    """Refuse files of ours where tools name what lies at their provider."""
+    for i, tool in enumerate(tools):
+        if tool.container is not None:
+            _refuse_ours(tool.container, "file_ids", f"{place}.{i}.container")
+        if tool.environment is not None:
+            _refuse_ours(tool.environment, "file_ids", f"{place}.{i}.environment")
+        if tool.input_image_mask is not None:
+            _refuse_ours(tool.input_image_mask, "file_id", f"{place}.{i}.input_image_mask")
+
+
+def _refuse_ours(holder: Any, name: str, place: str) -> None:
+    if isinstance(holder, dict):
+        refuse_ours(holder.get(name), f"{place}.{name}")
 
 
 def _parts(given: Any, place: str) -> list[_Part]:
@@ -418,6 +440,10 @@ def _require(place: str, **given: Any) -> None:
 def _check_options(head: _Head, needs: set[Need], fields: dict[Need, str]) -> None:
     if isinstance(head.tool_choice, str) and head.tool_choice not in _CHOICES:
         raise InvalidRequest(f"tool_choice must be one of {', '.join(_CHOICES)}, or a tool.", field="tool_choice")
+    _check_tools(head.tools or [], "tools")
+    if head.prompt is not None and isinstance(variables := head.prompt.get("variables"), dict):
+        for name, value in variables.items():
+            _refuse_ours(value, "file_id", f"prompt.variables.{name}")
     form = head.text.format.type if head.text is not None and head.text.format is not None else "text"
     if form not in _FORMATS:
         raise InvalidRequest(f"text.format.type must be one of {', '.join(_FORMATS)}.", field="text.format.type")

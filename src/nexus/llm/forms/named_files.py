@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from nexus.core.ids import is_id
-from nexus.llm.errors import InvalidRequest
-from nexus.llm.types import Call, Media, Need, Text
+from nexus.llm.errors import InvalidRequest, Unsupported
+from nexus.llm.types import Call, ChatRequest, Media, Need, Text, ToolResult
 
 # Ids begin with the time, whose first letter stays the same until the year 3084.
 _MARK: Final = b"file_0"
@@ -161,6 +161,32 @@ def has_mark(body: bytes) -> bool:
         if body.startswith(_MARK, max(0, at - 4)):
             return True
     return body.find(_MARK, at) >= 0
+
+
+def refuse_ours(given: Any, field: str) -> None:
+    """Raise `Unsupported`, naming `field`, for an id of ours, or a list with one, where only a provider's will do."""
+    listed = isinstance(given, list)
+    for i, one in enumerate(given if listed else (given,)):
+        if isinstance(one, str) and is_id(one, "file"):
+            place = f"{field}.{i}" if listed else field
+            raise Unsupported(
+                f"{place} names a file of this server, which the model's provider does not have. Give the file where "
+                "contents of messages may name one, or upload it at the provider.",
+                field=place,
+            )
+
+
+def refuse_ours_in(request: ChatRequest) -> ChatRequest:
+    """Return a request of this process. Raises `Unsupported` where one of its media is an id of ours."""
+    for i, message in enumerate(request.messages):
+        for j, part in enumerate(message.parts):
+            if isinstance(part, Media):
+                refuse_ours(part.file_id, f"messages.{i}.parts.{j}.file_id")
+            elif isinstance(part, ToolResult):
+                for k, shown in enumerate(part.content):
+                    if isinstance(shown, Media):
+                        refuse_ours(shown.file_id, f"messages.{i}.parts.{j}.content.{k}.file_id")
+    return request
 
 
 def spot_of(
