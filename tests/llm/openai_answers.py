@@ -286,6 +286,7 @@ def incomplete(reason: str | None) -> dict[str, Any]:
     return {"status": "incomplete", "incomplete_details": {"reason": reason} if reason else None}
 
 
+FREE = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "c1", "name": "f", "status": "completed"}
 RESPONSES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], Told]] = {
     "plain": ([said("hi")], {}, Told("hi", finish="stop", usage=USED)),
     "nothing": ([], {}, Told(finish="stop", usage=USED)),
@@ -302,6 +303,11 @@ RESPONSES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], Told]] = {
     ),
     "refused": ([REFUSAL], {}, Told("no", finish="stop", usage=USED, refused=True)),
     "a call": ([said("so"), ITEM], {}, Told("so", tools=[F], finish="tools", usage=USED)),
+    "words for a free-form tool": (
+        [said("so"), FREE | {"input": 'say "é"\n'}, FREE | {"id": "ctc_2", "call_id": "c2", "input": ""}],
+        {},
+        Told("so", tools=[("f", 'say "é"\n'), ("f", "")], finish="tools", usage=USED),
+    ),
     "too long": ([said("hi")], incomplete("max_output_tokens"), Told("hi", finish="length", usage=USED)),
     "filtered": ([said("h")], incomplete("content_filter"), Told("h", finish="filter", usage=USED)),
     "too many messages": ([said("hi")], incomplete("max_messages"), Told("hi", finish="length", usage=USED)),
@@ -365,7 +371,9 @@ def response_events(output: list[dict[str, Any]], more: dict[str, Any]) -> list[
     told: list[dict[str, Any]] = [{"type": "response.created", "response": whole | {"output": [], "status": "queued"}}]
     for place, item in enumerate(output):
         at = {"output_index": place, "item_id": item.get("id"), "content_index": 0}
-        told.append({"type": "response.output_item.added", **at, "item": item | {"content": [], "arguments": ""}})
+        told.append(
+            {"type": "response.output_item.added", **at, "item": item | {"content": [], "arguments": "", "input": ""}}
+        )
         for part in item["content"] if item["type"] == "message" else ():
             kind, field = ("output_text", "text") if "text" in part else ("refusal", "refusal")
             told.append(
@@ -378,6 +386,8 @@ def response_events(output: list[dict[str, Any]], more: dict[str, Any]) -> list[
             told.append({"type": f"response.{kind}.done", **at, field: part[field]})
         if item["type"] == "function_call":
             told.append({"type": "response.function_call_arguments.delta", **at, "delta": item["arguments"]})
+        pieces = item["input"] if item["type"] == "custom_tool_call" else ()
+        told += [{"type": "response.custom_tool_call_input.delta", **at, "delta": piece} for piece in pieces]
         told.append({"type": f"response.{item['type']}.in_progress", **at})
         told.append({"type": "response.output_item.done", **at, "item": item})
     told.append({"type": f"response.{whole['status']}", "response": whole})

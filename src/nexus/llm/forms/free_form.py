@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from nexus.llm.types import Tool
+
+BEFORE: Final = '{"input":"'
+AFTER: Final = '"}'
 
 
 def as_function(name: str, described: str | None, grammar: dict[str, Any] | None) -> Tool:
@@ -21,6 +24,11 @@ def as_function(name: str, described: str | None, grammar: dict[str, Any] | None
 def wrapped(text: str) -> str:
     """Return the arguments of a free-form call."""
     return msgspec.json.encode({"input": text}).decode()
+
+
+def inside(piece: str) -> str:
+    """Return a piece of the text as it stands between `BEFORE` and `AFTER`."""
+    return msgspec.json.encode(piece).decode()[1:-1]
 
 
 def unwrapped(arguments: str) -> str:

@@ -12,7 +12,7 @@ import msgspec
 
 from nexus.core.ids import new_id
 from nexus.llm.errors import from_stream
-from nexus.llm.forms.free_form import unwrapped
+from nexus.llm.forms.free_form import AFTER, BEFORE, inside, unwrapped
 from nexus.llm.forms.responses.answers import counted, ending, finish_of, read_usage, response_head
 from nexus.llm.forms.responses.items import (
     DIALECT,
@@ -101,7 +101,8 @@ class EventReader:
         if position is None:
             return []
         self._begun.add(place)
-        return [Chunk(tool=ToolDelta(position=position, arguments=event.get(_ARGUMENTS[kind]) or ""))]
+        told = event.get(_ARGUMENTS[kind]) or ""
+        return [Chunk(tool=ToolDelta(position=position, arguments=inside(told) if "custom" in kind else told))]
 
     def _item(self, place: int, item: dict[str, Any], *, done: bool) -> list[Chunk]:
         kind = item.get("type")
@@ -125,21 +126,23 @@ class EventReader:
         return texts + [Chunk(refusal=part.text) for part in parts if isinstance(part, Refusal)]
 
     def _call(self, place: int, item: dict[str, Any], *, done: bool) -> list[Chunk]:
+        """Read a call; the words for a free-form tool as the arguments of a function, like those of a whole answer."""
         chunks = []
         custom = item["type"] == "custom_tool_call"
         if place not in self._calls:
             position = self._calls[place] = len(self._calls)
-            head = ToolDelta(
-                position=position,
-                id=str(item.get("call_id") or item.get("id") or ""),
-                name=item.get("name"),
-                kind="custom" if custom else "function",
-            )
+            call_id = str(item.get("call_id") or item.get("id") or "")
+            head = ToolDelta(position=position, id=call_id, name=item.get("name"), kind="function")
             chunks.append(Chunk(tool=head))
+            if custom:
+                chunks.append(Chunk(tool=ToolDelta(position=position, arguments=BEFORE)))
         told = item.get("input" if custom else "arguments")
         if done and told and place not in self._begun:
             self._begun.add(place)
+            told = inside(told) if custom else told
             chunks.append(Chunk(tool=ToolDelta(position=self._calls[place], arguments=told)))
+        if done and custom:
+            chunks.append(Chunk(tool=ToolDelta(position=self._calls[place], arguments=AFTER)))
         return chunks
 
     def _end(self, response: dict[str, Any]) -> list[Chunk]:
