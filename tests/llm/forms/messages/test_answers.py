@@ -210,6 +210,17 @@ def test_a_refusal_in_words_is_a_refusal() -> None:
     assert body["stop_details"] == {"type": "refusal", "category": None, "explanation": "I won't."}
 
 
+def test_why_a_provider_refused_is_told() -> None:
+    details = {"type": "refusal", "category": "cyber", "explanation": "Not that."}
+    ended = {"stop_reason": "refusal", "stop_details": details}
+    choice = read_answer({"content": []} | ended).choices[0]
+    assert (choice.message.parts, choice.finish_reason) == ((Refusal(text="Not that."),), "content_filter")
+    told = AnswerReader().read({"type": "message_delta", "delta": ended, "usage": {}})
+    assert [(chunk.refusal, chunk.finish_reason) for chunk in told] == [("Not that.", None), (None, "content_filter")]
+    for other in (ended | {"stop_details": None}, ended | {"stop_reason": "end_turn"}):
+        assert read_answer({"content": []} | other).choices[0].message.parts == ()
+
+
 def events(content: list[dict[str, Any]], cut: random.Random) -> list[dict[str, Any]]:
     """The stream that says these blocks, its deltas cut at random."""
     usage = {"input_tokens": 10, "cache_read_input_tokens": 5, "output_tokens": 1}

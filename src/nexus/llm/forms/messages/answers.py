@@ -217,9 +217,10 @@ def read_answer(body: dict[str, Any]) -> Completion:
         for name in _WORDS:
             _word(block.get(name))
     noted = _read_notes(body["content"])
+    why = _read_refusal(body)
     message = Message(
         role="assistant",
-        parts=tuple(_parts(body["content"])),
+        parts=(*_parts(body["content"]), *([Refusal(text=why)] if why else ())),
         extra={"annotations": noted} if noted else {},
     )
     more = {"stop_sequence": stopped} if (stopped := body.get("stop_sequence")) is not None else {}
@@ -340,6 +341,12 @@ def write_block(part: AnyPart) -> dict[str, Any] | None:
 def write_call(call_id: str | None, name: str, seal: str | None) -> dict[str, Any]:
     """Write a call without its input; a seal of another provider's travels in the id."""
     return {"type": "tool_use", "id": sealed_id(call_id or new_id("toolu"), seal), "name": name, "input": {}}
+
+
+def _read_refusal(told: dict[str, Any]) -> str | None:
+    """Return why an answer was refused, in the provider's words."""
+    details = told.get("stop_details") if told.get("stop_reason") == "refusal" else None
+    return _word(details.get("explanation")) if isinstance(details, dict) else None
 
 
 def write_refusal(text: str) -> dict[str, Any]:
@@ -485,5 +492,9 @@ class AnswerReader:
     def _finish(self, delta: dict[str, Any]) -> list[Chunk]:
         native = _word(delta.get("stop_reason"))
         more = {"stop_sequence": delta["stop_sequence"]} if delta.get("stop_sequence") is not None else {}
-        reason = read_stop(native)
-        return [Chunk(finish_reason=reason, native_finish_reason=native, usage=self.usage, extra=more, **self._head)]
+        reason, why = read_stop(native), _read_refusal(delta)
+        refused = [Chunk(refusal=why, **self._head)] if why else []
+        return [
+            *refused,
+            Chunk(finish_reason=reason, native_finish_reason=native, usage=self.usage, extra=more, **self._head),
+        ]
