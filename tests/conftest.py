@@ -11,9 +11,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import certifi
 import httpx
 import httpx2
 import pytest
@@ -54,6 +56,21 @@ for library in (httpx, httpx2):
     share_tls(library._transports.default)
     be_patient(library._config)
 
+
+def share_trust() -> None:
+    """Let clients that name the file of trusted certificates share it too: Google's reads it three times for each."""
+    make = ssl.create_default_context
+    shared = cache(make)
+    trusted = {certifi.where(), os.environ.get("SSL_CERT_FILE", certifi.where())}
+
+    # Ours name none, and theirs is made with each. A test's own certificates are in another file.
+    def given(*purpose: ssl.Purpose, **files: Any) -> ssl.SSLContext:
+        return (shared if files.get("cafile") in trusted else make)(*purpose, **files)
+
+    ssl.create_default_context = given
+
+
+share_trust()
 
 # Until all tests are collected, next to nothing of what is made is garbage, and each look for it takes longer.
 gc.disable()
