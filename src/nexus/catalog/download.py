@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from email.message import Message
+from functools import cache
 from pathlib import Path
 from typing import IO, Final
 
@@ -61,6 +62,12 @@ class Answer:
         self.close = response.close
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """Return the trusted certificates, which take longer to read than most answers."""
+    return ssl.create_default_context()
+
+
 def open_url(
     url: str,
     *,
@@ -82,7 +89,7 @@ def open_url(
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(context=ssl.create_default_context()),
+        urllib.request.HTTPSHandler(context=_tls()),
         redirects,
         urllib.request.HTTPErrorProcessor(),
         urllib.request.HTTPDefaultErrorHandler(),
