@@ -227,6 +227,7 @@ def test_every_kind_of_part_survives_the_way_there_and_back() -> None:
             ],
         },
         {"role": "tool", "tool_call_id": "c1", "content": "42"},
+        {"role": "tool", "tool_call_id": "c2", "name": "g", "content": "43"},
         {"role": "assistant", "content": "done", "refusal": "no", "reasoning_content": "hm"},
     ]
     read = [chat_requests.read_message(message) for message in messages]
@@ -238,7 +239,9 @@ def test_every_kind_of_part_survives_the_way_there_and_back() -> None:
     assert sound.media_type == "audio/mp3"
     assert isinstance(read[2].parts[0], ToolCall)
     assert isinstance(read[3].parts[0], ToolResult)
-    assert isinstance(read[4].parts[0], Thinking)
+    assert isinstance(read[5].parts[0], Thinking)
+    request = ChatRequest(dialect="other", model="m", messages=(read[4],))
+    assert chat_requests.write_request(request, "m", stream=False)["messages"] == [messages[4]]
     assert msgspec.json.decode(msgspec.json.encode(read), type=type(read)) is not None
 
 

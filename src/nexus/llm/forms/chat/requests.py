@@ -260,7 +260,7 @@ def _write_messages(request: ChatRequest, model: str, *, own: bool, ways: Ways) 
             words = [Text(text=item.text, cache=item.cache) for item in part.content if isinstance(item, Text)]
             if part.cache and words:
                 words[-1] = msgspec.structs.replace(words[-1], cache=part.cache)
-            out.append({"role": "tool", "tool_call_id": part.id, "content": _write_content(tuple(words))})
+            out.append(_write_result(message, part, _write_content(tuple(words))))
             shown += [_media_there(item, ways) for item in part.content if isinstance(item, Media)]
         if results and parts:
             parts, shown = shown + parts, []
@@ -353,15 +353,18 @@ def read_message(message: dict[str, Any]) -> Message:
 
 def write_message(message: Message) -> list[dict[str, Any]]:
     """Write one message; tool results stand alone in this form, so one may become several."""
-    written = [
-        {"role": "tool", "tool_call_id": part.id, "content": _write_content(part.content)}
-        for part in message.parts
-        if isinstance(part, ToolResult)
-    ]
+    results = [part for part in message.parts if isinstance(part, ToolResult)]
+    written = [_write_result(message, part, _write_content(part.content)) for part in results]
     parts = [part for part in message.parts if not isinstance(part, ToolResult)]
     if parts or not written:
         written.append(write_spoken(message, parts) | message.extra)
     return written
+
+
+def _write_result(message: Message, part: ToolResult, content: Any) -> dict[str, Any]:
+    """Write what a tool returned; some clients name the tool."""
+    named = {"name": message.name} if message.name is not None else {}
+    return {"role": "tool", "tool_call_id": part.id, **named, "content": content}
 
 
 def write_spoken(message: Message, parts: Sequence[AnyPart], manner: Manner = PLAIN) -> dict[str, Any]:
