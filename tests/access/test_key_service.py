@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.clock import MovedClock
+from tests.clock import PATIENCE, MovedClock
 
 from nexus.access.errors import InvalidKey, KeyNotFound, KeyRevoked, ScopeNotHeld
 from nexus.access.roles import Role
@@ -207,11 +207,11 @@ async def test_last_use_is_kept(any_database: Database) -> None:
     await access.stop()
     shown = await access.keys.get(owner, made.row.id)
     assert shown.row.last_used_at is not None
-    assert abs(datetime.now(UTC) - shown.row.last_used_at) < timedelta(seconds=10)
+    assert abs(datetime.now(UTC) - shown.row.last_used_at) < timedelta(seconds=60)
 
 
 async def _eventually(holds: object) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             if holds():  # type: ignore[operator]

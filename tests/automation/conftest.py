@@ -60,7 +60,7 @@ class Shop:
         run = await self.start(definition, **inputs)
         return await self.wait(run)
 
-    async def wait(self, run: Run, seconds: float = 20) -> Run:
+    async def wait(self, run: Run, seconds: float = 120) -> Run:
         run = await self.runs.wait(self.who, run.id, seconds)
         assert run.status.final, run
         return run
@@ -69,7 +69,7 @@ class Shop:
 @pytest.fixture
 async def shop(database: Database, tmp_path: Path) -> AsyncIterator[Shop]:
     clock = SystemClock()
-    settings = RunsSettings(data_dir=tmp_path, reap=0.1, heartbeat=0.5, lease=2.0, concurrency=4)
+    settings = RunsSettings(data_dir=tmp_path, reap=0.1, heartbeat=0.5, lease=30.0, concurrency=4)
     runs = RunService(database=database, settings=settings)
     files = FileService(database=database, blobs=LocalBlobs(tmp_path / "files"))
     automation = AutomationService(database=database, runs=runs, files=files, clock=clock)

@@ -77,7 +77,7 @@ class Place:
     def __init__(self, database: Database, folder: Path) -> None:
         self.clock: Any = Hands()
         self.database = database
-        self.settings = RunsSettings(data_dir=folder, reap=0.1, heartbeat=0.5, lease=2.0, concurrency=2)
+        self.settings = RunsSettings(data_dir=folder, reap=0.1, heartbeat=0.5, lease=30.0, concurrency=2)
         self.runs = RunService(database=database, settings=self.settings, clock=self.clock)
         self.secrets = SecretService(database=database, keyring=Keyring(b"k" * 48), clock=self.clock)
         self.channels = ChannelService(

@@ -49,7 +49,7 @@ class Board:
 
     async def told(self, count: int = 1) -> list[dict[str, Any]]:
         """Wait until the runs that tell have ended, and return what came."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while True:
                 runs = await self.shop.runs.list(self.shop.who, kind="alert")
                 if len(runs) == count and all(run.status.final for run in runs):

@@ -70,7 +70,7 @@ class Outside:
 @pytest.fixture
 def made(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(killing, "ENGINE", "tests.automation.data_engine")
-    with yard(database, tmp_path, lease=2.0, heartbeat=0.5, reap=0.2) as ready:
+    with yard(database, tmp_path, lease=30.0, heartbeat=0.5, reap=0.2) as ready:
         yield ready
 
 

@@ -151,7 +151,7 @@ async def test_secrets_go_in_and_never_come_out(door: Door) -> None:
 
 async def test_approvals(door: Door, shop: Shop) -> None:
     run = await shop.start({"steps": [{"key": "ask", "uses": "approval", "with": {"message": "Well?"}}]})
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (pending := (await door("GET", "/api/v1/approvals?status=pending"))["data"]):
             await asyncio.sleep(0.05)
     assert (pending[0]["run_id"], pending[0]["step"], pending[0]["message"]) == (run.id, "ask", "Well?")

@@ -9,6 +9,7 @@ import time
 import weakref
 
 import pytest
+from tests.clock import soon
 
 from nexus.catalog.errors import MemoryFull, ModelDamaged, ModelLoadFailed
 from nexus.catalog.pool import ModelPool
@@ -62,7 +63,7 @@ async def test_states_tell_loading_loaded_and_users() -> None:
     pool, go = ModelPool(budget=100), threading.Event()
 
     def load() -> Model:
-        go.wait(5)
+        go.wait(60)
         return Model()
 
     async def hold(done: asyncio.Event) -> None:
@@ -71,10 +72,10 @@ async def test_states_tell_loading_loaded_and_users() -> None:
 
     done = asyncio.Event()
     task = asyncio.create_task(hold(done))
-    await asyncio.sleep(0.02)
+    await soon(pool.states)
     assert [entry.state for entry in pool.states()] == [State.LOADING]
     go.set()
-    await asyncio.sleep(0.05)
+    await soon(lambda: pool.states()[0].state is State.LOADED and pool.states()[0].users)
     (entry,) = pool.states()
     assert (entry.state, entry.users, entry.size) == (State.LOADED, 1, 10)
     done.set()
@@ -202,7 +203,7 @@ async def test_a_caller_that_gives_up_neither_stops_the_load_nor_stays_counted()
     pool, go = ModelPool(budget=100), threading.Event()
 
     def load() -> Model:
-        go.wait(5)
+        go.wait(60)
         return Model()
 
     async def use() -> None:
@@ -210,7 +211,7 @@ async def test_a_caller_that_gives_up_neither_stops_the_load_nor_stays_counted()
             pass
 
     task = asyncio.create_task(use())
-    await asyncio.sleep(0.02)
+    await soon(pool.states)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -242,7 +243,7 @@ def test_threads_and_event_loops_share_one_model() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert len(loads) == 1
     assert pool.states()[0].users == 0
     pool.close()

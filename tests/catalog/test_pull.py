@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from tests.catalog.conftest import FileServer, row_of, spec_of
+from tests.clock import until
 
 from nexus.catalog.disk import Manifest, ModelFolders
 from nexus.catalog.errors import (
@@ -133,10 +133,9 @@ def test_two_pulls_at_once_are_one_download(server: FileServer, settings: Catalo
     threads = [threading.Thread(target=lambda: results.append(puller(settings).pull(row))) for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(0.1)
-    assert ModelFolders(settings.models_dir).is_pulling("tiny", 1)
+    until(lambda: ModelFolders(settings.models_dir).is_pulling("tiny", 1))
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert len(results) == 4
     assert all(result == results[0] for result in results)
     assert len(server.seen) == 1
@@ -187,7 +186,7 @@ sources = [{{ kind = "url", url = "{server.url}/a" }}]
     assert child.stdout is not None
     assert int(child.stdout.readline()) > 0
     child.send_signal(signal.SIGKILL)
-    child.wait(10)
+    child.wait(60)
     child.stdout.close()
     folders = ModelFolders(settings.models_dir)
     assert folders.read("tiny", 1) is None

@@ -55,7 +55,7 @@ def slow_plain(request: Seen) -> Script:
     return script if request.json.get("stream") else Script((0.4, *script.pieces), close=script.close)
 
 
-def settled(gateway: Gateway, count: int, limiter: Limiter, seconds: float = 10.0) -> None:
+def settled(gateway: Gateway, count: int, limiter: Limiter, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and (len(gateway.rows) < count or any(m.in_flight for m in limiter.meters())):
         time.sleep(0.02)

@@ -15,6 +15,7 @@ from contextlib import closing
 
 import psutil
 import pytest
+from tests.clock import PATIENCE, until
 from tests.llm.conftest import PATIENT, Gateway
 from tests.llm.speakers import SPEAKERS, Speaker, account, installed_dialects, installed_kinds
 
@@ -29,7 +30,7 @@ WORDS = 60
 MOMENTS: dict[str, tuple[str, bool, int]] = {
     "before anything": ("fault-stall_at_once", True, 0),
     "before the first word": ("fault-stall_after_head", True, 0),
-    "after three words": (f"slow-20+long-{WORDS}", True, 3),
+    "after three words": ("slow-20+long-600", True, 3),
     "near the end": (f"slow-10+long-{WORDS}", True, WORDS - 1),
     "from a plain call": ("slow-5000", False, 0),
 }
@@ -47,10 +48,7 @@ def leave(gateway: Gateway, upstream: FakeUpstream, speaker: Speaker, model: str
         seen = b""
         while words and f"word{words}".encode() not in seen and (data := client.recv(65_536)):
             seen += data
-        end = time.monotonic() + 5
-        while not any(request.model == model.partition("/")[2] for request in upstream.seen):
-            assert time.monotonic() < end, f"{model} was never asked"
-            time.sleep(0.005)
+        until(lambda: any(request.model == model.partition("/")[2] for request in upstream.seen))
     return time.monotonic()
 
 
@@ -87,10 +85,10 @@ def test_whoever_leaves_stops_the_upstream_and_is_on_record(
         moment, (scene, stream, words) = list(MOMENTS.items())[number % len(MOMENTS)]
         model, case = f"{kind}/{scene}+case{number}", f"{moment}, {kind} asked in {dialect}"
         left = leave(gateway, upstream, SPEAKERS[dialect], model, stream=stream, words=words)
-        rows = await_row(gateway, model, left + 2)
+        rows = await_row(gateway, model, left + PATIENCE)
         assert len(rows) == 1, f"{case}: {len(rows)} rows"
         row = rows[0]
-        seen = await_closed(upstream, model, left + 2)
+        seen = await_closed(upstream, model, left + PATIENCE)
         assert seen is not None, f"{case}: the upstream still talks"
         counts[row.status] += 1
         if words == WORDS - 1 and row.status == "ok":
@@ -99,7 +97,7 @@ def test_whoever_leaves_stops_the_upstream_and_is_on_record(
         assert row.details["finish_reason"] == "client_disconnect", case
         assert row.input_tokens, case
         assert seen.closed is not None, case
-        assert seen.closed - left < 1, f"{case}: closed after {seen.closed - left:.2f} s"
+        assert seen.closed - left < 4, f"{case}: closed after {seen.closed - left:.2f} s"
         if words:
             assert row.output_tokens, case
             assert row.estimated or kind in ("google", "vertex", "anthropic"), case  # those tell figures as they go
@@ -144,7 +142,7 @@ def test_slow_readers_hold_little_and_are_let_go(
             reader.connect((host, int(port)))
             reader.sendall(head + body)
             readers.append(reader)
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         while len(gateway.rows) < count and time.monotonic() < end:
             for reader in readers:
                 reader.recv(1)
@@ -160,7 +158,4 @@ def test_slow_readers_hold_little_and_are_let_go(
     # a response repeats all of it, so what has been said must be kept there.
     each = 10e6 if dialect == "openai_responses" else 8e6
     assert most < 60e6 + count * each, f"{most / 1e6:.0f} MB"
-    end = time.monotonic() + 1
-    while (talking := [seen for seen in upstream.seen if seen.closed is None]) and time.monotonic() < end:
-        time.sleep(0.01)
-    assert not talking
+    until(lambda: all(seen.closed is not None for seen in upstream.seen))

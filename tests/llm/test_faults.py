@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import anthropic
 import httpx
@@ -16,7 +17,7 @@ import pytest
 from google import genai
 from google.genai import errors
 from tests.llm.conftest import Gateway
-from tests.llm.faulty import LIMITS, RETRIES, SAYS, Case, every_fault, play, play_and_check, rows_of
+from tests.llm.faulty import AT_MOST, RETRIES, SAYS, Case, Pair, every_fault, play, play_and_check, rows_of
 from tests.llm.speakers import KINDS, SPEAKERS, account, installed_dialects, installed_kinds
 
 from nexus.testing.unreachable import UNREACHABLE
@@ -35,8 +36,8 @@ def test_every_fault_is_told_and_recorded_truly(
     make_gateway: Callable[..., Gateway], upstream: FakeUpstream, dialect: str
 ) -> None:
     kinds = installed_kinds()
-    gateway = make_gateway(providers=[account(kind, upstream) for kind in kinds], timeouts=LIMITS, retries=RETRIES)
-    play_and_check(gateway, upstream, SPEAKERS[dialect], every_fault(*kinds))
+    pair = Pair.made(make_gateway, providers=[account(kind, upstream) for kind in kinds], retries=RETRIES)
+    play_and_check(pair, upstream, SPEAKERS[dialect], every_fault(*kinds))
 
 
 class Unreachable(Case):
@@ -69,15 +70,15 @@ def test_an_upstream_that_cannot_be_reached_is_told_in_time(
             for kind in installed_kinds()
             for name, url in urls.items()
         ]
-        gateway = make_gateway(providers=accounts, timeouts=LIMITS, retries=RETRIES)
-        answers = asyncio.run(play(gateway, speaker, cases))
+        pair = Pair.made(make_gateway, providers=accounts, retries=RETRIES)
+        answers = asyncio.run(play(pair, speaker, cases))
     for case, (answer, seconds) in zip(cases, answers, strict=True):
         assert isinstance(answer, httpx.Response), case
         assert answer.status_code in ((504,) if case.fault == "silent" else (503, 529)), (case, answer.text)
-        assert seconds <= LIMITS["total"] + 1, case
+        assert seconds <= AT_MOST, case
         speaker.listen(answer.status_code, answer.content, stream=False)
         assert urls[case.fault].partition("://")[2].partition(":")[0] not in answer.text
-    rows = rows_of(gateway, len(cases))
+    rows = rows_of(pair, len(cases))
     assert {model: [row.status for row in found] for model, found in rows.items()} == {
         case.asked: ["error"] * 2 for case in cases
     }
@@ -99,7 +100,7 @@ def test_the_official_client_raises_for_a_stream_that_breaks(
     make_gateway: Callable[..., Gateway], upstream: FakeUpstream, dialect: str
 ) -> None:
     kinds = installed_kinds()
-    gateway = make_gateway(providers=[account(kind, upstream) for kind in kinds], timeouts=LIMITS, retries=0)
+    pair = Pair.made(make_gateway, providers=[account(kind, upstream) for kind in kinds], retries=0)
     ask, error = OFFICIAL[dialect]
 
     def ask_all(kind: str) -> None:
@@ -107,17 +108,30 @@ def test_the_official_client_raises_for_a_stream_that_breaks(
             case = Case(kind, fault, stream=True, number=number)
             if case.applies():
                 with pytest.raises(error):
-                    ask(gateway.url, case.asked)
+                    ask(pair.asked(case).url, case.asked)
 
-    assert [ask(gateway.url, f"{kind}/echo") for kind in kinds] == [SAYS] * len(kinds)
+    assert [ask(pair.patient.url, f"{kind}/echo") for kind in kinds] == [SAYS] * len(kinds)
     with ThreadPoolExecutor(len(kinds)) as pool:
         list(pool.map(ask_all, kinds))
 
 
-# Making a client takes longer than most of its calls.
-openai_at = cache(lambda url: openai.OpenAI(base_url=f"{url}/v1", api_key="nx", max_retries=0))
-anthropic_at = cache(lambda url: anthropic.Anthropic(base_url=url, api_key="nx", max_retries=0))
-gemini_at = cache(lambda url: genai.Client(api_key="nx", http_options={"base_url": url}))
+C = TypeVar("C")
+
+
+def kept(make: Callable[[str], C]) -> Callable[[str], C]:
+    """Make one client for each address: making it takes longer than most of its calls."""
+    known, making = cache(make), threading.Lock()
+
+    def find(url: str) -> C:
+        with making:
+            return known(url)
+
+    return find
+
+
+openai_at = kept(lambda url: openai.OpenAI(base_url=f"{url}/v1", api_key="nx", max_retries=0))
+anthropic_at = kept(lambda url: anthropic.Anthropic(base_url=url, api_key="nx", max_retries=0))
+gemini_at = kept(lambda url: genai.Client(api_key="nx", http_options={"base_url": url}))
 
 
 def _ask_chat(url: str, model: str) -> str:

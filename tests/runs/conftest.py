@@ -27,7 +27,7 @@ def who() -> Principal:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> RunsSettings:
-    return RunsSettings(data_dir=tmp_path, reap=0.1, heartbeat=0.5, lease=2.0, concurrency=4)
+    return RunsSettings(data_dir=tmp_path, reap=0.1, heartbeat=0.5, lease=30.0, concurrency=4)
 
 
 @pytest.fixture

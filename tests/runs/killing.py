@@ -44,12 +44,15 @@ class Stub:
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
+        self.answers = threading.Event()
+        self.answers.set()
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 stub.asked[self.headers["Idempotency-Key"]] += 1
+                stub.answers.wait(60)
                 self.send_response(204)
                 self.end_headers()
 
@@ -217,6 +220,7 @@ class Yard:
         for engine in self.engines:
             engine.kill()
             engine.stdout.close()
+        self.stub.answers.set()
         self.stub.server.shutdown()
         self.stub.server.server_close()
         self.bell.close()

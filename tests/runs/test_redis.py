@@ -73,7 +73,7 @@ def made(any_database: Database, tmp_path: Path, broker: Broker) -> Iterator[Yar
 def test_two_engines_survive_kill_and_flushall(made: Yard, broker: Broker) -> None:
     first, second = made.engine(), made.engine()
     runs = made.start(20, steps=3, before=0.1, after=0.1)
-    made.until(lambda: made.running() > 2, 30, "nothing runs")
+    made.until(lambda: made.running() > 2, 60, "nothing runs")
     broker.client.flushall()
     time.sleep(0.3)
     os.killpg(first.pid, signal.SIGKILL)
@@ -81,13 +81,13 @@ def test_two_engines_survive_kill_and_flushall(made: Yard, broker: Broker) -> No
     made.until(lambda: made.all_ended(runs), 90, "runs are left")
     made.check(runs)
     second.send_signal(signal.SIGTERM)
-    assert second.wait(30) == 0
+    assert second.wait(60) == 0
 
 
 def test_work_goes_on_after_the_broker_was_away(made: Yard, broker: Broker) -> None:
     made.engine()
     runs = made.start(4, steps=2)
-    made.until(lambda: made.all_ended(runs), 30, "nothing runs")
+    made.until(lambda: made.all_ended(runs), 60, "nothing runs")
     broker.stop()
     runs += made.start(4, steps=2)
     time.sleep(3)
@@ -110,7 +110,7 @@ def test_an_engine_starts_without_its_broker_and_works_when_it_is_there(made: Ya
 def test_only_ids_and_epochs_ever_lie_in_the_broker(made: Yard, broker: Broker) -> None:
     engine = made.engine(concurrency=1)
     runs = made.start(5, steps=1, before=1.0, secret=1234567)
-    made.until(lambda: made.running() > 0, 30, "nothing runs")
+    made.until(lambda: made.running() > 0, 60, "nothing runs")
     time.sleep(0.3)
     kept = b"".join(
         broker.client.dump(key) or b""

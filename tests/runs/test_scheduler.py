@@ -34,7 +34,7 @@ async def two(database: Database) -> AsyncIterator[tuple[Scheduler, Scheduler]]:
 
 
 async def until(ticker: Counting, ticks: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while ticker.ticks < ticks:
             await asyncio.sleep(0.01)
 

@@ -92,11 +92,11 @@ def test_nothing_is_passed_over_when_transactions_overlap(any_database: Database
     def slow(session: Session) -> None:
         publish(session, "thing.done", None, {}, at=T0, subject="slow")
         begun.set()
-        go_on.wait(10)
+        go_on.wait(60)
 
     thread = threading.Thread(target=any_database.write_now, args=(slow,))
     thread.start()
-    begun.wait(10)
+    begun.wait(60)
     tell(any_database, "fast")
     reader.read()
     go_on.set()

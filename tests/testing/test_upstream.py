@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.clock import until
 
 from nexus.testing.faults import FAULTS
 from nexus.testing.said import sample
@@ -20,19 +21,19 @@ ASK = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
 
 def test_it_remembers_what_was_asked_and_when_the_client_left() -> None:
     with FakeUpstream() as upstream:
-        with httpx.stream("POST", f"{upstream.url}/chat/completions", json=ASK | {"model": "slow-50", "stream": True}):
+        body = ASK | {"model": "slow-5000", "stream": True}
+        with httpx.stream("POST", f"{upstream.url}/chat/completions", json=body):
             pass
         left = time.monotonic()
-        while upstream.seen[0].closed is None and time.monotonic() < left + 1:
-            time.sleep(0.005)
+        until(lambda: upstream.seen[0].closed is not None)
         seen = upstream.seen[0]
         assert seen.closed is not None
-        assert seen.closed - left < 0.2
+        assert seen.closed - left < 4
         assert not seen.finished
         assert (seen.method, seen.route, seen.model, seen.json["stream"]) == (
             "POST",
             "/v1/chat/completions",
-            "slow-50",
+            "slow-5000",
             True,
         )
 
@@ -69,7 +70,7 @@ def test_every_fault_does_something_else_than_an_echo_or_is_whole(name: str) -> 
         outcome = ""
         try:
             with (
-                httpx.Client(timeout=0.3) as client,
+                httpx.Client(timeout=0.3 if name.startswith(("stall", "slow")) else 30) as client,
                 client.stream("POST", f"{upstream.url}/chat/completions", json=body) as r,
             ):
                 text = b"".join(r.iter_raw())

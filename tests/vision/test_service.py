@@ -4,11 +4,12 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.clock import soon
 
 from nexus.access.types import Principal, Scope
 from nexus.catalog.errors import ModelNotFound
@@ -135,48 +136,61 @@ async def test_a_wrong_question_names_its_field(
 
 @pytest.fixture
 async def one_seat(catalogue: Any, pool: ModelPool, ledger: Ledger) -> AsyncIterator[VisionService]:
-    settings = VisionSettings(workers=1, queue=0, timeout=0.5, cache_ttl=0)
+    settings = VisionSettings(workers=1, queue=0, timeout=60, cache_ttl=0)
     service = VisionService(settings=settings, catalog=catalogue, pool=pool, ledger=ledger, cache=MemoryCache())
     yield service
     await service.stop()
 
 
+@dataclass
+class Stuck:
+    """Detections that wait to be let go."""
+
+    begun: threading.Event
+    go_on: threading.Event
+
+
 @pytest.fixture
-def stuck(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Hold every detection until the event is set."""
-    gate, run = threading.Event(), type(detect).run
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Stuck:
+    """Hold every detection until it may go on."""
+    held, run = Stuck(threading.Event(), threading.Event()), type(detect).run
 
     def wait(self: Any, loaded: Any, image: Image, *rest: Any) -> Any:
-        gate.wait(5)
+        held.begun.set()
+        held.go_on.wait(60)
         return run(self, loaded, image, *rest)
 
     monkeypatch.setattr(type(detect), "run", wait)
-    return gate
+    return held
 
 
 async def test_a_full_house_is_busy_and_a_slow_call_ends(
-    one_seat: VisionService, dinner: bytes, records: list[Invocation], stuck: threading.Event
+    one_seat: VisionService, dinner: bytes, records: list[Invocation], stuck: Stuck
 ) -> None:
-    slow = asyncio.create_task(one_seat.run(WHO, "detect", dinner))
-    await asyncio.sleep(0.2)
+    held = asyncio.create_task(one_seat.run(WHO, "detect", dinner))
+    await soon(stuck.begun.is_set)
     with pytest.raises(VisionBusy):
         await one_seat.run(WHO, "classify", dinner)
+    stuck.go_on.set()
+    await held
+    stuck.go_on.clear()
+    one_seat.settings.timeout = 0.5
     with pytest.raises(DeadlineExceeded):
-        await slow
-    stuck.set()
-    assert [each.error_code for each in records] == ["vision_busy", "deadline_exceeded"]
+        await one_seat.run(WHO, "detect", dinner)
+    stuck.go_on.set()
+    assert [each.error_code for each in records] == ["vision_busy", None, "deadline_exceeded"]
 
 
 async def test_a_call_given_up_is_recorded_as_cancelled(
-    one_seat: VisionService, dinner: bytes, records: list[Invocation], stuck: threading.Event
+    one_seat: VisionService, dinner: bytes, records: list[Invocation], stuck: Stuck
 ) -> None:
     call = asyncio.create_task(one_seat.run(WHO, "detect", dinner))
-    await asyncio.sleep(0.2)
+    await soon(stuck.begun.is_set)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     assert [(each.status, each.error_code) for each in records] == [("client_disconnect", None)]
-    stuck.set()
+    stuck.go_on.set()
 
 
 async def test_many_at_once_give_what_one_gives(vision: VisionService, images: Path) -> None:

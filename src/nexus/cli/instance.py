@@ -25,7 +25,7 @@ from nexus.cli.output import fail
 from nexus.compute.settings import inherited_environment
 from nexus.supervision import is_served
 
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 ALONE = {"NEXUS_DATABASE_URL": "", "NEXUS_REDIS_URL": "", "NEXUS_SECRET_KEY_FILE": "", "NEXUS_CONFIG": ""}
 """Settings of an instance that shares nothing with the one this machine is set up for."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -16,13 +17,14 @@ import anthropic
 import httpx
 import openai
 import pytest
+from tests.clock import until
 from tests.llm.conftest import WHO, Gateway, serving
 from tests.llm.routing.test_delivery import said
-from tests.llm.scripts import failing, slowly, stream_of, waiting, whole
+from tests.llm.scripts import failing, slowly, stream_of, whole
 
 from nexus.access.types import Scope
 from nexus.ledger.service import Ledger
-from nexus.testing.script import Script, response
+from nexus.testing.script import Script, Seen, response
 from nexus.testing.upstream import FakeUpstream, answer
 
 HTTP = httpx.Client(limits=httpx.Limits(max_connections=None))
@@ -40,13 +42,31 @@ def cached(**more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def gateway(make_gateway: Callable[..., Gateway]) -> Gateway:
-    patient = {"connect": 5, "first_token": 9, "between_tokens": 9, "total": 30}
-    return make_gateway(routes=[cached()], retries=0, timeouts=patient)
+    return make_gateway(routes=[cached()], retries=0)
+
+
+def aboard(gateway: Gateway) -> int:
+    """How many callers wait for an answer that is on its way."""
+    return sum(len(flight._aboard) for flight in gateway.llm.cache._flights.values())
+
+
+class Caller:
+    """A caller who hangs up when told to."""
+
+    def __init__(self, gateway: Gateway, *, stream: bool) -> None:
+        host, port = gateway.url.removeprefix("http://").split(":")
+        body = json.dumps(BODY | {"stream": stream}).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
+        self._socket = socket.create_connection((host, int(port)))
+        self._socket.sendall(head.encode() + body)
+
+    def leave(self) -> None:
+        self._socket.close()
 
 
 def ask(gateway: Gateway, body: Any = None, *, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
     content = body if isinstance(body, str) else json.dumps((body or BODY) | more)
-    return HTTP.post(f"{gateway.url}/v1/chat/completions", content=content, headers=headers, timeout=20)
+    return HTTP.post(f"{gateway.url}/v1/chat/completions", content=content, headers=headers, timeout=60)
 
 
 def how(response: httpx.Response) -> str:
@@ -342,7 +362,11 @@ def test_projects_never_share(make_gateway: Callable[..., Gateway], ledger: Ledg
 @pytest.mark.slow
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
 def test_fifty_who_ask_the_same_at_once_make_one_call(gateway: Gateway, upstream: FakeUpstream, streamed: bool) -> None:
-    upstream.answering = lambda seen: waiting(1.5, answer(seen))
+    def last(seen: Seen) -> Script:
+        until(lambda: aboard(gateway) == 50)
+        return answer(seen)
+
+    upstream.answering = last
     with ThreadPoolExecutor(50) as pool:
         found = list(pool.map(lambda i: ask(gateway, stream=streamed if i % 5 else not streamed), range(50)))
     assert {said(response) for response in found} == {TEXT}
@@ -363,14 +387,20 @@ def test_who_joins_a_stream_sees_it_as_it_comes(gateway: Gateway, upstream: Fake
             times += [time.monotonic() for line in got.iter_lines() if line.startswith("data:")]
         arrived.append(times)
 
-    threads = [threading.Thread(target=listen) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-        time.sleep(0.05)
-    for thread in threads:
-        thread.join()
-    assert len(upstream.seen) == 1
-    assert all(times[-1] - times[0] > 0.3 for times in arrived)
+    for _ in range(4):  # where this machine has other things to do, all comes at once
+        HTTP.delete(f"{gateway.url}/api/v1/cache")
+        arrived.clear()
+        del upstream.seen[:]
+        threads = [threading.Thread(target=listen) for _ in range(3)]
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            until(lambda: aboard(gateway) == number or arrived)  # noqa: B023
+        for thread in threads:
+            thread.join()
+        assert len(upstream.seen) == 1
+        if as_it_came := all(times[-1] - times[0] > 0.3 for times in arrived):
+            break
+    assert as_it_came
 
 
 @pytest.mark.slow
@@ -380,22 +410,13 @@ def test_whoever_leaves_the_call_goes_on_for_the_others_and_is_paid_once(
 ) -> None:
     upstream.answering = slowly("one two", gap=0.8, wait=2.5)
     found: list[httpx.Response] = []
-
-    def leader() -> None:
-        with pytest.raises(httpx.ReadTimeout):
-            HTTP.post(
-                f"{gateway.url}/v1/chat/completions",
-                json=BODY | {"stream": streamed},
-                timeout=httpx.Timeout(5, read=0.6 if streamed else 1.0),
-            )
-
-    first = threading.Thread(target=leader)
-    first.start()
-    time.sleep(0.1)
+    leader = Caller(gateway, stream=streamed)
+    until(lambda: aboard(gateway) == 1)
     others = [threading.Thread(target=lambda: found.append(ask(gateway, stream=streamed))) for _ in range(2)]
     for thread in others:
         thread.start()
-    first.join()
+    until(lambda: aboard(gateway) == 3)
+    leader.leave()
     for thread in others:
         thread.join()
     assert [said(response) for response in found] == ["one two"] * 2
@@ -410,18 +431,12 @@ def test_whoever_leaves_the_call_goes_on_for_the_others_and_is_paid_once(
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
 def test_when_all_have_left_the_upstream_is_stopped(gateway: Gateway, upstream: FakeUpstream, streamed: bool) -> None:
     upstream.answering = lambda seen: Script(("stall",))
-    with pytest.raises(httpx.ReadTimeout):
-        HTTP.post(
-            f"{gateway.url}/v1/chat/completions",
-            json=BODY | {"stream": streamed},
-            timeout=httpx.Timeout(5, read=0.15),
-        )
-    end = time.monotonic() + 2
-    while upstream.seen[0].closed is None and time.monotonic() < end:
-        time.sleep(0.01)
-    assert upstream.seen[0].closed is not None
+    caller = Caller(gateway, stream=streamed)
+    until(lambda: upstream.seen)
+    caller.leave()
+    until(lambda: upstream.seen[0].closed is not None)
     assert gateway.row().status == "client_disconnect"
-    assert not gateway.llm.cache._flights
+    until(lambda: not gateway.llm.cache._flights)
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
@@ -540,7 +555,7 @@ def test_rights_are_asked_for(make_gateway: Callable[..., Gateway], ledger: Ledg
 
 def translate(gateway: Gateway, text: str) -> httpx.Response:
     sent = {"model": "r", "text": text, "target": "German"}
-    return HTTP.post(f"{gateway.url}/api/v1/text/translate", json=sent, timeout=20)
+    return HTTP.post(f"{gateway.url}/api/v1/text/translate", json=sent, timeout=60)
 
 
 def test_text_tasks_are_answered_from_the_cache_of_their_route(gateway: Gateway, upstream: FakeUpstream) -> None:
@@ -580,7 +595,7 @@ def test_the_same_bytes_are_another_question_where_anything_beside_them_differs(
     assert [how(ask(gateway, warm.replace("warm", "r"))) for _ in range(2)] == ["bypass", "bypass"]
     gemini = json.dumps({"contents": [{"parts": [{"text": TEXT}]}], "generationConfig": {"temperature": 0}})
     told = [
-        HTTP.post(f"{gateway.url}/v1beta/models/{model}:generateContent", content=gemini, timeout=20)
+        HTTP.post(f"{gateway.url}/v1beta/models/{model}:generateContent", content=gemini, timeout=60)
         for model in ("r", "warm", "r", "warm")
     ]
     # The chat that was asked at temperature 0 before is the same question in another dialect.
@@ -589,5 +604,5 @@ def test_the_same_bytes_are_another_question_where_anything_beside_them_differs(
     told = []
     for beta in ("one", "one", "two"):
         headers = {"anthropic-version": "2023-06-01", "anthropic-beta": beta}
-        told.append(HTTP.post(f"{gateway.url}/v1/messages", content=messages, headers=headers, timeout=20))
+        told.append(HTTP.post(f"{gateway.url}/v1/messages", content=messages, headers=headers, timeout=60))
     assert [how(response) for response in told] == ["miss", "hit", "miss"]

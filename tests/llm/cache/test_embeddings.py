@@ -7,7 +7,6 @@ import base64
 import hashlib
 import json
 import struct
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ import pytest
 from google import genai
 from google.genai import types
 from pydantic import ValidationError
+from tests.clock import until
 from tests.llm.conftest import WHO, Gateway, fast, serving
 from tests.llm.scripts import failing, waiting
 from tests.storage.test_caches import redis_url  # noqa: F401  a fixture
@@ -336,9 +336,7 @@ def test_other_processes_and_later_ones_share_it_and_count_together(
     one, two = processes(), processes()
     assert HTTP.get(f"{one.url}/api/v1/cache").json()["hit_rate"] is None
     assert how(ask(one, ["alpha", "beta"])) == "miss"
-    end = time.monotonic() + 5
-    while HTTP.get(f"{two.url}/api/v1/cache").json()["entries"] < 2 and time.monotonic() < end:
-        time.sleep(0.02)
+    until(lambda: HTTP.get(f"{two.url}/api/v1/cache").json()["entries"] >= 2)
     assert how(ask(two, ["beta"])) == "hit"
     later = processes()
     assert how(ask(later, ["beta", "gamma", "alpha"])) == "partial"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import select, text
+from tests.clock import until
 from tests.llm.conftest import WHO, Gateway, fast, serving
 from tests.llm.routing.test_delivery import ask, said
 from tests.llm.scripts import failing
@@ -228,13 +228,10 @@ def test_other_processes_learn_within_moments(start: Callable[..., Instance], up
     one, two = start(), start()
     one.call("POST", "/providers", provider(upstream))
     one.call("POST", "/routes", ROUTE)
-    until = time.monotonic() + 3
-    while ask(two.gateway, "org/best").status_code != 200 and time.monotonic() < until:
-        time.sleep(0.05)
+    until(lambda: ask(two.gateway, "org/best").status_code == 200)
     assert said(ask(two.gateway, "org/best")) == TEXT
     one.call("DELETE", "/routes/org/best")
-    while ask(two.gateway, "org/best").status_code == 200 and time.monotonic() < until + 3:
-        time.sleep(0.05)
+    until(lambda: ask(two.gateway, "org/best").status_code != 200)
     assert ask(two.gateway, "org/best").status_code == 404
 
 

@@ -248,7 +248,7 @@ def _used(served: Served, name: str) -> float:
 
 
 def _until(holds: Any) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.05)

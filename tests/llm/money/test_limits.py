@@ -119,7 +119,7 @@ def test_a_failed_call_gives_its_tokens_back(limited: Make) -> None:
 
 async def in_parallel(gateway: Gateway, count: int, **body: Any) -> list[httpx.Response]:
     limits = httpx.Limits(max_connections=count)
-    async with httpx.AsyncClient(limits=limits, timeout=30) as client:
+    async with httpx.AsyncClient(limits=limits, timeout=90) as client:
         whole = {"model": "up/gpt-4o", "messages": ASK, "max_tokens": 10} | body
         url = f"{gateway.url}/v1/chat/completions"
         return await asyncio.gather(*(client.post(url, json=whole) for _ in range(count)))

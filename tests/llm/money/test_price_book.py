@@ -77,7 +77,7 @@ def test_a_child_that_nobody_asks_ends(book: PriceBook, monkeypatch: pytest.Monk
     monkeypatch.setattr(price_book, "_IDLE", 0.05)
     book.find_all(QUESTIONS[:1])
     assert book._rest is not None
-    book._rest.join(5)
+    book._rest.join(60)
     assert book._child is None
 
 

@@ -204,7 +204,7 @@ def test_sdk_raises_what_google_would(gateway: Gateway, model: str, code: int, s
 
 @pytest.mark.slow
 def test_sdk_bears_a_long_silence(make_gateway: Callable[..., Gateway], upstream: FakeUpstream) -> None:
-    gateway = make_gateway(heartbeat=0.05, timeouts={"first_token": 5, "between_tokens": 5, "total": 20})
+    gateway = make_gateway(heartbeat=0.05)
     body = chunked(b'data: {"choices":[{"index":0,"delta":{"content":"late"},"finish_reason":"stop"}]}\n\n')
     upstream.answering = lambda _seen: Script((stream_head(), 0.4, body, chunked(b"data: [DONE]\n\n"), b"0\r\n\r\n"))
     chunks = list(sdk(gateway).models.generate_content_stream(model="up/echo", contents="x"))

@@ -84,7 +84,7 @@ class Place:
 
 
 def sdk(gateway: Gateway) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="x", max_retries=0, http_client=httpx.Client(timeout=40))
+    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="x", max_retries=0, http_client=httpx.Client(timeout=90))
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def numbers(events: list[Any]) -> list[int]:
     return [event.sequence_number for event in events]
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 20) -> None:
+def eventually(condition: Callable[[], Any], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

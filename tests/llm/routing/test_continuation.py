@@ -10,7 +10,7 @@ import anthropic
 import httpx
 import openai
 import pytest
-from tests.llm.conftest import Gateway
+from tests.llm.conftest import PATIENT, Gateway
 from tests.llm.routing.test_delivery import route
 from tests.llm.scripts import failing, scene, stream_of
 
@@ -62,7 +62,8 @@ def test_another_deployment_goes_on(
     make_gateway: Callable[..., Gateway], upstream: FakeUpstream, end: str, usage: bool
 ) -> None:
     upstream.answering = breaking(end, TALE)
-    gateway = make_gateway(routes=routes(), retries=0)
+    more = {"timeouts": PATIENT | {"between_tokens": 0.5}} if end == "stall" else {}
+    gateway = make_gateway(routes=routes(**more), retries=0)
     client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="nx_test", max_retries=0)
     options: Any = {"stream_options": {"include_usage": True}} if usage else {}
     chunks = list(client.chat.completions.create(model="r", messages=ASK, stream=True, max_tokens=500, **options))
@@ -93,7 +94,7 @@ def test_what_was_relayed_is_relayed_byte_for_byte(
     upstream.answering = breaking("reset", Said(text=FIRST + "x", extra={"x_vendor": {"odd": 1.50}}))
     gateway = make_gateway(routes=routes(), retries=0)
     text = HTTP.post(
-        f"{gateway.url}/v1/chat/completions", json={"model": "r", "messages": ASK, "stream": True}, timeout=9
+        f"{gateway.url}/v1/chat/completions", json={"model": "r", "messages": ASK, "stream": True}, timeout=60
     ).text
     assert text.count('"x_vendor":{"odd":1.5}') == 5
     assert text.count("data: [DONE]") == 1
@@ -155,7 +156,7 @@ def test_only_text_is_carried_on(make_gateway: Callable[..., Gateway], upstream:
     upstream.answering = breaking("reset", said)
     gateway = make_gateway(routes=routes(), retries=0)
     text = HTTP.post(
-        f"{gateway.url}/v1/chat/completions", json={"model": "r", "messages": ASK, "stream": True} | more, timeout=9
+        f"{gateway.url}/v1/chat/completions", json={"model": "r", "messages": ASK, "stream": True} | more, timeout=60
     ).text
     assert "[DONE]" not in text
     assert json.loads(text.strip().split("\n\n")[-1][6:])["error"]["code"] == "upstream_truncated"
@@ -171,7 +172,7 @@ def test_where_nobody_goes_on_the_first_error_is_told(
     given = [route("r", "breaks", fallbacks=["s"], continuation=continuation), route("s", "fault-500")]
     gateway = make_gateway(routes=given, retries=0)
     text = HTTP.post(
-        f"{gateway.url}/v1/chat/completions", json={"model": "r", "messages": ASK, "stream": True}, timeout=9
+        f"{gateway.url}/v1/chat/completions", json={"model": "r", "messages": ASK, "stream": True}, timeout=60
     ).text
     assert "[DONE]" not in text
     assert json.loads(text.strip().split("\n\n")[-1][6:])["error"]["code"] == "upstream_truncated"
@@ -198,7 +199,7 @@ def test_whole_answers_and_early_failures_are_as_everywhere(
     gateway = make_gateway(routes=[route("r", "x", continuation=True)], retries=0)
     for streamed in (False, True):
         response = HTTP.post(
-            f"{gateway.url}/v1/chat/completions", json={"model": "r", "messages": ASK, "stream": streamed}, timeout=9
+            f"{gateway.url}/v1/chat/completions", json={"model": "r", "messages": ASK, "stream": streamed}, timeout=60
         )
         assert (response.status_code, response.json()["error"]["code"]) == (502, "upstream_credentials")
 

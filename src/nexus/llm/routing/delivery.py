@@ -214,6 +214,7 @@ class Delivery:
                 raise failure.without(_private(target)) if isinstance(failure, UpstreamRejected) else failure
             if tally.done and not tally.finished and not tally.characters:
                 raise UpstreamMalformed("The provider ended its stream without an answer.")
+            answer.has_begun()
         except BaseException:
             answer.close()
             raise

@@ -394,6 +394,13 @@ class Answer:
         assert self._connection is not None
         return self._connection.read() if self._request.wrapping is None else self._unwrapped(self._request.wrapping)
 
+    def has_begun(self) -> None:
+        """Tell that the first words have come: from here on the limit for the time between pieces holds."""
+        connection = self._connection
+        assert connection is not None
+        if connection.open and not connection.complete:
+            connection.watch(connection.loop.time())
+
     async def pass_on(self, take: Callable[[bytes], bool]) -> None:
         """Hand the bytes of the body to `take` as they come, until it says no or `next` has to be asked."""
         assert self._connection is not None

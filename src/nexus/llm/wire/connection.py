@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
         self._last = now + (timeouts.first_token - timeouts.between_tokens if stream else 0.0)
         self.busy = True
         self.used += 1
-        self._watch(now)
+        self.watch(now)
         self._cork.write(self.transport, request)
 
     def news(self) -> asyncio.Future[None]:
@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
             self._wake()
         self.abort()
 
-    def _watch(self, now: float) -> None:
+    def watch(self, now: float) -> None:
         """Look at the next deadline, unless the timer that an earlier exchange has left fires before it."""
         when = min(self._end, self._last + self._between) if self._streaming else self._end
         timer = self._timer
@@ -165,7 +165,7 @@ class Connection(asyncio.Protocol):
         if now >= self._end or (self._streaming and now >= self._last + self._between):
             self._fail(UpstreamStalled())
         else:
-            self._watch(now)
+            self.watch(now)
 
     def _stop_watching(self) -> None:
         if self._timer is not None:
