@@ -43,6 +43,7 @@ from nexus.llm.types import (
     Tally,
     Usage,
 )
+from nexus.llm.wire.likeness import Likeness
 from nexus.llm.wire.sse import EventSplitter, data_of
 
 _ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
@@ -126,6 +127,7 @@ class _UsualEvent(_Event, gc=False):
     usage: chat_answers.Figures | None = None
 
 
+_WORDS = ("content", "reasoning_content", "reasoning")
 _head = msgspec.json.Decoder(_Head)
 _usual_event = msgspec.json.Decoder(_UsualEvent)
 _event = msgspec.json.Decoder(_Event)
@@ -215,28 +217,25 @@ class OpenAIChat(Dialect):
 class OpenAIRelay:
     """Passes chat-completion chunks through, whole events only, and keeps the tally."""
 
-    __slots__ = ("_choices", "_splitter", "_strip", "tally")
+    __slots__ = ("_choices", "_likeness", "_splitter", "_strip", "tally")
 
     def __init__(self, *, strip_usage: bool, choices: int) -> None:
         """With `strip_usage`, the usage event that only we asked for stays here."""
         self.tally = Tally()
         self._splitter = EventSplitter()
+        self._likeness = Likeness()
         self._strip = strip_usage
         self._choices = choices
 
     def feed(self, data: bytes) -> bytes:
         """Return the whole events in `data` and what was held back before it."""
-        tally = self.tally
-        if self._splitter.takes_one(data) and not tally.done:
-            # One event, as most reads of most streams are.
-            try:
-                event = _usual_event.decode(data[6:-2])
-            except (msgspec.MsgspecError, RecursionError):
-                event = None
-            if event is not None and event.error is None:
+        if self._splitter.between and (letters := self._likeness.letters(data[:-2])) and data.endswith(b"\n\n"):
+            # One event like the others, as most reads of most streams are.
+            tally = self.tally
+            if not tally.done:
                 tally.events += 1
-                _count(tally, event)
-                return data if event.usage is None or event.choices or not self._strip else b""
+                tally.characters += letters
+                return data
         ends = data.endswith(_DONE)
         passed = self._pass_plain(data[: -len(_DONE)] if ends else data)
         if passed is None:
@@ -263,25 +262,36 @@ class OpenAIRelay:
         lines = self._splitter.takes_plainly(data)
         if lines is None or self.tally.done:
             return None
-        try:
-            events: list[_UsualEvent] = _usual_event.decode_lines(lines)
-        except (msgspec.MsgspecError, RecursionError):
-            return None
-        if len(events) != lines.count(b"\n") + 1:
-            return None
-        own = 0
-        for event in events:
+        letters, unlike = self._likeness.part(lines)
+        events: list[_UsualEvent] = []
+        own: list[bytes] = []
+        while unlike:
+            line = unlike.pop(0)
+            if line[:7] != b"data: {":
+                return None
+            try:
+                event = _usual_event.decode(line[6:])
+            except (msgspec.MsgspecError, RecursionError):
+                return None
             if event.error is not None:
                 return None
-            own += event.usage is not None and self._strip and not event.choices
+            events.append(event)
+            if event.usage is not None:
+                if self._strip and not event.choices:
+                    own.append(line)
+            elif _learn(self._likeness, line, event):
+                said, unlike = self._likeness.part(unlike)
+                letters += said
         tally = self.tally
-        tally.events += len(events)
+        tally.events += len(lines)
+        tally.characters += letters
         for event in events:
             _count(tally, event)
         if not own:
             return data
-        kept = zip(data.split(b"\n\n"), events, strict=False)
-        return b"".join(b"%b\n\n" % raw for raw, event in kept if event.choices or event.usage is None)
+        for line in own:
+            lines.remove(line)
+        return b"\n\n".join((*lines, b""))
 
     def _pass(self, events: list[bytes]) -> bytes:
         out: list[bytes] = []
@@ -472,6 +482,17 @@ def _read_unusual(data: bytes) -> _Event:
         )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise UpstreamMalformed from None
+
+
+def _learn(alike: Likeness, line: bytes, event: _UsualEvent) -> bool:
+    """Let events be known that differ from this one only in what they say or think."""
+    choices = event.choices or []
+    delta = choices[0].delta if len(choices) == 1 else None
+    if delta is None or choices[0] != _Choice(delta) or delta.refusal is not None or delta.tool_calls:
+        return False
+    words = delta.content or delta.reasoning_content or delta.reasoning
+    alone = [name for name in _WORDS if getattr(delta, name)]
+    return len(alone) == 1 and isinstance(words, str) and alike.learn(line, alone[0].encode(), words)
 
 
 def _count(tally: Tally, event: _Event) -> None:

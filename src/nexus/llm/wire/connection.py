@@ -37,7 +37,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         *("_between", "_buffered", "_chunks", "_cork", "_end", "_headers_size", "_interim", "_last", "_parser"),
         *("_paused", "_streaming", "_take", "_timer", "_until_close", "_waiter", "busy", "complete", "failure"),
-        *("head_done", "headers", "idle_since", "loop", "open", "reusable", "status", "touched", "transport", "used"),
+        *("head_done", "headers", "idle_since", "loop", "on_body", "open", "reusable", "status", "touched", "used"),
+        "transport",
     )
 
     transport: asyncio.Transport
@@ -55,6 +56,7 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.failure: NexusError | None = None
         self._chunks: deque[bytes] = deque()
+        self.on_body = self._chunks.append  # one read has many pieces, which are looked at together
         self._paused = False
 
     def begin(self, request: bytes, timeouts: Timeouts, *, stream: bool, started: float) -> None:
@@ -191,12 +193,13 @@ class Connection(asyncio.Protocol):
         self.touched = True
         if not self.head_done:
             self._headers_size += len(data)
+        take, chunks = self._take, self._chunks
+        waiting = len(chunks)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._fail(UpstreamMalformed())
             return
-        take, chunks = self._take, self._chunks
         if take is not None:
             if chunks:
                 self._last = self.loop.time()
@@ -204,8 +207,19 @@ class Connection(asyncio.Protocol):
                 if not take(data):
                     self._take = None
                     self._wake()
+        elif len(chunks) > waiting:
+            self._queued(len(data))
         elif not self.head_done and self._headers_size > HEADER_LIMIT:
             self._fail(UpstreamMalformed("The provider sent headers that are too large."))
+
+    def _queued(self, size: int) -> None:
+        """Wake who waits for the body, and stop reading while too much of it waits."""
+        self._buffered += size
+        self._last = self.loop.time()
+        if self._buffered > BUFFER_LIMIT and not self._paused and self.open:
+            self._paused = True
+            self.transport.pause_reading()
+        self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Finish a body that ends with the connection, or fail what was under way."""
@@ -245,19 +259,6 @@ class Connection(asyncio.Protocol):
             self._fail(UpstreamMalformed("The provider sent a compressed answer, which was not asked for."))
             raise UpstreamMalformed  # the parser stops
         self.head_done = True
-        if self._waiter is not None:
-            self._wake()
-
-    def on_body(self, body: bytes) -> None:
-        """Queue a piece of the body, and stop reading while too much of it waits."""
-        self._chunks.append(body)
-        if self._take is not None:
-            return  # it goes on as soon as all that came with it is read
-        self._buffered += len(body)
-        self._last = self.loop.time()
-        if self._buffered > BUFFER_LIMIT and not self._paused and self.open:
-            self._paused = True
-            self.transport.pause_reading()
         if self._waiter is not None:
             self._wake()
 

@@ -32,30 +32,24 @@ class EventSplitter:
         self._begun = False
         self._after_cr = False
 
-    def takes_plainly(self, data: bytes) -> bytes | None:
-        """Return the data of events that are one JSON object in one line each, line by line, where `data` is no more.
+    def takes_plainly(self, data: bytes) -> list[bytes] | None:
+        """Return the events of `data` where all are whole and have one line each, without their line ends.
 
-        None where it has anything else or is not whole: it has to be fed then. A line ends between two objects only.
+        None for other data, which has to be fed then. What the lines are, data or a comment, is not looked at.
         """
-        if self._held or self._after_cr or b"\r" in data:
+        if self._held or self._after_cr or data.find(b"\r") >= 0 or data[-3:] != b"}\n\n" or not _is_text(data):
             return None
-        if not (data.startswith(b"data: {") and data.endswith(b"}\n\n") and data.isascii()):
-            return None
-        lines = data[6:-2].replace(b"\n\ndata: {", b"\n{")
-        ends = lines.count(b"\n")
-        if data.count(b"\n") != 2 * ends + 2 or lines.count(b"}\n{") != ends:
-            return None
-        self._begun = True
-        return lines
+        if not self._begun:
+            if not data.startswith(b"data:"):
+                return None  # perhaps a mark of byte order
+            self._begun = True
+        lines = data.split(b"\n")
+        return None if any(lines[1::2]) else lines[:-1:2]
 
-    def takes_one(self, data: bytes) -> bool:
-        """Tell whether `data` is one such event and no more: its data is `data[6:-2]` then."""
-        if data.count(b"\n") != 2 or not (data.startswith(b"data: {") and data.endswith(b"}\n\n")):
-            return False
-        if self._held or self._after_cr or b"\r" in data or not data.isascii():
-            return False
-        self._begun = True
-        return True
+    @property
+    def between(self) -> bool:
+        """Tell whether an event begins with what comes next."""
+        return self._begun and not self._held and not self._after_cr
 
     @property
     def held(self) -> bytes:
@@ -119,6 +113,17 @@ class EventSplitter:
         if data:
             self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _is_text(data: bytes) -> bool:
+    """Tell whether `data` is UTF-8, whole."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _resumes(data: bytes) -> bool:
