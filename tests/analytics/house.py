@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
+from tests.apps import app_with
 
 from nexus.access.types import Principal, Scope
 from nexus.analytics.dataset_service import DatasetService
@@ -15,7 +15,6 @@ from nexus.analytics.routes import router
 from nexus.analytics.service import AnalyticsService
 from nexus.catalog.service import CatalogService
 from nexus.core.services import Services
-from nexus.http.handlers import install
 from nexus.ledger.service import Ledger
 from nexus.runs.service import RunService
 from nexus.runs.settings import RunsSettings
@@ -45,10 +44,7 @@ class House:
 
     def client(self) -> httpx.AsyncClient:
         """Return a client of the routes, signed in as `principal`."""
-        app = FastAPI()
-        app.state.services = self.services
-        app.include_router(router)
-        install(app)
+        app = app_with(self.services, router)
 
         async def signed_in(scope: Any, receive: Any, send: Any) -> None:
             await app({**scope, "principal": self.principal, "request_id": "req_1"}, receive, send)

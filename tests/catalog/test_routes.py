@@ -9,14 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from tests.apps import app_with
 from tests.catalog.conftest import MakeCatalog, person, row_of, spec_of, tiny_onnx
 
 from nexus.access.types import Principal, Scope
 from nexus.catalog.routes import router
 from nexus.catalog.service import CatalogService
 from nexus.core.services import Services
-from nexus.http.handlers import install
 from nexus.storage.db import Database
 
 
@@ -49,12 +48,9 @@ def catalog(database: Database, make_catalog: MakeCatalog, tmp_path: Path) -> Ca
 
 @pytest.fixture
 def door(catalog: CatalogService) -> Caller:
-    app = FastAPI()
-    app.include_router(router)
-    install(app)
-    app.state.services = Services()
-    app.state.services.put(catalog)
-    return Caller(app)
+    services = Services()
+    services.put(catalog)
+    return Caller(app_with(services, router))
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from tests.apps import app_with
 
 from nexus.access.types import Principal, Scope
 from nexus.core.services import Services
 from nexus.files.routes import router
 from nexus.files.service import FileService
 from nexus.files.settings import FilesSettings
-from nexus.http.handlers import install
 from nexus.storage.blobs.local import LocalBlobs
 from nexus.storage.db import Database
 
@@ -21,13 +21,10 @@ BOTH = frozenset({Scope.FILES_READ, Scope.FILES_WRITE})
 
 @pytest.fixture
 def app(database: Database, tmp_path: Path) -> FastAPI:
-    app = FastAPI()
-    install(app)
-    app.include_router(router)
-    app.state.services = Services()
+    services = Services()
     settings = FilesSettings(limit=1_000_000)
-    app.state.services.put(FileService(database=database, blobs=LocalBlobs(tmp_path / "files"), settings=settings))
-    return app
+    services.put(FileService(database=database, blobs=LocalBlobs(tmp_path / "files"), settings=settings))
+    return app_with(services, router)
 
 
 def client_of(app: FastAPI, *scopes: Scope, project: str = "prj_a") -> httpx.AsyncClient:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -181,6 +182,7 @@ class Body(BaseModel):
     count: int = 1
 
 
+@cache
 def make_app() -> Any:
     app = FastAPI(openapi_url=None)
     install(app)

@@ -8,19 +8,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, FastAPI
-from starlette.datastructures import State
+from fastapi import APIRouter
+from tests.apps import app_with
 from tests.clock import until
 
 from nexus.access.types import Principal, Scope
 from nexus.core.services import Services
-from nexus.http import handlers
 from nexus.http.dispatch import Dispatch
 from nexus.http.edge import build_edge
 from nexus.http.lifecycle import Lifecycle
@@ -78,8 +76,7 @@ def serving(
     services = Services()
     for one in (llm, ledger, TextTasks(llm=llm), *more):
         services.put(one)
-    api = copy(routed((router, *routers)))
-    api.state = State({"services": services})
+    api = app_with(services, router, *routers)
     inner = Dispatch(api, services=services, hot=hot_routes())
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -111,23 +108,6 @@ def serving(
         server.force_exit = True
         thread.join(5)
         listener.close()
-
-
-APPS: dict[tuple[int, ...], FastAPI] = {}
-ROUTED: list[APIRouter] = []
-"""Routers have no hash, and go by their number while they are kept here."""
-
-
-def routed(routers: Sequence[APIRouter]) -> FastAPI:
-    """An app with these routes, which are understood once; each server has a copy with a state of its own."""
-    key = tuple(id(one) for one in routers)
-    if key not in APPS:
-        ROUTED.extend(routers)
-        APPS[key] = FastAPI()
-        handlers.install(APPS[key])
-        for one in routers:
-            APPS[key].include_router(one)
-    return APPS[key]
 
 
 async def _live(services: tuple[Any, ...], receive: Any, send: Any) -> None:

@@ -11,13 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from tests.apps import app_with
 
 from nexus.access.types import Principal, Scope
 from nexus.core.errors import NotFound
 from nexus.core.services import Services
 from nexus.http import fetch
-from nexus.http.handlers import install
 from nexus.testing.images import encoded, gradient, page, png_header
 from nexus.vision.images import decode
 from nexus.vision.routes import router
@@ -57,11 +56,9 @@ def caller() -> Caller:
 
 @pytest.fixture
 async def client(vision: VisionService, caller: Caller) -> AsyncIterator[httpx.AsyncClient]:
-    app = FastAPI()
-    install(app)
-    app.include_router(router)
-    app.state.services = Services()
-    app.state.services.put(vision)
+    services = Services()
+    services.put(vision)
+    app = app_with(services, router)
 
     async def with_principal(scope: Any, receive: Any, send: Any) -> None:
         await app({**scope, "principal": caller.principal, "request_id": "req-12345678"}, receive, send)
