@@ -320,6 +320,7 @@ def _converse(exchange: Exchange) -> Told:
     told = Told(finish=_MESSAGE_FINISH.get(body["stopReason"], body["stopReason"]))
     for block in body["output"]["message"]["content"]:
         told.text += block.get("text", "")
+        told.text += "".join(item.get("text", "") for item in block.get("citationsContent", {}).get("content", ()))
         call = block.get("toolUse")
         if call and call.get("type") != "server_tool_use":
             told.tools.append((call["name"], call["input"]))
