@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 from tests.analytics.house import House, person
+from tests.clock import soon
 
 from nexus.access.types import Principal
 from nexus.ledger.tables import InvocationRow
@@ -331,7 +332,7 @@ async def test_wrong_trainings_are_refused_at_once(house: House, change: dict[st
 @pytest.mark.slow
 async def test_a_client_that_hangs_up_is_recorded_once(house: House) -> None:
     call = asyncio.create_task(post_csv(house, series_csv({str(n): monthly(seed=n) for n in range(200)})))
-    await asyncio.sleep(1)
+    await soon(lambda: house.analytics._pool.stats()["busy"])
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
