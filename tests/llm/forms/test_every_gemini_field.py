@@ -39,7 +39,7 @@ UNSAID = {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}, "descriptio
 
 SHAPES: dict[str, tuple[str, Row]] = {
     "GenerateContentConfig": ("", Row(BASE, SAID)),
-    "GenerationConfig": (CONFIG, Row(BASE[CONFIG] | {"temperature": 0.5}, SAID)),
+    "GenerationConfig": (CONFIG, Row(BASE[CONFIG] | {"temperature": 1.0}, SAID)),
     "Content": ("contents.5", Row({"role": "model", "parts": [{"text": "So"}]}, SAID)),
     "Part": (USER, Row({"text": "x"}, SAID)),
     "PartMediaResolution": ("Blob.mediaResolution", Row({"level": "MEDIA_RESOLUTION_LOW"}, HINT, CHAT)),

@@ -63,10 +63,20 @@ def test_common_parameters() -> None:
     assert body["inferenceConfig"] == {"maxTokens": 5, "temperature": 0.5, "topP": 0.25, "stopSequences": ["a", "b"]}
     assert written(temperature=1.5, top_p=1.0)["inferenceConfig"] == {"temperature": 1}
     assert written(NOVA, temperature=0.5, top_p=1.0)["inferenceConfig"] == {"temperature": 0.5, "topP": 1.0}
-    thinking = written(OLD, temperature=0.5, top_p=0.5, top_k=3, reasoning=Reasoning(budget_tokens=2000))
-    assert "inferenceConfig" not in thinking
-    assert list(thinking["additionalModelRequestFields"]) == ["thinking"]
     assert written(stop=("a",))["additionalModelResponseFieldPaths"] == ["/stop_sequence"]
+
+
+@pytest.mark.parametrize(
+    ("field", "refused", "taken"), [("temperature", 0.5, 1.0), ("top_p", 0.5, 0.95), ("top_k", 3, None)]
+)
+def test_a_claude_that_thinks_takes_no_other_sampling(field: str, refused: float, taken: float | None) -> None:
+    thinks = Reasoning(budget_tokens=2000)
+    with pytest.raises(Unsupported) as caught:
+        written(OLD, reasoning=thinks, **{field: refused})
+    assert caught.value.field == field
+    body = written(OLD, reasoning=thinks, **{field: taken})
+    assert list(body["additionalModelRequestFields"]) == ["thinking"]
+    assert list(body.get("inferenceConfig", {}).values()) == [taken] * (taken is not None)
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,6 @@ SAMPLING: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"temperature": 0.3, "top_p": 1.0}, {"temperature": 0.3}),
     ({"top_p": 1.0, "top_k": 4}, {"top_p": 1.0, "top_k": 4}),
     ({"temperature": 0.3, "top_p": 0.5}, {"temperature": 0.3, "top_p": 0.5}),
-    ({"temperature": 0.3, "top_p": 0.5, "top_k": 4, "reasoning": Reasoning(effort="low")}, {}),
     ({"temperature": 1.0, "top_p": 0.96, "reasoning": Reasoning(effort="low")}, {"temperature": 1.0, "top_p": 0.96}),
 ]
 
@@ -135,3 +134,10 @@ SAMPLING: list[tuple[dict[str, Any], dict[str, Any]]] = [
 def test_what_steers_the_choice_of_words(more: dict[str, Any], expected: dict[str, Any]) -> None:
     body = written(asked(**more))
     assert {name: body[name] for name in ("temperature", "top_p", "top_k") if name in body} == expected
+
+
+@pytest.mark.parametrize("more", [{"temperature": 0.3}, {"top_p": 0.5}, {"top_k": 4}])
+def test_a_model_that_thinks_takes_no_other_sampling(more: dict[str, Any]) -> None:
+    with pytest.raises(Unsupported) as refused:
+        written(asked(**more, reasoning=Reasoning(effort="low")))
+    assert refused.value.field == next(iter(more))

@@ -22,6 +22,7 @@ from nexus.llm.forms.cache_marks import kept_for
 from nexus.llm.forms.call_ids import short_id
 from nexus.llm.forms.converse.families import Family, thinking_of
 from nexus.llm.forms.converse.media import DocumentNames, write_media
+from nexus.llm.forms.messages.claude import refuse_sampling
 from nexus.llm.forms.messages.schemas import for_claude
 from nexus.llm.forms.shown import told_by_user
 from nexus.llm.forms.unsaid import as_client_says, refuse_unsaid
@@ -84,8 +85,9 @@ def _write_request(request: ChatRequest, model: str, family: Family, names: Mapp
     _check(request)
     by_tool = answers_by_tool(request, model, family)
     more = _thinking(request, model, family, names, by_tool=by_tool)
-    thinks = more.get("thinking", {}).get("type") in ("enabled", "adaptive")
-    more |= _parameters(request, family, thinks=thinks)
+    if more.get("thinking", {}).get("type") in ("enabled", "adaptive"):
+        refuse_sampling(request)
+    more |= _parameters(request, family)
     system, messages = _Conversation(request, family).write()
     body: dict[str, Any] = {"messages": messages}
     if (words := verbosity_words(request)) is not None:
@@ -97,7 +99,7 @@ def _write_request(request: ChatRequest, model: str, family: Family, names: Mapp
         body["system"] = system
     if (tier := tier_of(request)) is not None:
         body["serviceTier"] = {"type": tier}
-    if inference := _inference(request, family, thinks=thinks):
+    if inference := _inference(request, family):
         body["inferenceConfig"] = inference
     tools, told = _tools(request, model, family, by_tool=by_tool)
     if tools:
@@ -151,17 +153,14 @@ def _check(request: ChatRequest) -> None:
             raise WrongType(f"{name} must be {noun}.", field=name)
 
 
-def _inference(request: ChatRequest, family: Family, *, thinks: bool) -> dict[str, Any]:
-    """Return the common parameters. Temperatures end at 1, and a Claude that `thinks` takes no lower one.
+def _inference(request: ChatRequest, family: Family) -> dict[str, Any]:
+    """Return the common parameters. Temperatures end at 1, so what is hotter becomes 1.
 
-    Its `top_p` is high then, too. One of 1 beside a temperature says nothing, and newer Claudes refuse both together.
+    A `top_p` of 1 beside a temperature says nothing, and newer Claudes refuse both together.
     """
-    warmth, top_p = request.temperature, request.top_p
-    if warmth is not None:
-        warmth = None if thinks and warmth < 1 else min(warmth, 1)
-    idle = top_p == 1 and warmth is not None and family.reasoning == "claude"
-    if top_p is not None and (idle or (thinks and top_p < 0.95)):
-        top_p = None
+    warmth = None if request.temperature is None else min(request.temperature, 1)
+    idle = request.top_p == 1 and warmth is not None and family.reasoning == "claude"
+    top_p = None if idle else request.top_p
     told = {
         "maxTokens": request.max_tokens,
         "temperature": warmth,
@@ -171,12 +170,12 @@ def _inference(request: ChatRequest, family: Family, *, thinks: bool) -> dict[st
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _parameters(request: ChatRequest, family: Family, *, thinks: bool) -> dict[str, Any]:
+def _parameters(request: ChatRequest, family: Family) -> dict[str, Any]:
     """Return the parameters that Converse has no word for, where the model's own fields have them."""
     more: dict[str, Any] = {}
     for name in _ELSEWHERE:
         value = getattr(request, name)
-        if value is None or (name.endswith("penalty") and value == 0) or (name == "top_k" and thinks):
+        if value is None or (name.endswith("penalty") and value == 0):
             continue
         place = family.more.get(name)
         if place is None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from nexus.llm.errors import Unsupported
 from nexus.llm.forms.wishes import check_effort
-from nexus.llm.types import Reasoning
+from nexus.llm.types import ChatRequest, Reasoning
 
 _NAME = re.compile(r"claude-(?:(?P<line>[a-z]+)-)?(?P<major>\d)(?:[-.](?P<minor>\d)(?!\d))?")
 # From which version on the models of a line always think, and refuse to be held to a tool.
@@ -23,6 +23,7 @@ _NEVER = (99, 0)
 # Thinking tokens for an effort by name, and the least that may be asked for.
 _BUDGETS = {"low": 4096, "medium": 8192, "high": 16_384, "xhigh": 32_000, "max": 32_000}
 _LEAST_BUDGET = 1024
+_LEAST_TOP_P = 0.95
 
 
 class Claude(NamedTuple):
@@ -54,6 +55,21 @@ def claude(model: str) -> Claude:
     line = found["line"] or ""
     always, unbound = version >= _ALWAYS.get(line, _NEVER), version >= _UNBOUND.get(line, _NEVER)
     return Claude("adaptive", "max" if version < (4, 7) else "xhigh", 32_000, always, unbound)
+
+
+def refuse_sampling(request: ChatRequest) -> None:
+    """Raise `Unsupported` for what no Claude takes while it thinks: a cool temperature, a low `top_p`, a `top_k`.
+
+    Source: https://platform.claude.com/docs/en/build-with-claude/extended-thinking#feature-compatibility.
+    """
+    asked = {
+        "temperature": request.temperature is not None and request.temperature < 1,
+        "top_p": request.top_p is not None and request.top_p < _LEAST_TOP_P,
+        "top_k": request.top_k is not None,
+    }
+    for field, value in asked.items():
+        if value:
+            raise Unsupported(f"The model {request.model} does not support this {field} while it thinks.", field=field)
 
 
 def effort_of(budget: int) -> str:

@@ -16,7 +16,7 @@ import msgspec
 from nexus.llm.errors import InvalidRequest, Unsupported
 from nexus.llm.forms.cache_marks import read_mark, write_mark
 from nexus.llm.forms.messages.blocks import read_block, read_content
-from nexus.llm.forms.messages.claude import claude, effort_of, thinking_fields
+from nexus.llm.forms.messages.claude import claude, effort_of, refuse_sampling, thinking_fields
 from nexus.llm.forms.messages.schemas import for_claude
 from nexus.llm.forms.messages.searches import write_search
 from nexus.llm.forms.shown import told_by_user
@@ -467,14 +467,14 @@ def _add_output(body: dict[str, Any], request: ChatRequest, thinking: dict[str, 
 def _add_sampling(body: dict[str, Any], request: ChatRequest) -> None:
     """Add what steers the choice of words. This form's temperature ends at 1, so what is hotter becomes 1.
 
-    A thinking model takes a temperature of 1 only, and a high `top_p`; a `top_p` of 1 beside a temperature says
-    nothing, and some models refuse the two together.
+    A `top_p` of 1 beside a temperature says nothing, and some models refuse the two together. Raises `Unsupported`
+    for what a model does not take while it thinks.
     """
-    thinks = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
-    if request.temperature is not None and (request.temperature >= 1 or not thinks):
+    if body.get("thinking", {}).get("type") in ("enabled", "adaptive"):
+        refuse_sampling(request)
+    if request.temperature is not None:
         body["temperature"] = min(request.temperature, 1)
-    idle = request.top_p == 1 and "temperature" in body
-    if request.top_p is not None and not idle and (request.top_p >= 0.95 or not thinks):
+    if request.top_p is not None and not (request.top_p == 1 and "temperature" in body):
         body["top_p"] = request.top_p
-    if request.top_k is not None and not thinks:
+    if request.top_k is not None:
         body["top_k"] = request.top_k
